@@ -1,0 +1,55 @@
+"""Every way in which the pipeline says no.
+
+PipelineError
+├── ParamsError        params.yaml asks for something that does not exist or is out of range
+├── DatasetError       a dataset cannot be had, or is not laid out as one
+│   ├── DownloadError  no source delivered the file
+│   └── ArchiveError   an archive is damaged or hostile
+├── ImageError         one image cannot be decoded
+├── ValidationFailed   a dataset was checked and did not pass
+├── TrainingError      a model cannot be built, or training went wrong
+├── TrackingError      the MLflow store cannot be reached or lacks what is asked for
+└── ArtifactError      a file that a stage needs is missing, torn or cannot be written
+
+The command line prints the message of any of them on one line and exits with 1.
+"""
+
+
+class PipelineError(Exception):
+    """Something the user can mend: the message says what was received and what is allowed."""
+
+
+class ParamsError(PipelineError):
+    """params.yaml, or an argument, names something unknown or a value out of range."""
+
+
+class DatasetError(PipelineError):
+    """A dataset cannot be had, or is not laid out as one."""
+
+
+class DownloadError(DatasetError):
+    """No source delivered the file."""
+
+
+class ArchiveError(DatasetError):
+    """An archive is damaged or hostile."""
+
+
+class ImageError(PipelineError):
+    """One image cannot be decoded."""
+
+
+class ValidationFailed(PipelineError):
+    """A dataset was checked and did not pass."""
+
+
+class TrainingError(PipelineError):
+    """A model cannot be built, or training went wrong."""
+
+
+class TrackingError(PipelineError):
+    """The MLflow store cannot be reached, or lacks what is asked for."""
+
+
+class ArtifactError(PipelineError):
+    """A file that a stage needs is missing, torn or cannot be written."""

@@ -1,0 +1,199 @@
+"""params.yaml, read once into frozen typed values; what it must not say is an error."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.errors import ParamsError
+from pipeline.recipes import LAYERS, Frozen, Recipe, layer_kind
+
+PARAMS_FILE = Path("params.yaml")
+# Names become folders, DVC stages and registered models.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Side = Annotated[int, Field(ge=4, le=1024)]
+
+
+class ImageFolder(Frozen):
+    """An own dataset: a folder or archive laid out as `<class>/…` or `train|test/<class>/…`.
+
+    Attributes:
+        source: a directory, a `.zip` or `.tar(.gz)`, or a URL of one; several are tried in turn.
+            A relative path is looked for in the mirror as `<dataset>/<file>`, then from here.
+        sha256: of the archive's content: of the `.zip`, or of the decompressed `.tar`.
+        image_size: height and width to which every image is resized.
+        test_fraction: share that becomes the test split where the folder has none.
+        seed: of that split.
+        recipes: another dataset whose recipes these images take.
+    """
+
+    source: str | tuple[str, ...]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    image_size: tuple[Side, Side]
+    color: Literal["rgb", "gray"] = "rgb"
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    recipes: Name | None = None
+    licence: str = "not stated"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources in the order in which they are tried."""
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+
+class Limits(Frozen):
+    """The most that a check lets pass before it warns, or fails; None never does."""
+
+    warning: Annotated[float, Field(ge=0)] | None = None
+    error: Annotated[float, Field(ge=0)] | None = None
+
+
+class Preprocess(Frozen):
+    """The validation split: its share of the training part, and the seed that draws it."""
+
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class Floors(Frozen):
+    """What a version must reach on the test split to become the first in production."""
+
+    accuracy: Annotated[float, Field(ge=0, le=1)] = 0.0
+    recall: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class Params(Frozen):
+    """All of params.yaml."""
+
+    dataset: Name
+    models: Annotated[tuple[Name, ...], Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    deterministic: bool = False
+    datasets: dict[Name, ImageFolder] = {}
+    validation: dict[Name, Limits] = {}
+    preprocess: Preprocess = Preprocess()
+    floors: Floors = Floors()
+    recipes: dict[Name, dict[Name, Recipe]] = {}
+
+    @model_validator(mode="after")
+    def _models_are_distinct(self) -> "Params":
+        if len(set(self.models)) < len(self.models):
+            raise ValueError(f"models names one twice: {', '.join(self.models)}")
+        return self
+
+    def recipes_for(self, dataset: str) -> dict[str, Recipe]:
+        """Return the recipes of a dataset: those its entry names, its own, or the default pair."""
+        entry = self.datasets.get(dataset)
+        owner = entry.recipes if entry and entry.recipes else dataset
+        if entry and entry.recipes and owner not in self.recipes:
+            raise ParamsError(
+                f"datasets.{dataset}.recipes is {owner!r}; allowed: {', '.join(self.recipes)}"
+            )
+        return self.recipes.get(owner) or self.recipes.get("default", {})
+
+    def recipe(self, dataset: str, model: str) -> Recipe:
+        """Return one recipe with its seed filled in.
+
+        Raises:
+            ParamsError: the dataset has no recipe of that name.
+        """
+        recipes = self.recipes_for(dataset)
+        if model not in recipes:
+            raise ParamsError(
+                f"unknown model {model!r} for dataset {dataset!r}; allowed: {', '.join(recipes)}"
+                + _did_you_mean(model, list(recipes))
+            )
+        recipe = recipes[model]
+        return recipe if recipe.seed is not None else recipe.model_copy(update={"seed": self.seed})
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        ParamsError: the file is missing, is not YAML, or says something that is not allowed;
+            the message gives key, line and what is allowed.
+    """
+    try:
+        raw = YAML(typ="safe").load(path)
+    except FileNotFoundError:
+        raise ParamsError(f"{path} is missing in {Path.cwd()}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{path} must hold keys and values, not {type(raw).__name__}")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise ParamsError(_explain(error, raw, path)) from None
+
+
+def _explain(error: ValidationError, raw: dict[str, Any], path: Path) -> str:
+    lines = YAML(typ="rt").load(path)
+    reasons = [_explain_one(dict(detail), raw, lines, path) for detail in error.errors()]
+    return "; ".join(reasons[:3]) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
+
+
+def _explain_one(detail: dict[str, Any], raw: dict[str, Any], lines: Any, path: Path) -> str:
+    keys, line = _place(detail["loc"], raw, lines)
+    place = f"{path}:{line}: {'.'.join(map(str, keys)) or 'the file'}"
+    if detail["type"] == "extra_forbidden":
+        allowed = _fields_at(detail["loc"])
+        return (
+            f"{place}: unknown key; allowed: {', '.join(allowed)}"
+            + _did_you_mean(str(keys[-1]), allowed)
+        )  # fmt: skip
+    if detail["type"] == "missing":
+        return f"{place}: is missing"
+    received = detail.get("input")
+    text = detail["msg"].removeprefix("Value error, ")
+    return f"{place}: {text[0].lower()}{text[1:]}; received {received!r}"
+
+
+def _place(loc: tuple[Any, ...], raw: Any, lines: Any) -> tuple[list[Any], int]:
+    """Follow pydantic's location through the file: keys that are in it, and the line."""
+    keys: list[Any] = []
+    line = 0
+    for part in loc:
+        if isinstance(lines, dict) and part in lines:
+            line = lines.lc.key(part)[0]
+        elif isinstance(lines, list) and isinstance(part, int) and part < len(lines):
+            line = lines.lc.item(part)[0]
+        elif part != loc[-1] or layer_kind(raw) == part:
+            continue  # pydantic's name for the member of a union
+        else:
+            keys.append(part)
+            continue
+        keys.append(part)
+        raw, lines = raw[part], lines[part]
+    return keys, line + 1
+
+
+def _fields_at(loc: tuple[Any, ...]) -> list[str]:
+    """Return the keys that are allowed where pydantic met an unknown one."""
+    owner: Any = Params
+    for number, part in enumerate(loc[:-1]):
+        if part in LAYERS and "layers" in loc[:number]:
+            owner = LAYERS[part]
+        elif isinstance(owner, type) and part in getattr(owner, "model_fields", {}):
+            owner = owner.model_fields[part].annotation
+        owner = _model_in(owner)
+    return list(owner.model_fields) if owner else []
+
+
+def _model_in(annotation: Any) -> type[Frozen] | None:
+    """Find the model inside an annotation such as `dict[str, dict[str, Recipe]]`."""
+    if isinstance(annotation, type) and issubclass(annotation, Frozen):
+        return annotation
+    found = (_model_in(part) for part in getattr(annotation, "__args__", ()))
+    return next((model for model in found if model), None)
+
+
+def _did_you_mean(word: str, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(word, allowed, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
