@@ -118,7 +118,7 @@ class DatasetPlan(Record):
 
 
 class ModelPlan(Record):
-    """`plan/<dataset>/models/<model>.json`: the recipe with every default and the seed filled in."""
+    """`plan/<dataset>/models/<model>.json`: the recipe with defaults and seed filled in."""
 
     dataset: str
     model: str

@@ -4,12 +4,13 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import ParamsError
-from pipeline.recipes import LAYERS, Frozen, Recipe, layer_kind
+from pipeline.recipes import LAYERS, Frozen, Recipe
 
 PARAMS_FILE = Path("params.yaml")
 # Names become folders, DVC stages and registered models.
@@ -74,17 +75,18 @@ class Params(Frozen):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "gpu"] = "auto"
     deterministic: bool = False
-    datasets: dict[Name, ImageFolder] = {}
-    validation: dict[Name, Limits] = {}
+    datasets: dict[Name, ImageFolder] = Field(default_factory=dict)
+    validation: dict[Name, Limits] = Field(default_factory=dict)
     preprocess: Preprocess = Preprocess()
     floors: Floors = Floors()
-    recipes: dict[Name, dict[Name, Recipe]] = {}
+    recipes: dict[Name, dict[Name, Recipe]] = Field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _models_are_distinct(self) -> "Params":
-        if len(set(self.models)) < len(self.models):
-            raise ValueError(f"models names one twice: {', '.join(self.models)}")
-        return self
+    @field_validator("models")
+    @classmethod
+    def _distinct(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(models)) < len(models):
+            raise ValueError(f"one is named twice: {', '.join(models)}")
+        return models
 
     def recipes_for(self, dataset: str) -> dict[str, Recipe]:
         """Return the recipes of a dataset: those its entry names, its own, or the default pair."""
@@ -106,7 +108,7 @@ class Params(Frozen):
         if model not in recipes:
             raise ParamsError(
                 f"unknown model {model!r} for dataset {dataset!r}; allowed: {', '.join(recipes)}"
-                + _did_you_mean(model, list(recipes))
+                + did_you_mean(model, list(recipes))
             )
         recipe = recipes[model]
         return recipe if recipe.seed is not None else recipe.model_copy(update={"seed": self.seed})
@@ -130,60 +132,56 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise ParamsError(_explain(error, raw, path)) from None
+        raise ParamsError(_explain(error, path)) from None
 
 
-def _explain(error: ValidationError, raw: dict[str, Any], path: Path) -> str:
+def _explain(error: ValidationError, path: Path) -> str:
     lines = YAML(typ="rt").load(path)
-    reasons = [_explain_one(dict(detail), raw, lines, path) for detail in error.errors()]
+    reasons = [_explain_one(dict(detail), lines, path) for detail in error.errors()]
     return "; ".join(reasons[:3]) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
 
 
-def _explain_one(detail: dict[str, Any], raw: dict[str, Any], lines: Any, path: Path) -> str:
-    keys, line = _place(detail["loc"], raw, lines)
+def _explain_one(detail: dict[str, Any], lines: Any, path: Path) -> str:
+    keys, line = _place(detail["loc"], lines)
     place = f"{path}:{line}: {'.'.join(map(str, keys)) or 'the file'}"
     if detail["type"] == "extra_forbidden":
         allowed = _fields_at(detail["loc"])
         return (
             f"{place}: unknown key; allowed: {', '.join(allowed)}"
-            + _did_you_mean(str(keys[-1]), allowed)
+            + did_you_mean(str(keys[-1]), allowed)
         )  # fmt: skip
     if detail["type"] == "missing":
         return f"{place}: is missing"
-    received = detail.get("input")
-    text = detail["msg"].removeprefix("Value error, ")
-    return f"{place}: {text[0].lower()}{text[1:]}; received {received!r}"
+    if detail["type"] == "value_error":
+        return f"{place}: {detail['ctx']['error']}"
+    text = detail["msg"].replace("valid tuple", "list")
+    return f"{place}: {text[0].lower()}{text[1:]}; received {detail['input']!r}"
 
 
-def _place(loc: tuple[Any, ...], raw: Any, lines: Any) -> tuple[list[Any], int]:
+def _place(loc: tuple[Any, ...], lines: Any) -> tuple[list[Any], int]:
     """Follow pydantic's location through the file: keys that are in it, and the line."""
     keys: list[Any] = []
     line = 0
-    for part in loc:
-        if isinstance(lines, dict) and part in lines:
-            line = lines.lc.key(part)[0]
-        elif isinstance(lines, list) and isinstance(part, int) and part < len(lines):
-            line = lines.lc.item(part)[0]
-        elif part != loc[-1] or layer_kind(raw) == part:
-            continue  # pydantic's name for the member of a union
-        else:
-            keys.append(part)
-            continue
+    for number, part in enumerate(loc):
+        if isinstance(loc[number - 1], int) and "layers" in loc[:number] and part in LAYERS:
+            continue  # pydantic's name for the kind of layer
         keys.append(part)
-        raw, lines = raw[part], lines[part]
+        if isinstance(lines, CommentedMap) and part in lines:
+            line, lines = lines.lc.key(part)[0], lines[part]
+        elif isinstance(lines, CommentedSeq) and isinstance(part, int) and part < len(lines):
+            line, lines = lines.lc.item(part)[0], lines[part]
     return keys, line + 1
 
 
 def _fields_at(loc: tuple[Any, ...]) -> list[str]:
     """Return the keys that are allowed where pydantic met an unknown one."""
-    owner: Any = Params
+    owner: type[Frozen] = Params
     for number, part in enumerate(loc[:-1]):
         if part in LAYERS and "layers" in loc[:number]:
             owner = LAYERS[part]
-        elif isinstance(owner, type) and part in getattr(owner, "model_fields", {}):
-            owner = owner.model_fields[part].annotation
-        owner = _model_in(owner)
-    return list(owner.model_fields) if owner else []
+        elif part in owner.model_fields:
+            owner = _model_in(owner.model_fields[part].annotation) or owner
+    return list(owner.model_fields)
 
 
 def _model_in(annotation: Any) -> type[Frozen] | None:
@@ -194,6 +192,7 @@ def _model_in(annotation: Any) -> type[Frozen] | None:
     return next((model for model in found if model), None)
 
 
-def _did_you_mean(word: str, allowed: list[str]) -> str:
+def did_you_mean(word: str, allowed: list[str]) -> str:
+    """Return ` (did you mean …?)` where one of the allowed words is close, else nothing."""
     close = difflib.get_close_matches(word, allowed, n=1)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,139 @@
+"""The `pipeline` command: one subcommand per stage, and what people ask of the results.
+
+Every stage is imported where it runs: TensorFlow alone takes 6 s, `--help` must not.
+"""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from pipeline.params import Params
+    from pipeline.workspace import Workspace
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From images to a registered classifier. `dvc repro` runs all stages in order.",
+)
+STAGES = "Stages (dvc repro runs them)"
+RESULTS = "Results"
+ModelName = Annotated[str, typer.Argument(help="One of `models` in params.yaml.")]
+
+
+@app.command(rich_help_panel=STAGES)
+def resolve() -> None:
+    """Check params.yaml and write the plan of the dataset and of each model."""
+    from pipeline.resolve import resolve
+
+    params = _params()
+    resolve(params, _workspace().plan)
+
+
+@app.command(rich_help_panel=STAGES)
+def ingest() -> None:
+    """Fetch the dataset and pack it into arrays."""
+    from pipeline.ingest import ingest
+
+    workspace = _workspace()
+    ingest(workspace.dataset_plan, workspace.raw.path)
+
+
+@app.command(rich_help_panel=STAGES)
+def validate() -> None:
+    """Check the dataset; nothing trains on data that failed."""
+    from rich.console import Console
+
+    from pipeline.validate import render, validate
+
+    workspace = _workspace()
+    report = validate(workspace.raw, _params().validation, workspace.validation, workspace.accepted)
+    Console().print(render(report))
+
+
+@app.command(rich_help_panel=STAGES)
+def preprocess() -> None:
+    """Split the dataset into train, val and test."""
+    from pipeline.preprocess import preprocess
+
+    workspace = _workspace()
+    preprocess(
+        workspace.raw,
+        workspace.validation_report,
+        _params().preprocess,
+        workspace.splits.path,
+        workspace.samples,
+    )
+
+
+@app.command(rich_help_panel=STAGES)
+def train(model: ModelName) -> None:
+    """Train one model and track it as an MLflow run."""
+    from pipeline.train import train
+
+    params, workspace = _params(), _workspace()
+    train(
+        workspace.splits,
+        workspace.model_plan(model),
+        workspace.trained(model).path,
+        device=params.device,
+        deterministic=params.deterministic,
+    )
+
+
+@app.command(rich_help_panel=STAGES)
+def evaluate(model: ModelName) -> None:
+    """Measure one model on the test split."""
+    from pipeline.evaluate import evaluate
+
+    workspace = _workspace()
+    evaluate(workspace.trained(model), workspace.splits, workspace.evaluation(model).path)
+
+
+@app.command(rich_help_panel=STAGES)
+def register() -> None:
+    """Register the model that is best on the validation split."""
+    from pipeline.register import register
+
+    params, workspace = _params(), _workspace()
+    register(
+        {name: (workspace.trained(name), workspace.evaluation(name)) for name in params.models},
+        workspace.splits,
+        params.floors,
+        workspace.registered_path,
+    )
+
+
+@app.command(rich_help_panel=RESULTS)
+def report() -> None:
+    """Show the models of the dataset side by side, and what to try next."""
+    from rich.console import Console
+
+    from pipeline.report import render
+
+    Console().print(render(_workspace(), _params().models))
+
+
+def _params() -> "Params":
+    from pipeline.params import load_params
+
+    return load_params()
+
+
+def _workspace() -> "Workspace":
+    from pipeline.workspace import Workspace
+
+    return Workspace(_params().dataset)
+
+
+def main() -> None:
+    """Run the command line: an error that the user can mend is one line and exit code 1."""
+    try:
+        app()
+    except PipelineError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(1)

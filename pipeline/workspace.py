@@ -1,0 +1,90 @@
+"""Where each artifact lies below the repository's root; the paths that dvc.yaml names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.artifacts import (
+    DatasetPlan,
+    Evaluation,
+    ModelPlan,
+    ModelVersion,
+    RawDataset,
+    Splits,
+    TrainedModel,
+    ValidationReport,
+)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of one dataset."""
+
+    dataset: str
+    root: Path = Path()
+
+    @property
+    def plan(self) -> Path:
+        """`plan/<dataset>/`."""
+        return self.root / "plan" / self.dataset
+
+    @property
+    def dataset_plan(self) -> DatasetPlan:
+        """The checked entry of the dataset."""
+        return DatasetPlan.load(self.plan / "dataset.json")
+
+    def model_plan(self, model: str) -> ModelPlan:
+        """Load the checked recipe of a model."""
+        return ModelPlan.load(self.plan / "models" / f"{model}.json")
+
+    @property
+    def raw(self) -> RawDataset:
+        """`data/raw/<dataset>/`."""
+        return RawDataset(self.root / "data" / "raw" / self.dataset)
+
+    @property
+    def accepted(self) -> Path:
+        """The statistics of the accepted versions of the dataset; kept in git."""
+        return self.root / "data" / "accepted" / f"{self.dataset}.json"
+
+    @property
+    def splits(self) -> Splits:
+        """`data/processed/<dataset>/`."""
+        return Splits(self.root / "data" / "processed" / self.dataset)
+
+    @property
+    def reports(self) -> Path:
+        """`reports/<dataset>/`."""
+        return self.root / "reports" / self.dataset
+
+    @property
+    def validation(self) -> Path:
+        """The folder of the validation report, the manifest and the Data Docs."""
+        return self.reports / "validation"
+
+    @property
+    def validation_report(self) -> ValidationReport:
+        """What the checks found."""
+        return ValidationReport.load(self.validation / "summary.json")
+
+    @property
+    def samples(self) -> Path:
+        """The picture of sample images by class."""
+        return self.reports / "samples.png"
+
+    def trained(self, model: str) -> TrainedModel:
+        """`models/<dataset>/<model>/`."""
+        return TrainedModel(self.root / "models" / self.dataset / model)
+
+    def evaluation(self, model: str) -> Evaluation:
+        """`reports/<dataset>/evaluation/<model>/`."""
+        return Evaluation(self.reports / "evaluation" / model)
+
+    @property
+    def registered_path(self) -> Path:
+        """`reports/<dataset>/registered.json`."""
+        return self.reports / "registered.json"
+
+    @property
+    def registered(self) -> ModelVersion:
+        """The version that came out of the last run."""
+        return ModelVersion.load(self.registered_path)

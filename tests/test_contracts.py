@@ -1,0 +1,96 @@
+"""What every entry of every list must keep, so that a new one is tested before it has tests."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import grimp
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from pipeline import checks, datasets
+from pipeline.cli import app
+from pipeline.params import load_params
+
+ROOT = Path(__file__).parent.parent
+PARAMS = load_params(ROOT / "params.yaml")
+GRAPH = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+# The command line only carries paths, so a changed help text must not train anything.
+UNTRACKED = {"pipeline.cli", "pipeline.workspace", "pipeline.report"}
+
+
+def stage(name):
+    return GRAPH[name].get("do", GRAPH[name])
+
+
+@pytest.fixture(scope="module")
+def imports():
+    return grimp.build_graph("pipeline", exclude_type_checking_imports=True, cache_dir=None)
+
+
+@pytest.mark.parametrize("name", GRAPH)
+def test_a_stage_depends_on_exactly_the_modules_that_it_reaches(name, imports):
+    module = f"pipeline.{name}"
+    reached = imports.find_upstream_modules(module) | {module}
+    packages = {"pipeline", *(m for m in reached if imports.find_children(m))}
+    expected = {f"{m.replace('.', '/')}.py" for m in reached - packages}
+    expected |= {f"{m.replace('.', '/')}/__init__.py" for m in packages - {"pipeline"}}
+    listed = {dep for dep in stage(name)["deps"] if dep.startswith("pipeline/")}
+    assert not reached & UNTRACKED
+    assert listed == expected, (
+        f"in dvc.yaml, {name} lacks {sorted(expected - listed)}, has {sorted(listed - expected)}"
+    )
+
+
+@pytest.mark.parametrize("name", GRAPH)
+def test_a_stage_is_one_word_everywhere(name):
+    words = stage(name)["cmd"].split()
+    assert words[:2] == ["pipeline", name]
+    assert (ROOT / "pipeline" / f"{name}.py").exists()
+    assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize("name", GRAPH)
+def test_a_stage_reads_only_parameters_that_exist(name):
+    fields = type(PARAMS).model_fields
+    for param in stage(name).get("params", []):
+        assert param == {"params.yaml": None} or param in fields
+
+
+@pytest.mark.parametrize("dataset", [*datasets.known_names(), *PARAMS.datasets])
+def test_every_dataset_has_recipes(dataset):
+    assert {"dense", "cnn"} <= set(PARAMS.recipes_for(dataset))
+
+
+def test_every_check_of_params_is_one():
+    checks.check_names(PARAMS.validation)
+
+
+def test_help_comes_at_once_because_nothing_heavy_is_imported():
+    code = (
+        "import sys, pipeline.cli; "
+        "heavy = {'tensorflow', 'keras', 'mlflow', 'great_expectations', 'pandas', 'sklearn'}; "
+        "sys.exit(', '.join(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def documented(pattern):
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return {match for page in pages for match in re.findall(pattern, page.read_text())}
+
+
+def test_every_command_is_documented_and_every_documented_command_exists():
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
+    mentioned = documented(r"pipeline ([a-z]+)\b(?=[ `\n])")
+    assert commands <= mentioned | set(GRAPH)
+    assert documented(r"\.venv/bin/pipeline ([a-z]+)") <= commands
+
+
+def test_every_documented_make_target_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert documented(r"`?make ([a-z-]+)`") <= targets
+    assert {"run", "test", "lint", "ui"} <= targets

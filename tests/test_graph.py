@@ -1,0 +1,173 @@
+"""The real graph, run by DVC on digits in a fresh clone."""
+
+import json
+import re
+import socket
+import subprocess
+import time
+
+import pytest
+
+from tests.conftest import runner
+
+
+def executed(output):
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
+def status(run):
+    changed = json.loads(run("dvc", "status", "--json").stdout)
+    return {name for name in changed if "changed" in json.dumps(changed[name])}
+
+
+def test_two_models_are_compared_and_the_better_one_is_registered(reproduced):
+    reports = reproduced / "reports" / "digits"
+    metrics = {
+        model: json.loads((reports / "evaluation" / model / "metrics.json").read_text())
+        for model in ("dense", "cnn")
+    }
+    registered = json.loads((reports / "registered.json").read_text())
+    best = max(metrics, key=lambda model: metrics[model]["val_accuracy"])
+    assert registered["model"] == best
+    assert registered["version"] == 1
+    assert set(registered["aliases"]) == {"challenger", "production"}
+    assert metrics["dense"]["accuracy"] > 0.95
+    assert metrics["cnn"]["accuracy"] > 0.97
+
+
+def test_the_report_names_models_versions_and_next_steps(reproduced):
+    table = runner(reproduced)("pipeline", "report").stdout
+    for word in ("dense", "cnn", "production", "challenger", "dvc exp run", "make ui"):
+        assert word in table
+
+
+def test_nothing_changed_runs_nothing(reproduced):
+    done = runner(reproduced)("dvc", "repro")
+    assert executed(done.stdout) == []
+    assert "up to date" in done.stdout
+
+
+def test_the_tree_stays_clean(reproduced):
+    assert runner(reproduced)("git", "status", "--porcelain").stdout == ""
+
+
+def test_another_recipe_retrains_one_model_and_the_old_one_comes_back(workspace_copy):
+    run = runner(workspace_copy)
+    done = run("dvc", "exp", "run", "-S", "recipes.digits.dense.epochs=2")
+    assert executed(done.stdout) == ["resolve", "train@dense", "evaluate@dense", "register"]
+    assert "recipes.digits.dense.epochs" in run("dvc", "params", "diff").stdout
+    assert "val_accuracy" in run("dvc", "metrics", "diff").stdout
+    shown = run("dvc", "exp", "show", "--csv").stdout.splitlines()
+    assert len(shown) == 4  # the header, the workspace, the commit and the experiment
+    assert "evaluation/dense/metrics.json:accuracy" in shown[0]
+    run("git", "checkout", "-q", "params.yaml")
+    done = run("dvc", "repro")
+    assert executed(done.stdout) == []
+    assert "is cached" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "stages"),
+    [
+        ("pipeline/figures.py", {"train@dense", "train@cnn", "evaluate@dense", "evaluate@cnn"}),
+        ("pipeline/register.py", {"register"}),
+        ("pipeline/checks.py", {"resolve", "validate"}),
+        ("pipeline/cli.py", set()),
+    ],
+)
+def test_a_changed_module_retriggers_the_stages_that_reach_it(workspace_copy, module, stages):
+    with (workspace_copy / module).open("a") as file:
+        file.write("# changed\n")
+    assert status(runner(workspace_copy)) == stages
+
+
+def test_plots_show(workspace_copy):
+    run = runner(workspace_copy)
+    run("dvc", "plots", "show")
+    page = (workspace_copy / "dvc_plots" / "index.html").read_text()
+    for word in ("val_accuracy", "confusion", "misclassified"):
+        assert word in page
+
+
+def test_a_typo_stops_the_graph_and_loses_nothing(workspace_copy):
+    run = runner(workspace_copy)
+    registered = (workspace_copy / "reports/digits/registered.json").read_bytes()
+    for old, new, words in [
+        ("epochs:", "epoch:", ["recipes", "unknown key", "did you mean epochs?"]),
+        ("models: [dense, cnn]", "models: [dense, cnm]", ["unknown model 'cnm'", "mean cnn?"]),
+        ("dataset: digits", "dataset: digit", ["unknown dataset 'digit'", "mean digits?"]),
+    ]:
+        original = (workspace_copy / "params.yaml").read_text()
+        (workspace_copy / "params.yaml").write_text(original.replace(old, new, 1))
+        done = run("dvc", "repro", check=False)
+        (workspace_copy / "params.yaml").write_text(original)
+        assert done.returncode != 0
+        reason = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
+        for word in words:
+            assert word in reason
+    assert (workspace_copy / "reports/digits/registered.json").read_bytes() == registered
+    assert executed(run("dvc", "repro").stdout) == []
+
+
+def pushed_and_pulled(folder, tmp_path, **environment):
+    """Push to the default remote; a clone with an empty cache pulls and has nothing to do."""
+    run = runner(folder, **environment)
+    run("git", "commit", "-qam", "a remote")
+    run("dvc", "push")
+    run("git", "clone", "-q", str(folder), str(tmp_path / "second"))
+    second = runner(tmp_path / "second", **environment)
+    second("dvc", "pull")
+    for name in ("models/digits/cnn/model.keras", "data/processed/digits/x_train.npy"):
+        assert (tmp_path / "second" / name).read_bytes() == (folder / name).read_bytes()
+    assert executed(second("dvc", "repro").stdout) == []
+
+
+def test_push_and_pull_with_a_folder(workspace_copy, tmp_path):
+    run = runner(workspace_copy)
+    run("dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    pushed_and_pulled(workspace_copy, tmp_path)
+
+
+@pytest.fixture
+def s3(tmp_path):
+    """Serve a folder as S3 with rclone: a real server that speaks the real protocol."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "buckets" / "images").mkdir(parents=True)
+    server = runner(tmp_path)  # for the PATH alone
+    rclone = server("which", "rclone").stdout.strip()
+    address = f"127.0.0.1:{port}"
+    arguments = ["serve", "s3", "--auth-key", "key,secret", "--addr", address, "buckets"]
+    with subprocess.Popen(
+        [rclone, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        else:
+            pytest.fail("rclone did not start")
+        yield f"http://{address}"
+        process.terminate()
+
+
+def test_push_and_pull_with_s3(workspace_copy, tmp_path, s3):
+    run = runner(workspace_copy)
+    run("dvc", "remote", "add", "--default", "store", "s3://images/cache")
+    run("dvc", "remote", "modify", "store", "endpointurl", s3)
+    secrets = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    pushed_and_pulled(workspace_copy, tmp_path, AWS_DEFAULT_REGION="us-east-1", **secrets)
+
+
+def test_a_second_make_run_at_the_same_time_is_refused(workspace_copy):
+    venv = workspace_copy / ".venv"
+    venv.mkdir()
+    (venv / "run.stamp").touch()
+    with subprocess.Popen(["flock", venv / "run.lock", "sleep", "60"]) as first:
+        time.sleep(0.5)
+        done = runner(workspace_copy)("make", "run", check=False)
+        first.terminate()
+    assert done.returncode != 0
+    assert "error: another 'make run' is at work in this folder" in done.stderr
