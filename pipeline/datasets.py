@@ -1,0 +1,164 @@
+"""The catalogue of known datasets: where their files are, what is in them, whose they are.
+
+Checksums are those of the content, so that another gzip wrapper around the same bytes will do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.errors import ParamsError
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that a dataset is made from.
+
+    Attributes:
+        name: under which the mirror and the cache keep it.
+        sources: URLs or paths, in the order in which they are tried.
+        md5: of its content, without a gzip wrapper.
+        sha256: of the same.
+        members: md5 of members of an archive that must be in it, by the last part of their name.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    md5: str | None = None
+    sha256: str | None = None
+    members: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether a checksum tells the right file from another."""
+        return bool(self.md5 or self.sha256 or self.members)
+
+
+@dataclass(frozen=True)
+class KnownDataset:
+    """A dataset that needs no entry in params.yaml.
+
+    Attributes:
+        format: what `ingest` reads it with.
+        image_shape: height, width, channels.
+        expected: images per split.
+        test_fraction: share that becomes the test split; 0 where the dataset has one.
+        seed: of that split.
+    """
+
+    name: str
+    format: Literal["digits", "idx", "cifar10"]
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    expected: Mapping[str, int]
+    licence: str
+    files: tuple[SourceFile, ...] = ()
+    test_fraction: float = 0.0
+    seed: int = 0
+
+
+DIGIT_NAMES = tuple("0123456789")
+
+
+def _idx(name: str, md5: str, *folders: str) -> SourceFile:
+    return SourceFile(f"{name}.gz", tuple(f"{folder}/{name}.gz" for folder in folders), md5=md5)
+
+
+_MNIST = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist",
+    "https://storage.googleapis.com/cvdf-datasets/mnist",
+)
+_FASHION_MNIST = (
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets",
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
+)
+
+_DATASETS = (
+    KnownDataset(
+        name="digits",
+        format="digits",
+        image_shape=(8, 8, 1),
+        class_names=DIGIT_NAMES,
+        expected={"train": 1438, "test": 359},
+        licence="CC BY 4.0 (Alpaydin, Kaynak 1998; UCI Machine Learning Repository)",
+        test_fraction=0.2,
+    ),
+    KnownDataset(
+        name="fashion_mnist",
+        format="idx",
+        image_shape=(28, 28, 1),
+        class_names=(
+            "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+            "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+        ),
+        expected={"train": 60_000, "test": 10_000},
+        licence="MIT (Zalando SE 2017; Xiao, Rasul, Vollgraf, arXiv:1708.07747)",
+        files=(
+            _idx("train-images-idx3-ubyte", "f4a8712d7a061bf5bd6d2ca38dc4d50a", *_FASHION_MNIST),
+            _idx("train-labels-idx1-ubyte", "9018921c3c673c538a1fc5bad174d6f9", *_FASHION_MNIST),
+            _idx("t10k-images-idx3-ubyte", "8181f5470baa50b63fa0f6fddb340f0a", *_FASHION_MNIST),
+            _idx("t10k-labels-idx1-ubyte", "15d484375f8d13e6eb1aabb0c3f46965", *_FASHION_MNIST),
+        ),
+    ),
+    KnownDataset(
+        name="mnist",
+        format="idx",
+        image_shape=(28, 28, 1),
+        class_names=DIGIT_NAMES,
+        expected={"train": 60_000, "test": 10_000},
+        licence="CC BY-SA 3.0 (Yann LeCun, Corinna Cortes, Christopher Burges)",
+        files=(
+            _idx("train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb", *_MNIST),
+            _idx("train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624", *_MNIST),
+            _idx("t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea", *_MNIST),
+            _idx("t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637", *_MNIST),
+        ),
+    ),
+    KnownDataset(
+        name="cifar10",
+        format="cifar10",
+        image_shape=(32, 32, 3),
+        class_names=(
+            "airplane", "automobile", "bird", "cat", "deer",
+            "dog", "frog", "horse", "ship", "truck",
+        ),
+        expected={"train": 50_000, "test": 10_000},
+        licence="not stated (cite Krizhevsky 2009, Learning Multiple Layers of Features)",
+        files=(
+            SourceFile(
+                "cifar-10-python.tar.gz",
+                ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
+                members={
+                    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+                    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+                    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+                    "data_batch_4": "634d18415352ddfa80567beed471001a",
+                    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+                    "test_batch": "40351d587109b95175f43aff81a1287e",
+                    "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+                },
+            ),
+        ),
+    ),
+)  # fmt: skip
+DATASETS = {dataset.name: dataset for dataset in _DATASETS}
+
+
+def known_names() -> tuple[str, ...]:
+    """Return the names that `dataset` in params.yaml may have without an entry."""
+    return tuple(DATASETS)
+
+
+def get(name: str) -> KnownDataset:
+    """Return a known dataset.
+
+    Raises:
+        ParamsError: it is not known; says which are, and how to add one's own.
+    """
+    if name not in DATASETS:
+        raise ParamsError(
+            f"unknown dataset {name!r}; known: {', '.join(DATASETS)}; "
+            "own images need an entry under datasets in params.yaml"
+        )
+    return DATASETS[name]
