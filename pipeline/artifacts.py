@@ -247,6 +247,8 @@ class RunInfo(Record):
     experiment: str
     dataset: str
     model: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
     data_md5: str
     model_sha256: str
     seed: int
@@ -301,7 +303,11 @@ class Evaluation:
 
 
 class ModelVersion(Record):
-    """`reports/<dataset>/registered.json`: the version in the registry and who points at it."""
+    """`reports/<dataset>/registered.json`: the version in the registry and who points at it.
+
+    Attributes:
+        shortfalls: which floors it misses, as sentences.
+    """
 
     name: str
     version: int
@@ -311,3 +317,4 @@ class ModelVersion(Record):
     val_accuracy: float
     test_accuracy: float
     model_sha256: str
+    shortfalls: tuple[str, ...] = ()

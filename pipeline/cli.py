@@ -3,12 +3,16 @@
 Every stage is imported where it runs: TensorFlow alone takes 6 s, `--help` must not.
 """
 
+import json
+import os
+import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ImageError, PipelineError
 
 if TYPE_CHECKING:
     from pipeline.params import Params
@@ -73,6 +77,7 @@ def preprocess() -> None:
 @app.command(rich_help_panel=STAGES)
 def train(model: ModelName) -> None:
     """Train one model and track it as an MLflow run."""
+    _import_tensorflow()
     from pipeline.train import train
 
     params, workspace = _params(), _workspace()
@@ -88,6 +93,7 @@ def train(model: ModelName) -> None:
 @app.command(rich_help_panel=STAGES)
 def evaluate(model: ModelName) -> None:
     """Measure one model on the test split."""
+    _import_tensorflow()
     from pipeline.evaluate import evaluate
 
     workspace = _workspace()
@@ -97,6 +103,7 @@ def evaluate(model: ModelName) -> None:
 @app.command(rich_help_panel=STAGES)
 def register() -> None:
     """Register the model that is best on the validation split."""
+    _import_tensorflow()
     from pipeline.register import register
 
     params, workspace = _params(), _workspace()
@@ -118,6 +125,57 @@ def report() -> None:
     Console().print(render(_workspace(), _params().models))
 
 
+@app.command(rich_help_panel=RESULTS)
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    model: Annotated[
+        str,
+        typer.Option(help="<name>@<alias>, <name>/<version>, or a folder models/<dataset>/<model>"),
+    ],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+) -> None:
+    """Classify images of any size with a registered model."""
+    from rich.console import Console
+
+    _import_tensorflow()
+    from pipeline import predict as prediction
+
+    rows = prediction.predict(images, model, top)
+    if as_json:
+        print(json.dumps(prediction.as_json(rows), indent=2, ensure_ascii=False))
+    else:
+        Console().print(prediction.render(rows))
+    broken = [row.file for row in rows if row.error]
+    if broken:
+        raise ImageError(f"{len(broken)} of {len(rows)} images cannot be read: {broken[0]}, …")
+
+
+@app.command(rich_help_panel=RESULTS)
+def ui(
+    port: Annotated[int, typer.Option(help="Where the page is served on this machine.")] = 5000,
+) -> None:
+    """Open the MLflow UI on the store that the runs went to."""
+    from pipeline.tracking.store import connect, store_uri
+
+    connect()
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri()]
+    os.execv(sys.executable, [*command, "--port", str(port)])
+
+
+def _import_tensorflow() -> None:
+    """Import TensorFlow without its greeting, which it writes to stderr past every log level."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
 def _params() -> "Params":
     from pipeline.params import load_params
 
@@ -132,6 +190,8 @@ def _workspace() -> "Workspace":
 
 def main() -> None:
     """Run the command line: an error that the user can mend is one line and exit code 1."""
+    # So that a run that is told to end says KILLED in the store.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except PipelineError as error:

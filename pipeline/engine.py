@@ -1,0 +1,219 @@
+"""Fit one model on arrays; knows no files and no tracking. `steps` does the computing."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts import Images, Labels
+from pipeline.device import make_deterministic
+from pipeline.guards import (
+    check_arrays,
+    check_every_class_is_taught,
+    check_finite,
+    check_no_class_vanished,
+)
+from pipeline.history import Epoch, History, Progress
+from pipeline.optimizers import optimizer_of
+from pipeline.recipes import Recipe
+from pipeline.steps import Resident, Totals, compile_forward, compile_training
+
+_SECONDS_PER_CHUNK = 1.0
+
+
+Run = Callable[[NDArray[np.int64]], Totals]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a fit sees: images `uint8` (n, height, width, channels), labels `int64` (n,)."""
+
+    x_train: Images
+    y_train: Labels
+    x_val: Images
+    y_val: Labels
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """The weights after an epoch, and what validation made of them."""
+
+    epoch: Epoch
+    weights: list[NDArray[Any]]
+    validation: Totals
+
+
+def fit(
+    model: keras.Model,
+    recipe: Recipe,
+    data: Data,
+    *,
+    seed: int,
+    deterministic: bool = False,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> History:
+    """Train a model in place, through all phases of its recipe.
+
+    Args:
+        model: from `models.build` with the same recipe and seed.
+        recipe: everything but the layers is read from it.
+        data: to train on, and to validate on after each epoch.
+        seed: of the order of the images and their augmentation.
+        deterministic: equal seeds give equal weights on CPU, more slowly; for the whole process.
+        on_epoch: called after each epoch.
+        on_progress: called about once a second.
+
+    Raises:
+        TrainingError: the data do not fit the model, the loss is not finite, or the model has
+            ceased to predict a class.
+    """
+    check(data, model.input_shape[1:])
+    if deterministic:
+        make_deterministic(seed)
+    training = _Training(model, recipe, data, seed, on_progress)
+    rows: list[Epoch] = []
+    kept: _Snapshot | None = None
+    for row, validation in training.epochs():
+        rows.append(row)
+        if kept is None or recipe.keep == "last" or _is_better(row, kept.epoch):
+            kept = _Snapshot(row, model.get_weights(), validation)
+        if on_epoch:
+            on_epoch(row)
+    assert kept is not None  # every recipe has at least one epoch
+    model.set_weights(kept.weights)
+    check_no_class_vanished(kept.validation.predicted, data.y_val, data.class_names)
+    return History(tuple(rows), kept.epoch)
+
+
+def _is_better(row: Epoch, other: Epoch) -> bool:
+    """Prefer accuracy on the validation split, then the lower loss there."""
+    return (row.val_accuracy, -row.val_loss) > (other.val_accuracy, -other.val_loss)
+
+
+def check(data: Data, image_shape: tuple[int, int, int]) -> None:
+    """Refuse data that cannot teach the model.
+
+    Raises:
+        TrainingError: empty, wrongly shaped or labelled, or without images of some class.
+    """
+    check_arrays("train", data.x_train, data.y_train, image_shape, data.class_names)
+    check_arrays("val", data.x_val, data.y_val, image_shape, data.class_names)
+    check_every_class_is_taught(data.y_train, data.class_names)
+
+
+class _Training:
+    """Epochs of chunks of steps; the optimizer's state is kept through all phases."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        recipe: Recipe,
+        data: Data,
+        seed: int,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.model, self.recipe, self.seed, self.on_progress = model, recipe, seed, on_progress
+        self.train = Resident(data.x_train, data.y_train)
+        self.images = len(data.x_train)
+        self.steps = math.ceil(self.images / recipe.batch_size)
+        self.total_epochs = sum(phase.epochs for phase in recipe.phases)
+        self.optimizer = optimizer_of(recipe, self.steps * self.total_epochs)
+        self.optimizer.build(model.trainable_variables)
+        self.measure = compile_forward(model, recipe, Resident(data.x_val, data.y_val))
+        self.chunks = _Chunks(self.steps * self.total_epochs)
+
+    def epochs(self) -> Iterator[tuple[Epoch, Totals]]:
+        """Train epoch by epoch; yield each row, and the sums of its validation."""
+        number = 0
+        for phase in self.recipe.phases:
+            run = compile_training(
+                self.model, self.optimizer, self.recipe, phase.augmentation, self.train, self.seed
+            )
+            for _ in range(phase.epochs):
+                number += 1
+                yield self._epoch(number, run)
+
+    def _epoch(self, number: int, run: Run) -> tuple[Epoch, Totals]:
+        """Train on each image once, then validate."""
+        start = time.perf_counter()
+        trained = self._steps(number, run)
+        learning_rate = float(self.optimizer.learning_rate)
+        validation = self.measure()
+        check_finite(validation.loss, f"validation after epoch {number}", learning_rate)
+        row = Epoch(
+            epoch=number,
+            loss=trained.mean_loss,
+            accuracy=trained.accuracy,
+            val_loss=validation.mean_loss,
+            val_accuracy=validation.accuracy,
+            learning_rate=learning_rate,
+            seconds=time.perf_counter() - start,
+        )
+        return row, validation
+
+    def _steps(self, number: int, run: Run) -> Totals:
+        """Run the steps of an epoch, chunk by chunk."""
+        order = np.random.default_rng((self.seed, number)).permutation(self.images)
+        batch, done = self.recipe.batch_size, 0
+        full = self.images // batch
+        totals: Totals | None = None
+        while done < self.steps:
+            # The last, smaller batch has a chunk of its own: a chunk is one rectangle of indices.
+            size = min(self.chunks.size, full - done) if done < full else 1
+            rows = order[done * batch : (done + size) * batch].reshape(size, -1)
+            chunk = self.chunks.timed(run, rows)
+            at = f"epoch {number}, step {done + chunk.steps} of {self.steps}"
+            check_finite(chunk.loss, at, float(self.optimizer.learning_rate))
+            totals = totals + chunk if totals else chunk
+            done += size
+            self._report(number, done, totals)
+        assert totals is not None  # there is at least one image
+        return totals
+
+    def _report(self, number: int, step: int, totals: Totals) -> None:
+        """Tell where the training stands."""
+        # The first chunk compiles: its time foretells nothing.
+        if self.on_progress and self.chunks.done > 1:
+            self.on_progress(
+                Progress(
+                    epoch=number,
+                    epochs=self.total_epochs,
+                    step=step,
+                    steps=self.steps,
+                    loss=totals.mean_loss,
+                    accuracy=totals.accuracy,
+                    seconds_left=self.chunks.seconds_left,
+                )
+            )
+
+
+class _Chunks:
+    """How many steps are run at a time, so that one takes about a second, and how long all take."""
+
+    def __init__(self, total_steps: int) -> None:
+        self.size, self.done, self.total = 1, 0, total_steps
+        self.start = time.perf_counter()
+
+    def timed(self, run: Run, rows: NDArray[np.int64]) -> Totals:
+        """Run a chunk, and fit the size of the next one to the time that it took."""
+        start = time.perf_counter()
+        totals = run(rows)
+        seconds = time.perf_counter() - start
+        fitting = int(len(rows) * _SECONDS_PER_CHUNK / seconds)
+        self.size = max(1, min(fitting, 8 * self.size))
+        if not self.done:
+            self.start = time.perf_counter()  # the first chunk compiles, which is no measure
+        self.done += len(rows)
+        return totals
+
+    @property
+    def seconds_left(self) -> float:
+        """The time for the steps that are left, at the pace so far."""
+        return (time.perf_counter() - self.start) / self.done * (self.total - self.done)

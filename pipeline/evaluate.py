@@ -1,0 +1,121 @@
+"""evaluate: a model and the untouched test split -> metrics, pictures and predictions."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline import figures, metrics
+from pipeline.artifacts import (
+    Evaluation,
+    RunInfo,
+    Splits,
+    TrainedModel,
+    atomic,
+    write_array,
+    write_json,
+)
+from pipeline.scoring import Scorer, load_checked
+from pipeline.tracking.runs import Run, existing_run, flat
+
+
+def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
+    """Measure one model.
+
+    Args:
+        trained: the model and its run.
+        splits: only `test` is read.
+        output: `reports/<dataset>/evaluation/<model>/`.
+
+    Raises:
+        ArtifactError: the model is not the one that was trained.
+        TrackingError: the store does not have its run.
+    """
+    names, run_info, y_test = splits.info.class_names, trained.run, splits.y("test")
+    run = existing_run(run_info.run_id, f"dvc repro --force train@{run_info.model}")
+    scorer = Scorer(load_checked(trained.model, run_info.model_sha256))
+    probabilities = scorer.probabilities(splits.x("test"))
+    content = {
+        **metrics.summarize(y_test, probabilities, names),
+        **scorer.latency(),
+        **_carried(run_info, trained),
+    }
+    counts = metrics.confusion(y_test, probabilities.argmax(axis=1), len(names))
+    _save_tables(probabilities, counts, splits, output)
+    _save_pictures(probabilities, counts, splits, output / "plots")
+    write_json(output / "metrics.json", content)
+    _log(run, content, output)
+    return Evaluation(output)
+
+
+def _carried(run_info: RunInfo, trained: TrainedModel) -> dict[str, Any]:
+    """What training knows, so that one file answers most questions."""
+    return {
+        "val_accuracy": run_info.val_accuracy,
+        "val_loss": run_info.val_loss,
+        "parameters": run_info.parameters,
+        "size_bytes": trained.model.stat().st_size,
+        "training_seconds": run_info.training_seconds,
+        "run_id": run_info.run_id,
+    }
+
+
+def _save_tables(
+    probabilities: metrics.Probabilities, counts: NDArray[np.int64], splits: Splits, output: Path
+) -> None:
+    """Write the predictions, and the confusion matrix in the two forms that are asked for."""
+    names = splits.info.class_names
+    write_array(output / "predictions" / "probabilities.npy", probabilities)
+    # One row per image: what `dvc plots` takes for a confusion matrix.
+    pairs = pd.DataFrame(
+        {
+            "actual": [names[label] for label in splits.y("test")],
+            "predicted": [names[label] for label in probabilities.argmax(axis=1)],
+        }
+    )
+    confused = pd.DataFrame([asdict(row) for row in metrics.most_confused(counts, names)])
+    with atomic(output / "confusion.csv") as part:
+        pairs.to_csv(part, index=False)
+    with atomic(output / "predictions" / "most_confused.csv") as part:
+        confused.to_csv(part, index=False)
+    with atomic(output / "predictions" / "confusion_counts.csv") as part:
+        pd.DataFrame(counts, index=names, columns=names).to_csv(part)
+
+
+def _save_pictures(
+    probabilities: metrics.Probabilities, counts: NDArray[np.int64], splits: Splits, folder: Path
+) -> None:
+    names, y_test, x_test = splits.info.class_names, splits.y("test"), splits.x("test")
+    for name, normalised in (("confusion", False), ("confusion_normalised", True)):
+        figures.draw_confusion(folder / f"{name}.png", counts, names, normalised=normalised)
+    bins = metrics.reliability(y_test, probabilities)
+    error = metrics.calibration_error(y_test, probabilities)
+    figures.draw_reliability(folder / "reliability.png", bins, error)
+    wrong = metrics.most_confidently_wrong(y_test, probabilities)
+    said, sure = probabilities[wrong].argmax(axis=1), probabilities[wrong].max(axis=1)
+    captions = [
+        f"{names[true]}\nnot {names[label]}\n{confidence:.0%}"
+        for true, label, confidence in zip(y_test[wrong], said, sure, strict=True)
+    ]
+    empty = "every test image is classified correctly"
+    figures.draw_images(folder / "misclassified.png", x_test[wrong], captions, empty=empty)
+
+
+def _log(run: Run, content: dict[str, Any], output: Path) -> None:
+    """Put all of it on the run that trained the model, its metrics as `test_…`."""
+    rows = {
+        key: value
+        for key, value in flat(content).items()
+        if isinstance(value, int | float) and not key.startswith(("val_", "classes"))
+    }
+    for name, row in content["classes"].items():
+        # MLflow allows few signs in names, people many in those of classes.
+        clean = "".join(sign if sign.isalnum() or sign in "_-. /" else "_" for sign in name)
+        rows |= {f"{key} {clean}": value for key, value in row.items()}
+    carried = {"parameters", "training_seconds"}
+    run.log_metrics({f"test_{k}": v for k, v in rows.items() if k not in carried})
+    run.flush()
+    run.log_artifact(output, "evaluation")

@@ -1,0 +1,49 @@
+"""The table at the end of `make run`, from the files of the last run alone."""
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.workspace import Workspace
+
+
+def render(workspace: Workspace, models: Sequence[str]) -> RenderableType:
+    """Return the models side by side, and what one would try next.
+
+    Raises:
+        ArtifactError: the pipeline has not run for this dataset and these models.
+    """
+    version = workspace.registered
+    table = Table(title=f"{workspace.dataset}: {len(models)} models")
+    table.add_column("model")
+    for name in ("parameters", "validation", "test (95% interval)", "training"):
+        table.add_column(name, justify="right")
+    table.add_column("registered")
+    for model in models:
+        row = workspace.evaluation(model).metrics
+        registered = ""
+        if model == version.model:
+            registered = "\n".join([f"version {version.version}", *version.aliases])
+        table.add_row(
+            model,
+            f"{row['parameters']:,}",
+            f"{row['val_accuracy']:.2%}",
+            f"{row['accuracy']:.2%} ({row['accuracy_low']:.1%} to {row['accuracy_high']:.1%})",
+            f"{row['training_seconds']:.1f} s",
+            registered,
+        )
+    notes = [f"not in production: {escape(text)}" for text in version.shortfalls]
+    return Group(table, *notes, _next_steps(workspace, version.aliases))
+
+
+def _next_steps(workspace: Workspace, aliases: tuple[str, ...]) -> str:
+    spec = f"{workspace.dataset}@{aliases[-1]}" if aliases else workspace.dataset
+    dataset = "fashion_mnist" if workspace.dataset != "fashion_mnist" else "mnist"
+    return (
+        "Next:\n"
+        "  make ui                                          look at the runs in MLflow\n"
+        f"  .venv/bin/dvc exp run -S dataset={dataset:<15}  train on other images\n"
+        f"  .venv/bin/pipeline predict IMAGE --model {spec}"
+    )

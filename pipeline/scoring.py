@@ -1,0 +1,78 @@
+"""Load a trained model that is what its run says, and ask it for probabilities."""
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pipeline.artifacts import Images
+from pipeline.errors import ArtifactError
+from pipeline.metrics import Probabilities
+
+# Pixels per forward pass: enough to keep all cores busy, few enough to stay small.
+PIXELS_PER_BATCH = 2**19
+LATENCY_SECONDS = 0.5
+
+
+def load_checked(path: Path, sha256: str) -> keras.Model:
+    """Load a model for inference, after its bytes were checked and not before.
+
+    Args:
+        path: `model.keras`.
+        sha256: of the file that was trained.
+
+    Raises:
+        ArtifactError: the file is missing, is another one, or does not load.
+    """
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256:
+            raise ArtifactError(f"{path} has sha256 {found}; that of the trained model is {sha256}")
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise ArtifactError(f"cannot load {path}: {' '.join(str(error).split())}") from error
+
+
+class Scorer:
+    """A model, compiled once for batches of any size."""
+
+    def __init__(self, model: keras.Model) -> None:
+        shape = model.input_shape[1:]
+        self.batch_size = max(1, PIXELS_PER_BATCH // int(np.prod(shape)))
+        self._forward = tf.function(
+            lambda images: model(images, training=False),
+            input_signature=[tf.TensorSpec((None, *shape), tf.uint8)],
+        )
+        self._shape = shape
+
+    def probabilities(self, images: Images) -> Probabilities:
+        """Return the probabilities of `uint8` images: (n, num_classes)."""
+        size = self.batch_size
+        batches = (images[start : start + size] for start in range(0, len(images), size))
+        return np.concatenate([self._forward(np.asarray(batch)).numpy() for batch in batches])
+
+    def latency(self) -> dict[str, Any]:
+        """Measure milliseconds for one image (p50, p95), and images per second in batches."""
+        one = np.zeros((1, *self._shape), np.uint8)
+        many = np.zeros((min(self.batch_size, 512), *self._shape), np.uint8)
+        single, batch = self._times(one), self._times(many)
+        return {
+            "latency_p50_ms": float(np.percentile(single, 50)) * 1000,
+            "latency_p95_ms": float(np.percentile(single, 95)) * 1000,
+            "images_per_second": len(many) / float(np.median(batch)),
+        }
+
+    def _times(self, images: Images) -> list[float]:
+        """Time calls for half a second, at least five, after one that does not count."""
+        self._forward(images).numpy()
+        times: list[float] = []
+        while len(times) < 5 or sum(times) < LATENCY_SECONDS:
+            start = time.perf_counter()
+            self._forward(images).numpy()
+            times.append(time.perf_counter() - start)
+        return times

@@ -1,0 +1,172 @@
+"""The MLflow registry: log a model with its run, register it once, point aliases at it, find it."""
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Schema
+from PIL import Image
+
+import pipeline
+from pipeline.artifacts import TrainedModel
+from pipeline.errors import TrackingError
+from pipeline.params import did_you_mean
+from pipeline.provenance import requirements
+from pipeline.tracking.store import connect, reaching, store_uri
+
+SERVED_MODEL = Path(__file__).with_name("served_model.py")
+SIGNATURE = ModelSignature(
+    # Any: base64 text of an image file, or nested lists or an array of pixels.
+    inputs=Schema([ColSpec(AnyType(), "image")]),
+    outputs=Schema(
+        [
+            ColSpec(DataType.long, "label"),
+            ColSpec(DataType.string, "class_name"),
+            ColSpec(Array(DataType.double), "probabilities"),
+        ]
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One version in the registry, and the aliases that point at it."""
+
+    name: str
+    version: int
+    aliases: tuple[str, ...]
+
+
+def log_model(trained: TrainedModel, example: Any) -> str:
+    """Store the model in the form in which it is served, on the run that trained it.
+
+    Args:
+        trained: the model and its run.
+        example: one `uint8` image (height, width, channels), shown to callers as PNG.
+
+    Returns:
+        The model's URI, which `load` takes.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(example).squeeze()).save(buffer, "PNG")
+    text = base64.b64encode(buffer.getvalue()).decode()
+    connect()
+    with reaching("store the model"), mlflow.start_run(run_id=trained.run.run_id):
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(SERVED_MODEL),
+            artifacts={"model": str(trained.model), "run": str(trained.path / "run.json")},
+            code_paths=[str(Path(pipeline.__file__).parent)],
+            signature=SIGNATURE,
+            input_example=pd.DataFrame({"image": [text]}),
+            # Named, so that MLflow need not find out by loading the model.
+            pip_requirements=requirements(),
+        )
+    return str(info.model_uri)
+
+
+def load(uri: str) -> Any:
+    """Load a model as a caller would: a pyfunc with `predict`.
+
+    Raises:
+        TrackingError: it does not load.
+    """
+    connect()
+    with reaching(f"load {uri}"):
+        return mlflow.pyfunc.load_model(uri)
+
+
+def find_version(name: str, model_sha256: str) -> Registered | None:
+    """Return the version with these bytes, or None."""
+    client = connect()
+    with reaching("look for the version"):
+        for found in client.search_model_versions(f"name = '{name}'"):
+            if found.tags.get("model_sha256") == model_sha256:
+                return _registered(client, name, int(found.version))
+    return None
+
+
+def create_version(name: str, uri: str, run_id: str, tags: Mapping[str, Any]) -> Registered:
+    """Register a model that was logged."""
+    client = connect()
+    with reaching("register the model"):
+        if not client.search_registered_models(f"name = '{name}'"):
+            try:
+                client.create_registered_model(name)
+            except MlflowException:
+                client.get_registered_model(name)  # another process was first
+        text = {key: str(value) for key, value in tags.items() if value is not None}
+        made = client.create_model_version(name, uri, run_id=run_id, tags=text)
+        return _registered(client, name, int(made.version))
+
+
+def alias_holders(name: str) -> dict[str, int]:
+    """Return which version each alias points at; empty where there is no such model."""
+    client = connect()
+    with reaching("read the aliases"):
+        # Only this call fills in the aliases; a search leaves them empty.
+        if not client.search_registered_models(f"name = '{name}'"):
+            return {}
+        model = client.get_registered_model(name)
+        return {alias: int(number) for alias, number in model.aliases.items()}
+
+
+def set_alias(name: str, alias: str, number: int) -> None:
+    """Point an alias at a version."""
+    client = connect()
+    with reaching(f"set the alias {alias}"):
+        client.set_registered_model_alias(name, alias, str(number))
+
+
+def fetch(spec: str) -> Path:
+    """Return the folder of a registered model's files: `artifacts/model.keras`, `run.json`.
+
+    Args:
+        spec: `<name>@<alias>` or `<name>/<version>`.
+
+    Raises:
+        TrackingError: there is no such model, alias or version; the message names those there are.
+    """
+    client = connect()
+    name, sign, wanted = spec.partition("@" if "@" in spec else "/")
+    number = _number(client, name, wanted, by_alias=sign == "@")
+    with reaching(f"fetch {spec}"):
+        uri = client.get_model_version_download_uri(name, number)
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+
+
+def _number(client: MlflowClient, name: str, wanted: str, by_alias: bool) -> str:
+    """Find the version that a spec means."""
+    with reaching("read the registry"):
+        names = [model.name for model in client.search_registered_models()]
+        if name not in names:
+            there = f"there are: {', '.join(names)}" if names else "it is empty; run dvc repro"
+            raise TrackingError(
+                f"no model {name!r} is registered in {store_uri()}; {there}"
+                + did_you_mean(name, names)
+            )
+        aliases = dict(client.get_registered_model(name).aliases)
+        numbers = [v.version for v in client.search_model_versions(f"name = '{name}'")]
+    found = aliases.get(wanted) if by_alias else wanted
+    if found is None or str(found) not in map(str, numbers):
+        allowed = [f"{name}@{alias}" for alias in sorted(aliases)]
+        allowed += [f"{name}/{number}" for number in sorted(map(int, numbers))]
+        raise TrackingError(
+            f"no model {name}{'@' if by_alias else '/'}{wanted}; there are: {', '.join(allowed)}"
+        )
+    return str(found)
+
+
+def _registered(client: MlflowClient, name: str, number: int) -> Registered:
+    aliases = client.get_registered_model(name).aliases
+    held = sorted(alias for alias, holder in aliases.items() if int(holder) == number)
+    return Registered(name, number, tuple(held))

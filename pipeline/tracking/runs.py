@@ -1,0 +1,172 @@
+"""MLflow runs: one per trained model, from its first epoch to its evaluation."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.data.numpy_dataset import from_numpy
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.tracking import MlflowClient
+
+from pipeline.artifacts import Splits
+from pipeline.errors import TrackingError
+from pipeline.tracking.store import connect, reaching, store_uri
+
+SECONDS_BETWEEN_FLUSHES = 3.0
+# MLflow refuses larger batches.
+METRICS_PER_REQUEST = 1000
+PARAMS_PER_REQUEST = 100
+
+
+class Run:
+    """What is written to one run; metrics are held back for a few seconds and sent together."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self.client, self.run_id = client, run_id
+        self._held: list[Metric] = []
+        self._flushed = time.monotonic()
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Write parameters, nested ones with dotted names."""
+        rows = [Param(key, str(value)[:6000]) for key, value in flat(params).items()]
+        with reaching("log parameters"):
+            for start in range(0, len(rows), PARAMS_PER_REQUEST):
+                chunk = rows[start : start + PARAMS_PER_REQUEST]
+                self.client.log_batch(self.run_id, params=chunk)
+
+    def log_tags(self, tags: Mapping[str, Any]) -> None:
+        """Write tags; None is left out."""
+        rows = [RunTag(key, str(value)) for key, value in tags.items() if value is not None]
+        with reaching("log tags"):
+            self.client.log_batch(self.run_id, tags=rows)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Hold metrics of one step; they are sent once the last request is seconds ago."""
+        now = int(time.time() * 1000)
+        self._held += [Metric(key, float(value), now, step) for key, value in metrics.items()]
+        if time.monotonic() - self._flushed > SECONDS_BETWEEN_FLUSHES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send all metrics that are held."""
+        with reaching("log metrics"):
+            while self._held:
+                self.client.log_batch(self.run_id, metrics=self._held[:METRICS_PER_REQUEST])
+                del self._held[:METRICS_PER_REQUEST]
+        self._flushed = time.monotonic()
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Store a file, or all that is in a folder."""
+        with reaching(f"store {path.name}"):
+            if path.is_dir():
+                self.client.log_artifacts(self.run_id, str(path), folder)
+            else:
+                self.client.log_artifact(self.run_id, str(path), folder)
+
+    def log_text(self, text: str, name: str) -> None:
+        """Store a text."""
+        with reaching(f"store {name}"):
+            self.client.log_text(self.run_id, text, name)
+
+    def log_dataset(self, splits: Splits, digest: str) -> None:
+        """Name the data under DVC's md5: MLflow's own digest covers a dozen images."""
+        info = splits.info
+        # MLflow wants an array for the schema; one image says it all.
+        dataset = from_numpy(
+            np.zeros((1, *info.image_shape), np.uint8), name=info.name, digest=digest
+        )
+        tag = InputTag("mlflow.data.context", "training")
+        with reaching("log the dataset"):
+            self.client.log_inputs(
+                self.run_id, [DatasetInput(dataset._to_mlflow_entity(), tags=[tag])]
+            )
+
+
+@contextmanager
+def new_run(experiment: str, name: str) -> Iterator[Run]:
+    """Start a run and end it as it ended: FINISHED, FAILED with the reason, or KILLED.
+
+    Raises:
+        TrackingError: the store cannot be reached.
+    """
+    client = connect()
+    with reaching("start a run"):
+        found = client.get_experiment_by_name(experiment)
+        experiment_id = found.experiment_id if found else _create(client, experiment)
+        tags = {"mlflow.user": mlflow.tracking.context.default_context._get_user()}
+        entity = client.create_run(experiment_id, run_name=name, tags=tags)
+    run = Run(client, entity.info.run_id)
+    # Its first sample is taken at once, so that a training of a few seconds has one.
+    monitor = SystemMetricsMonitor(run.run_id, sampling_interval=2, samples_before_logging=1)
+    try:
+        monitor.start()
+        yield run
+        run.flush()
+    except BaseException as error:
+        killed = isinstance(error, KeyboardInterrupt | SystemExit)
+        _end(run, monitor, "KILLED" if killed else "FAILED", error)
+        raise
+    _end(run, monitor, "FINISHED", None)
+
+
+def _create(client: MlflowClient, experiment: str) -> str:
+    """Create an experiment, unless another process has just done so."""
+    try:
+        return str(client.create_experiment(experiment))
+    except mlflow.exceptions.MlflowException:
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+def _end(run: Run, monitor: SystemMetricsMonitor, status: str, error: BaseException | None) -> None:
+    """End a run; a store that has gone away must not hide why the training failed."""
+    monitor.finish()
+    try:
+        if error is not None:
+            run.flush()
+            reason = " ".join(str(error).split()) or type(error).__name__
+            run.log_tags({"failure": reason[:5000]})
+        with reaching("end the run"):
+            run.client.set_terminated(run.run_id, status)
+    except TrackingError:
+        if error is None:
+            raise
+
+
+def existing_run(run_id: str, retrain: str) -> Run:
+    """Return a run that was made before.
+
+    Args:
+        run_id: its id.
+        retrain: the command that makes it anew.
+
+    Raises:
+        TrackingError: this store does not have it.
+    """
+    client = connect()
+    try:
+        client.get_run(run_id)
+    except mlflow.exceptions.MlflowException as error:
+        raise TrackingError(
+            f"the MLflow store {store_uri()} has no run {run_id}, which made this model; point "
+            f"MLFLOW_TRACKING_URI at the store that has it, or train again: {retrain}"
+        ) from error
+    return Run(client, run_id)
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return `{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    out: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            out |= flat(value, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = value
+    return out

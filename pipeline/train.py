@@ -1,0 +1,194 @@
+"""train: the splits and a recipe -> a model, tracked as an MLflow run as it goes."""
+
+import hashlib
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import pandas as pd
+
+from pipeline.artifacts import (
+    ModelPlan,
+    RunInfo,
+    Splits,
+    SplitsInfo,
+    TrainedModel,
+    atomic,
+    dvc_md5,
+)
+from pipeline.device import Device, choose, make_deterministic
+from pipeline.engine import Data, fit
+from pipeline.figures import draw_curves
+from pipeline.history import Epoch, History
+from pipeline.models import build
+from pipeline.provenance import environment, git_commit
+from pipeline.tracking.runs import Run, flat, new_run
+from pipeline.train_progress import TrainProgress
+
+
+def train(
+    splits: Splits,
+    plan: ModelPlan,
+    output: Path,
+    *,
+    device: Literal["auto", "cpu", "gpu"] = "auto",
+    deterministic: bool = False,
+) -> TrainedModel:
+    """Train one model.
+
+    Args:
+        splits: what to train and validate on.
+        plan: the recipe.
+        output: `models/<dataset>/<model>/`.
+        device: `gpu` where there is none is refused before anything starts.
+        deterministic: the same seed gives the same weights on CPU.
+
+    Raises:
+        TrainingError: no such device, a recipe that does not fit, a loss that is not finite, …;
+            the run says FAILED and why.
+        TrackingError: the MLflow store cannot be reached.
+    """
+    chosen = choose(device)
+    seed = plan.recipe.seed or 0
+    if deterministic:
+        make_deterministic(seed)
+    info, trained = splits.info, TrainedModel(output)
+    with new_run(plan.dataset, plan.model) as run:
+        data_md5 = dvc_md5(splits.path)
+        _describe(run, splits, data_md5, plan, chosen, deterministic)
+        model = build(plan.recipe, info.image_shape, info.num_classes, seed)
+        run.log_text(_summary(model), "model_summary.txt")
+        history = _fit(run, model, plan, _data(splits, info), deterministic)
+        _save(run, model, history, trained)
+        _run_info(run, plan, info, data_md5, chosen, model, history, trained).save(
+            output / "run.json"
+        )
+    return trained
+
+
+def _describe(
+    run: Run,
+    splits: Splits,
+    data_md5: str,
+    plan: ModelPlan,
+    device: Device,
+    deterministic: bool,
+) -> None:
+    """Write down what is about to be trained, on what, with what, where."""
+    recipe = plan.recipe.model_dump(mode="json", exclude_none=True)
+    layers = {f"{number:02}": layer for number, layer in enumerate(recipe.pop("layers"), start=1)}
+    run.log_params({**recipe, "layers": {key: _one_line(row) for key, row in layers.items()}})
+    run.log_params({"deterministic": deterministic})
+    run.log_dataset(splits, data_md5)
+    run.log_tags(
+        {
+            "dataset": plan.dataset,
+            "model": plan.model,
+            "data_md5": data_md5,
+            "raw_md5": splits.info.raw_md5,
+            "device": device,
+            **{f"git_{key}": value for key, value in asdict(git_commit()).items()},
+            **flat({"env": environment()}),
+        }
+    )
+
+
+def _one_line(layer: dict[str, Any]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in layer.items())
+
+
+def _summary(model: keras.Model) -> str:
+    lines: list[str] = []
+    model.summary(print_fn=lambda line, **_: lines.append(line), line_length=100)
+    return "\n".join(lines)
+
+
+def _data(splits: Splits, info: SplitsInfo) -> Data:
+    return Data(
+        x_train=splits.x("train"),
+        y_train=splits.y("train"),
+        x_val=splits.x("val"),
+        y_val=splits.y("val"),
+        class_names=info.class_names,
+    )
+
+
+def _fit(run: Run, model: keras.Model, plan: ModelPlan, data: Data, deterministic: bool) -> History:
+    """Fit the model while the run and whoever watches hear of every epoch."""
+    epochs = sum(phase.epochs for phase in plan.recipe.phases)
+    with TrainProgress(f"{plan.dataset} {plan.model}", epochs) as progress:
+
+        def on_epoch(row: Epoch) -> None:
+            progress.on_epoch(row)
+            values = asdict(row)
+            run.log_metrics(values, step=values.pop("epoch"))
+
+        return fit(
+            model,
+            plan.recipe,
+            data,
+            seed=plan.recipe.seed or 0,
+            deterministic=deterministic,
+            on_epoch=on_epoch,
+            on_progress=progress.on_progress,
+        )
+
+
+def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel) -> None:
+    """Write the model and its history, and keep history and curves with the run."""
+    with atomic(trained.model) as part:
+        model.save(part)
+    rows = pd.DataFrame([asdict(row) for row in history.epochs])
+    with atomic(trained.history) as part:
+        rows.to_csv(part, index=False)
+    run.log_artifact(trained.history)
+    with tempfile.TemporaryDirectory() as folder:
+        draw_curves(Path(folder) / "curves.png", rows.to_dict("list"))
+        run.log_artifact(Path(folder) / "curves.png")
+
+
+def _run_info(
+    run: Run,
+    plan: ModelPlan,
+    info: SplitsInfo,
+    data_md5: str,
+    device: Device,
+    model: keras.Model,
+    history: History,
+    trained: TrainedModel,
+) -> RunInfo:
+    with trained.model.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    code = git_commit()
+    seconds = sum(row.seconds for row in history.epochs)
+    kept = {"kept_epoch": history.kept.epoch, "training_seconds": seconds}
+    run.log_metrics(
+        {
+            **kept,
+            "best_val_accuracy": history.kept.val_accuracy,
+            "best_val_loss": history.kept.val_loss,
+            "parameters": model.count_params(),
+        }
+    )
+    run.log_tags({"model_sha256": sha256})
+    return RunInfo(
+        run_id=run.run_id,
+        experiment=plan.dataset,
+        dataset=plan.dataset,
+        model=plan.model,
+        class_names=info.class_names,
+        image_shape=info.image_shape,
+        data_md5=data_md5,
+        model_sha256=sha256,
+        seed=plan.recipe.seed or 0,
+        device=str(device),
+        parameters=model.count_params(),
+        epochs=len(history.epochs),
+        training_seconds=round(seconds, 2),
+        val_accuracy=history.kept.val_accuracy,
+        val_loss=history.kept.val_loss,
+        git_commit=code.commit,
+        git_dirty=code.dirty,
+    )

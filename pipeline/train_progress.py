@@ -1,0 +1,67 @@
+"""What somebody who waits for a training sees: a live line on a terminal, a log elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from pipeline.history import Epoch, Progress
+
+SECONDS_BETWEEN_LINES = 1.0
+
+
+class TrainProgress:
+    """Show epochs, loss, accuracy and the time left; a context manager."""
+
+    def __init__(self, name: str, epochs: int) -> None:
+        self.name, self.epochs = name, epochs
+        self.live = sys.stderr.isatty()
+        columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}")]
+        self.bar = Bar(*columns, console=Console(stderr=True), disable=not self.live)
+        self.task = self.bar.add_task(name, total=epochs, text="compiling")
+        self.left = ""
+        self.said = 0.0
+
+    def __enter__(self) -> Self:
+        """Start the live line."""
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave the last state of the live line standing."""
+        self.bar.stop()
+
+    def on_progress(self, now: Progress) -> None:
+        """Move the live line on, about once a second."""
+        self.left = f", {clock(now.seconds_left)} left"
+        text = f"epoch {now.epoch}/{now.epochs} loss {now.loss:.4f} accuracy {now.accuracy:.4f}"
+        done = now.epoch - 1 + now.step / now.steps
+        self.bar.update(self.task, completed=done, text=text + self.left)
+
+    def on_epoch(self, row: Epoch) -> None:
+        """Write a line per epoch, at most one a second and always the last."""
+        text = (
+            f"epoch {row.epoch}/{self.epochs} loss {row.loss:.4f} accuracy {row.accuracy:.4f} "
+            f"val_loss {row.val_loss:.4f} val_accuracy {row.val_accuracy:.4f}"
+        )
+        self.bar.update(self.task, completed=row.epoch, text=text)
+        now, last = time.monotonic(), row.epoch == self.epochs
+        if not self.live and (last or now - self.said >= SECONDS_BETWEEN_LINES):
+            self.said = now
+            print(f"{self.name}: {text}{'' if last else self.left}", file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Return `1:02:03` or `2:03`."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -1,0 +1,275 @@
+import sys
+from subprocess import PIPE, Popen
+
+import keras
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from pipeline import engine, models
+from pipeline.engine import Data, fit
+from pipeline.errors import TrainingError
+from pipeline.history import Epoch, Progress
+from pipeline.optimizers import optimizer_of
+from pipeline.params import load_params
+from pipeline.recipes import Recipe
+from pipeline.steps import Resident, compile_forward, compile_training
+
+SMALL = {
+    "layers": ["flatten", {"dense": 16}],
+    "epochs": 2,
+    "batch_size": 32,
+}
+CNN = {
+    "layers": [{"conv": 8, "strides": 2}, "batch_norm", "flatten", {"dropout": 0.2}],
+    "augmentation": {"shift": 0.1, "flip": "horizontal", "cutout": 0.2},
+}
+
+
+def recipe(**changes):
+    return Recipe.model_validate({**SMALL, **changes})
+
+
+def split(x, y):
+    return train_test_split(x, y, test_size=0.2, stratify=y, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Return the data of a fit, and the test images and labels that it does not see."""
+    x, y = load_digits(return_X_y=True)
+    x = (x.reshape(-1, 8, 8, 1) * 255 / 16).round().astype(np.uint8)
+    x_rest, x_test, y_rest, y_test = split(x, y)
+    x_train, x_val, y_train, y_val = split(x_rest, y_rest)
+    return Data(x_train, y_train, x_val, y_val, tuple("0123456789")), x_test, y_test
+
+
+def few(data, train=100):
+    """Few images to train on, and too few to validate on for a class to vanish from."""
+    return Data(
+        data.x_train[:train],
+        data.y_train[:train],
+        *(data.x_val[:60], data.y_val[:60]),
+        data.class_names,
+    )
+
+
+def build(recipe, seed=0):
+    return models.build(recipe, (8, 8, 1), 10, seed)
+
+
+def accuracy(model, recipe, x, y):
+    return compile_forward(model, recipe, Resident(x, y))().accuracy
+
+
+@pytest.mark.parametrize(("name", "floor"), [("dense", 0.97), ("cnn", 0.98)])
+def test_the_digits_recipes_reach_their_accuracy(name, floor, digits):
+    data, x_test, y_test = digits
+    shipped = load_params().recipes["digits"][name]
+    reached = []
+    for seed in range(2):
+        model = build(shipped, seed)
+        fit(model, shipped, data, seed=seed)
+        reached.append(accuracy(model, shipped, x_test, y_test))
+    assert np.mean(reached) >= floor
+
+
+def test_a_history_row_is_what_keras_measures(digits):
+    data = digits[0]
+    model = build(recipe())
+    seen: list[Epoch] = []
+    history = fit(model, recipe(keep="last"), data, seed=0, on_epoch=seen.append)
+
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    loss, measured = model.evaluate(data.x_val, data.y_val, verbose=0)
+    assert tuple(seen) == history.epochs
+    assert [row.epoch for row in seen] == [1, 2]
+    assert seen[-1].val_loss == pytest.approx(loss, rel=1e-4)
+    assert seen[-1].val_accuracy == pytest.approx(measured)
+    assert seen[1].loss < seen[0].loss
+    assert all(row.seconds > 0 for row in seen)
+
+
+@pytest.mark.parametrize(
+    "optimizer", ["adam", "adamw", "rmsprop", {"name": "sgd", "momentum": 0.9}]
+)
+@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", "categorical_crossentropy"])
+def test_the_weights_are_those_of_keras_own_loop(optimizer, loss, digits):
+    """100 images in batches of 32: the smaller last batch is trained on as well."""
+    data, said = few(digits[0]), recipe(optimizer=optimizer, loss=loss, keep="last")
+    ours, theirs = build(said), build(said)
+    fit(ours, said, data, seed=3)
+
+    theirs.compile(optimizer=optimizer_of(said, 8), loss=loss)
+    for epoch in (1, 2):
+        order = np.random.default_rng((3, epoch)).permutation(100)
+        for start in range(0, 100, 32):
+            rows = order[start : start + 32]
+            y = data.y_train[rows]
+            y = y if loss.startswith("sparse") else keras.utils.to_categorical(y, 10)
+            theirs.train_on_batch(data.x_train[rows], y)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_every_image_is_seen_once_an_epoch_in_another_order(digits, monkeypatch):
+    seen = []
+
+    def record(model, optimizer, recipe, augmentation, data, seed):
+        run = compile_training(model, optimizer, recipe, augmentation, data, seed)
+
+        def run_and_record(rows):
+            seen.append(rows)
+            return run(rows)
+
+        return run_and_record
+
+    monkeypatch.setattr(engine, "compile_training", record)
+    fit(build(recipe()), recipe(), few(digits[0]), seed=0)
+
+    first, second = np.split(np.concatenate([rows.ravel() for rows in seen]), 2)
+    assert sorted(first) == sorted(second) == list(range(100))
+    assert list(first) != list(second)
+    assert {rows.shape[1] for rows in seen} == {32, 4}
+
+
+def test_progress_is_told_and_counts_all_phases(digits):
+    told: list[Progress] = []
+    said = recipe(batch_size=4, then=({"epochs": 1, "augmentation": {"flip": "horizontal"}},))
+    fit(build(said), said, digits[0], seed=0, on_progress=told.append)
+    last = told[-1]
+    assert (last.epoch, last.epochs, last.step, last.steps) == (3, 3, 288, 288)
+    assert last.seconds_left == 0
+    assert told[0].seconds_left > 0
+    assert all(0 <= p.accuracy <= 1 and p.loss > 0 for p in told)
+
+
+def test_phases_share_the_schedule_and_the_optimizers_state(digits):
+    plain = recipe(epochs=2, keep="last", schedule={"name": "cosine"})
+    phased = recipe(epochs=1, then=({"epochs": 1},), keep="last", schedule={"name": "cosine"})
+    one, two = build(plain), build(phased)
+    rates = [
+        [row.learning_rate for row in fit(m, r, few(digits[0]), seed=0).epochs]
+        for m, r in ((one, plain), (two, phased))
+    ]
+    assert rates[0] == rates[1]
+    assert rates[0][0] > rates[0][1] == 0
+    for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_max_norm_and_batch_norm_work(digits):
+    said = recipe(
+        layers=[{"conv": 4}, "batch_norm", "flatten", {"dense": 16, "max_norm": 0.5}],
+        optimizer={"name": "sgd", "learning_rate": 0.1},
+    )
+    model = build(said)
+    fit(model, said, digits[0], seed=0)
+    norms = np.linalg.norm(model.get_layer("dense_4").get_weights()[0], axis=0)
+    assert norms.max() <= 0.5 + 1e-4
+    assert np.abs(model.get_layer("batch_norm_2").moving_mean.numpy()).max() > 0.01
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_weights_of_the_epoch_that_counts_are_kept(keep, digits):
+    data = few(digits[0], 1000)
+    said = recipe(epochs=8, keep=keep, optimizer={"name": "sgd", "learning_rate": 1.5})
+    model = build(said)
+    history = fit(model, said, data, seed=1)
+    best = max(history.epochs, key=lambda row: (row.val_accuracy, -row.val_loss))
+    assert best.epoch < 8, "the case must be one in which the last epoch is not the best"
+    assert history.kept == (best if keep == "best" else history.epochs[-1])
+    assert accuracy(model, said, data.x_val, data.y_val) == pytest.approx(history.kept.val_accuracy)
+
+
+def test_label_smoothing_raises_the_least_loss(digits):
+    said = recipe(loss="categorical_crossentropy", label_smoothing=0.2, epochs=1)
+    plain = recipe(loss="categorical_crossentropy", epochs=1)
+    model, data = build(plain), Resident(digits[0].x_val, digits[0].y_val)
+    assert compile_forward(model, said, data)().loss != compile_forward(model, plain, data)().loss
+
+
+@pytest.mark.parametrize("augmentation", [{}, {"shift": 0.2, "rotation": 30, "crop": 1}])
+def test_only_training_images_are_augmented(augmentation, digits):
+    """With a learning rate of next to nothing both measure the same weights on the same images."""
+    data = few(digits[0])
+    said = recipe(
+        epochs=1, optimizer={"name": "sgd", "learning_rate": 1e-9}, augmentation=augmentation
+    )
+    same = Data(data.x_train, data.y_train, data.x_train, data.y_train, data.class_names)
+    row = fit(build(said), said, same, seed=0).kept
+    assert (row.loss == pytest.approx(row.val_loss, rel=1e-4)) is not bool(augmentation)
+
+
+TWICE = """
+import hashlib, sys
+import numpy as np
+from pipeline import models
+from pipeline.device import choose
+from pipeline.engine import Data, fit
+from pipeline.recipes import Recipe
+
+choose("cpu")
+recipe = Recipe.model_validate_json(sys.argv[1])
+draw = np.random.default_rng(0)
+x, y = draw.integers(0, 256, (300, 8, 8, 1), dtype=np.uint8), np.arange(300) % 3
+model = models.build(recipe, (8, 8, 1), 3, 5)
+fit(model, recipe, Data(x, y, x[:30], y[:30], ("a", "b", "c")), seed=5, deterministic=True)
+print(hashlib.md5(b"".join(w.tobytes() for w in model.get_weights())).hexdigest())
+"""
+
+
+def test_a_seed_gives_the_same_weights_twice():
+    said = recipe(**CNN).model_dump_json()
+    command = [sys.executable, "-c", TWICE, said]
+    runs = [Popen(command, stdout=PIPE, stderr=PIPE, text=True) for _ in range(2)]
+    (first, error), (second, _) = (run.communicate() for run in runs)
+    assert first == second
+    assert len(first.strip()) == 32, error
+
+
+def test_a_loss_that_is_not_finite_stops_at_once(digits):
+    said = recipe(
+        layers=["flatten", {"dense": 16, "activation": "linear"}],
+        optimizer={"name": "sgd", "learning_rate": 10},
+        epochs=30,
+    )
+    with pytest.raises(TrainingError, match=r"became (nan|inf) in .*epoch \d+.* rate 10: lower"):
+        fit(build(said), said, digits[0], seed=0)
+
+
+def test_a_class_that_vanished_is_named(digits):
+    data = digits[0]
+    said = recipe(epochs=1, optimizer={"name": "sgd", "learning_rate": 1e-9})
+    with pytest.raises(TrainingError, match=r"never predicts .*9.* in 288 validation images"):
+        fit(build(said), said, data, seed=0)
+
+
+def _with(data, **changes):
+    return Data(**{**vars(data), **changes})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            lambda d: {"x_train": d.x_train[:0], "y_train": d.y_train[:0]},
+            "train split has no images",
+        ),
+        (lambda d: {"x_val": d.x_val[:0], "y_val": d.y_val[:0]}, "val split has no images"),
+        (lambda d: {"x_train": d.x_train / 255}, r"float64 \(8, 8, 1\); the model takes uint8"),
+        (lambda d: {"x_val": d.x_val[:, :4]}, r"val images are uint8 \(4, 8, 1\)"),
+        (lambda d: {"y_train": d.y_train[1:]}, r"1149 images but labels of shape \(1148,\)"),
+        (lambda d: {"y_train": d.y_train + 1}, "label 10 of train image .* allowed: 0 to 9"),
+        (lambda d: {"y_val": d.y_val - 1}, "label -1 of val image .* allowed: 0 to 9"),
+        (lambda d: {"y_train": np.where(d.y_train == 3, 4, d.y_train)}, "no training image of 3:"),
+    ],
+)
+def test_data_that_cannot_teach_are_refused_before_the_first_epoch(change, reason, digits):
+    data = digits[0]
+    rows: list[Epoch] = []
+    said = recipe()
+    with pytest.raises(TrainingError, match=reason):
+        fit(build(said), said, _with(data, **change(data)), seed=0, on_epoch=rows.append)
+    assert not rows

@@ -1,0 +1,143 @@
+import keras
+import numpy as np
+import pytest
+
+from pipeline import models
+from pipeline.errors import TrainingError
+from pipeline.params import load_params
+from pipeline.recipes import LAYERS, Recipe, layer_kind
+
+RECIPES = load_params().recipes
+TUTORIALS = {
+    ("fashion_mnist", "dense"): ((28, 28, 1), 59_130, "flatten dense dense dense dense dense"),
+    ("fashion_mnist", "cnn"): (
+        (28, 28, 1),
+        390_410,
+        "conv conv max_pool conv max_pool conv flatten",
+    ),
+    ("mnist", "cnn"): (
+        (28, 28, 1),
+        93_322,
+        "conv max_pool conv max_pool conv flatten dense",
+    ),
+    ("cifar10", "dense"): ((32, 32, 3), 1_841_162, "flatten dense dense"),
+    ("cifar10", "cnn"): (
+        (32, 32, 3),
+        4_210_090,
+        "conv dropout conv max_pool flatten dense dropout",
+    ),
+    ("cifar10", "cnn_bn"): (
+        (32, 32, 3),
+        2_397_226,
+        "conv batch_norm conv batch_norm max_pool " * 3 + "flatten dropout dense dropout",
+    ),
+}
+SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1)}
+EVERY_LAYER = (
+    *({"conv": 4, "max_norm": 2}, "batch_norm", {"activation": "gelu"}, {"max_pool": 2}),
+    *("global_average_pool", "flatten", {"dense": 5}, {"dropout": 0.5}),
+)
+
+
+def recipe(*layers):
+    return Recipe.model_validate({"layers": layers, "epochs": 1})
+
+
+def build(*layers, shape=(8, 8, 1), num_classes=3, seed=0):
+    return models.build(recipe(*layers), shape, num_classes, seed)
+
+
+def images(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", TUTORIALS, ids="/".join)
+def test_a_tutorial_recipe_is_the_tutorials_layer_for_layer(name):
+    shape, parameters, kinds = TUTORIALS[name]
+    dataset, model = name
+    tutorial = RECIPES[dataset][model]
+
+    assert [layer_kind(layer) for layer in tutorial.layers] == kinds.split()
+    built = models.build(tutorial, shape, 10, 0)
+    assert built.count_params() == parameters
+    assert [layer.name.rsplit("_", 1)[0] for layer in built.layers[2:-1]] == kinds.split()
+
+
+@pytest.mark.parametrize("dataset", RECIPES)
+def test_every_recipe_gives_probabilities(dataset):
+    shape = SHAPES.get(dataset, (32, 32, 3))
+    for entry in RECIPES[dataset].values():
+        said = models.build(entry, shape, 10, 0)(images(2, *shape)).numpy()
+        assert said.shape == (2, 10)
+        assert said.dtype == np.float32
+        np.testing.assert_allclose(said.sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", RECIPES["default"])
+@pytest.mark.parametrize("shape", [(4, 4, 1), (5, 9, 3), (224, 224, 3)])
+@pytest.mark.parametrize("num_classes", [2, 300])
+def test_the_default_recipes_fit_any_images(model, shape, num_classes):
+    built = models.build(RECIPES["default"][model], shape, num_classes, 0)
+    assert built(images(1, *shape)).shape == (1, num_classes)
+
+
+def test_scaling_is_part_of_the_model():
+    model = build("flatten")
+    scaled = keras.Model(model.inputs[0], model.get_layer("scaled").output)
+    np.testing.assert_allclose(scaled(np.full((1, 8, 8, 1), 255, np.uint8)), 1.0)
+
+
+def test_every_layer_kind_has_a_builder_and_survives_saving(tmp_path):
+    model = build(*EVERY_LAYER)
+    assert {layer_kind(layer) for layer in recipe(*EVERY_LAYER).layers} == set(LAYERS)
+    assert set(models.BUILDERS) == set(LAYERS)
+
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+
+    np.testing.assert_array_equal(loaded(images(2, 8, 8, 1)), model(images(2, 8, 8, 1)))
+
+
+def test_a_seed_gives_the_same_weights():
+    first, same, other = (build({"conv": 2}, "flatten", seed=seed) for seed in (1, 1, 2))
+    x = images(1, 8, 8, 1)
+    np.testing.assert_array_equal(first(x), same(x))
+    assert np.abs(first(x) - other(x)).max() > 0
+
+
+def test_the_properties_of_a_layer_arrive():
+    model = build(
+        {"conv": 2, "kernel_size": 5, "strides": 2, "padding": "valid", "use_bias": False},
+        {"batch_norm": True, "momentum": 0.8},
+        "flatten",
+        {"dense": 3, "activation": "tanh", "max_norm": 1.5},
+        {"dropout": 0.4},
+    )
+    conv, norm, _, dense, dropout = model.layers[2:-1]
+    assert (conv.kernel_size, conv.strides, conv.padding, conv.use_bias) == (
+        *((5, 5), (2, 2)),
+        *("valid", False),
+    )
+    assert norm.momentum == 0.8
+    assert (dense.activation.__name__, dense.kernel_constraint.max_value) == ("tanh", 1.5)
+    assert dropout.rate == 0.4
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        ([{"max_pool": 2}] * 4, "layer 4, max_pool, does not fit shape \\(1, 1, 1\\)"),
+        ([{"conv": 2, "kernel_size": 9, "padding": "valid"}], "layer 1, conv, .* \\(8, 8, 1\\)"),
+        (["flatten", {"conv": 2}], "layer 2, conv, does not fit shape \\(64,\\)"),
+        ([{"conv": 2}], "end with shape \\(8, 8, 2\\).*add flatten"),
+    ],
+)
+def test_layers_that_do_not_fit_are_named(layers, reason):
+    with pytest.raises(TrainingError, match=reason) as raised:
+        build(*layers)
+    assert "\n" not in str(raised.value)
+
+
+def test_one_class_is_no_classifier():
+    with pytest.raises(TrainingError, match="at least 2 classes; received 1"):
+        build("flatten", num_classes=1)

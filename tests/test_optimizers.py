@@ -1,0 +1,59 @@
+import keras
+import numpy as np
+import pytest
+
+from pipeline.optimizers import optimizer_of
+from pipeline.recipes import Recipe
+
+
+def recipe(**changes):
+    return Recipe.model_validate({"layers": ["flatten"], "epochs": 1, **changes})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ({"name": "constant"}, [1, 1, 1]),
+        ({"name": "inverse_time", "decay": 0.5}, [1, 1 / 26, 1 / 50.5]),
+        ({"name": "triangular", "warmup": 0.5}, [0.02, 1, 0.02]),
+        ({"name": "cosine", "final": 0.5}, [1, 0.75, 0.5]),
+    ],
+)
+def test_a_schedule_covers_all_steps(schedule, expected):
+    said = recipe(schedule=schedule, optimizer={"name": "sgd", "learning_rate": 1})
+    optimizer = optimizer_of(said, total_steps=100)
+    rates = []
+    for step in (0, 49 if "warmup" in schedule else 50, 99):
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.learning_rate))
+    np.testing.assert_allclose(rates, expected, atol=0.03)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "sgd"])
+def test_an_optimizer_has_keras_defaults_unless_told_otherwise(name):
+    ours, default = optimizer_of(recipe(optimizer=name), 1), keras.optimizers.get(name)
+    assert type(ours) is type(default)
+    assert ours.get_config() | {"name": ""} == default.get_config() | {"name": ""}
+
+
+def test_what_the_recipe_says_arrives():
+    said = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}
+    config = optimizer_of(recipe(optimizer={"name": "sgd", **said}), 1).get_config()
+    assert {key: config[key] for key in said} == said
+
+
+def test_weight_decay_shrinks_kernels_and_spares_biases():
+    said = {"name": "sgd", "learning_rate": 1, "weight_decay": 0.1}
+    layer = keras.layers.Dense(2, bias_initializer="ones")
+    layer.build((None, 3))
+    kernel = layer.kernel.numpy()
+    optimizer = optimizer_of(recipe(optimizer=said), 1)
+    optimizer.apply([keras.ops.zeros_like(v) for v in layer.variables], layer.variables)
+    np.testing.assert_allclose(layer.kernel.numpy(), 0.9 * kernel, rtol=1e-5)
+    np.testing.assert_array_equal(layer.bias.numpy(), 1)
+
+
+def test_a_schedule_survives_saving():
+    rate = optimizer_of(recipe(schedule={"name": "cosine", "warmup": 0.1}), 50)._learning_rate
+    settings = keras.optimizers.schedules.serialize(rate)
+    assert float(keras.optimizers.schedules.deserialize(settings)(7)) == float(rate(7))
