@@ -24,10 +24,19 @@ from pipeline.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "accuracy.jsonl"
 DATA = Path(os.environ.get("BENCHMARK_DATA", ".benchmarks"))
-DEFAULT = (
-    "digits.dense digits.cnn fashion_mnist.dense fashion_mnist.cnn fashion_mnist.fast mnist.dense "
-    "mnist.cnn mnist.fast cifar10_images.dense cifar10_images.cnn cifar10_images.fast"
-).split()
+DEFAULT = [
+    "digits.dense",
+    "digits.cnn",
+    "fashion_mnist.dense",
+    "fashion_mnist.cnn",
+    "fashion_mnist.fast",
+    "mnist.dense",
+    "mnist.cnn",
+    "mnist.fast",
+    "cifar10_images.dense",
+    "cifar10_images.cnn",
+    "cifar10_images.fast",
+]
 
 
 def main() -> None:

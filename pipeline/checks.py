@@ -1,4 +1,4 @@
-"""The checks of a dataset, as a list. Each sees one number, and params.yaml says how much is let by.
+"""The checks of a dataset, as a list: each sees one number, params.yaml says how much may pass.
 
 To add a check, add an entry: an `ImageCheck` where a column of the manifest says of each image
 whether it is in order, a `TableCheck` where it takes the whole manifest to tell.

@@ -44,7 +44,7 @@ def register(
     trained, evaluation = models[best.name]
     run, dataset = trained.run, splits.info.name
     existing_run(run.run_id, f"dvc repro --force train@{best.name}")
-    version = registry.find_version(dataset, run.model_sha256)
+    version = registry.find_version(dataset, run.run_id, run.model_sha256)
     if version is None:
         uri = registry.log_model(trained, splits.x("test")[0])
         _check_it_reproduces(registry.load(uri), splits, evaluation)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Schema
 from PIL import Image
@@ -22,6 +23,10 @@ from pipeline.errors import TrackingError
 from pipeline.params import did_you_mean
 from pipeline.provenance import requirements
 from pipeline.tracking.store import connect, reaching, store_uri
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # MLflow warns of the type hints in its own code
+    import mlflow.pyfunc
 
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
 SIGNATURE = ModelSignature(
@@ -60,9 +65,13 @@ def log_model(trained: TrainedModel, example: Any) -> str:
     Image.fromarray(np.asarray(example).squeeze()).save(buffer, "PNG")
     text = base64.b64encode(buffer.getvalue()).decode()
     connect()
-    with reaching("store the model"), mlflow.start_run(run_id=trained.run.run_id):
-        info = mlflow.pyfunc.log_model(
+    with reaching("store the model"):
+        # Not through an active run: that would open the run again and change when it ended.
+        info = Model.log(
+            artifact_path=None,
             name="model",
+            flavor=mlflow.pyfunc,
+            run_id=trained.run.run_id,
             python_model=str(SERVED_MODEL),
             artifacts={"model": str(trained.model), "run": str(trained.path / "run.json")},
             code_paths=[str(Path(pipeline.__file__).parent)],
@@ -85,12 +94,12 @@ def load(uri: str) -> Any:
         return mlflow.pyfunc.load_model(uri)
 
 
-def find_version(name: str, model_sha256: str) -> Registered | None:
-    """Return the version with these bytes, or None."""
+def find_version(name: str, run_id: str, model_sha256: str) -> Registered | None:
+    """Return the version that this run made of these bytes, or None."""
     client = connect()
     with reaching("look for the version"):
         for found in client.search_model_versions(f"name = '{name}'"):
-            if found.tags.get("model_sha256") == model_sha256:
+            if found.run_id == run_id and found.tags.get("model_sha256") == model_sha256:
                 return _registered(client, name, int(found.version))
     return None
 

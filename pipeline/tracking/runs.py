@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.artifacts import Splits
 from pipeline.errors import TrackingError
-from pipeline.tracking.store import connect, reaching, store_uri
+from pipeline.tracking.store import connect, database_file, reaching, store_uri
 
 SECONDS_BETWEEN_FLUSHES = 3.0
 # MLflow refuses larger batches.
@@ -101,8 +101,7 @@ def new_run(experiment: str, name: str) -> Iterator[Run]:
         tags = {"mlflow.user": mlflow.tracking.context.default_context._get_user()}
         entity = client.create_run(experiment_id, run_name=name, tags=tags)
     run = Run(client, entity.info.run_id)
-    # Its first sample is taken at once, so that a training of a few seconds has one.
-    monitor = SystemMetricsMonitor(run.run_id, sampling_interval=2, samples_before_logging=1)
+    monitor = SystemMetricsMonitor(run.run_id)  # every ten seconds
     try:
         monitor.start()
         yield run
@@ -116,8 +115,11 @@ def new_run(experiment: str, name: str) -> Iterator[Run]:
 
 def _create(client: MlflowClient, experiment: str) -> str:
     """Create an experiment, unless another process has just done so."""
+    file = database_file(store_uri())
+    # Beside the database, wherever the command runs; a server has a place of its own.
+    place = (file.parent / "mlartifacts" / experiment).as_uri() if file else None
     try:
-        return str(client.create_experiment(experiment))
+        return str(client.create_experiment(experiment, artifact_location=place))
     except mlflow.exceptions.MlflowException:
         found = client.get_experiment_by_name(experiment)
         if found is None:
@@ -128,6 +130,12 @@ def _create(client: MlflowClient, experiment: str) -> str:
 def _end(run: Run, monitor: SystemMetricsMonitor, status: str, error: BaseException | None) -> None:
     """End a run; a store that has gone away must not hide why the training failed."""
     monitor.finish()
+    # By itself it drops the last interval, which is all that a short training has. Where the store
+    # is gone, what follows says so.
+    with suppress(Exception):
+        monitor.collect_metrics()
+        monitor.publish_metrics(monitor.aggregate_metrics())
+        monitor.mlflow_logger.flush()
     try:
         if error is not None:
             run.flush()

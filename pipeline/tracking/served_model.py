@@ -6,15 +6,18 @@ so that no copy of this repository is needed there.
 
 import base64
 import binascii
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import mlflow
+import mlflow.pyfunc
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
 
-from pipeline.artifacts import RunInfo
 from pipeline.errors import ImageError
 from pipeline.images import decode
 
@@ -24,7 +27,8 @@ class ImageClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: Any) -> None:
         """Load the model, once per process."""
-        self.info = RunInfo.load(Path(context.artifacts["run"]))
+        run = json.loads(Path(context.artifacts["run"]).read_text())
+        self.class_names, self.image_shape = run["class_names"], tuple(run["image_shape"])
         self.model = keras.saving.load_model(
             context.artifacts["model"], compile=False, safe_mode=True
         )
@@ -35,25 +39,34 @@ class ImageClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         """Return `label`, `class_name` and `probabilities` for each row of column `image`.
 
         Raises:
-            ImageError: a row is neither an image nor pixels; the message gives its number.
+            MlflowException: a row is neither an image nor pixels; the message gives its number.
         """
-        rows = model_input["image"]
-        images = np.stack([self._pixels(value, number) for number, value in enumerate(rows)])
-        probabilities = self.model.predict(images, batch_size=256, verbose=0)
+        images = [self._pixels(*numbered) for numbered in enumerate(rows(model_input["image"]))]
+        if not images:
+            raise MlflowException.invalid_parameter_value("no image; at least one is needed")
+        probabilities = self.model.predict(np.stack(images), batch_size=256, verbose=0)
         labels = probabilities.argmax(axis=1)
         return pd.DataFrame(
             {
                 "label": labels,
-                "class_name": [self.info.class_names[label] for label in labels],
+                "class_name": [self.class_names[label] for label in labels],
                 "probabilities": [row.astype(float).tolist() for row in probabilities],
             }
         )
 
-    def _pixels(self, value: Any, number: int) -> Any:
+    def _pixels(self, number: int, value: Any) -> Any:
         try:
-            return as_pixels(value, self.info.image_shape)
+            return as_pixels(value, self.image_shape)
         except ImageError as error:
-            raise ImageError(f"image {number}: {error}") from error
+            # Of any other exception a server shows the stack trace instead of the reason.
+            raise MlflowException.invalid_parameter_value(f"image {number}: {error}") from error
+
+
+def rows(column: Iterable[Any]) -> Iterator[Any]:
+    """Yield the images of a column; MLflow packs `{"image": [text, text]}` into one row."""
+    for value in column:
+        several = isinstance(value, list) and any(isinstance(item, str) for item in value)
+        yield from value if several else [value]
 
 
 def as_pixels(value: Any, image_shape: tuple[int, int, int]) -> Any:
@@ -69,8 +82,9 @@ def as_pixels(value: Any, image_shape: tuple[int, int, int]) -> Any:
     """
     if isinstance(value, str):
         try:
-            value = base64.b64decode(value, validate=True)
-        except binascii.Error as error:
+            # Many tools break lines after 76 letters.
+            value = base64.b64decode("".join(value.split()), validate=True)
+        except (binascii.Error, ValueError) as error:
             raise ImageError(f"the text is not base64: {error}") from error
     if isinstance(value, bytes):
         return decode(value, image_shape)

@@ -3,24 +3,42 @@
 import fcntl
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
+import sqlalchemy
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import TrackingError
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
+ALLOWED = "sqlite:///FILE, postgresql://…, mysql://…, http://… or https://…"
+# A store that has not answered by then is not there; once it has, MLflow's own patience holds.
+SECONDS_TO_ANSWER = 5
+IMPATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(SECONDS_TO_ANSWER),
+}
 
 
 def store_uri() -> str:
     """Return `MLFLOW_TRACKING_URI`, or the SQLite file in the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+    file = database_file(uri)
+    # Absolute, so that the store stays the same one when the working directory does not.
+    return f"sqlite:///{file}" if file else uri
+
+
+def database_file(uri: str) -> Path | None:
+    """Return the file of a SQLite store; None of any other."""
+    found = uri.startswith("sqlite:///")
+    return Path(uri.removeprefix("sqlite:///")).absolute() if found else None
 
 
 @contextmanager
@@ -32,11 +50,10 @@ def reaching(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
-        reason = " ".join(str(error).split()).split(" Traceback ")[0]
+    except (MlflowException, RequestException, SQLAlchemyError, OSError, ImportError) as error:
         raise TrackingError(
-            f"cannot {what} in the MLflow store {store_uri()}: {reason[:300]}; "
-            "MLFLOW_TRACKING_URI says which store is asked"
+            f"cannot {what} in the MLflow store {_shown(store_uri())}: {_cause(error)}; start it, "
+            f"or set MLFLOW_TRACKING_URI to {ALLOWED}; unset, it is {DEFAULT_STORE}"
         ) from error
 
 
@@ -44,12 +61,14 @@ def connect() -> MlflowClient:
     """Return a client of the store, which is made ready where it is new.
 
     Raises:
-        TrackingError: the store cannot be reached.
+        TrackingError: the store does not answer within about 15 s, or is of no kind that works.
     """
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     uri = store_uri()
-    with reaching("connect"), _alone(uri):
+    with reaching("connect"), _alone(database_file(uri)), _impatient():
+        if not uri.startswith(("http://", "https://")):
+            _check_database(uri)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
         client = MlflowClient(uri, uri)
@@ -57,13 +76,53 @@ def connect() -> MlflowClient:
     return client
 
 
+def _check_database(uri: str) -> None:
+    """Open a connection and close it: MLflow would try again for half an hour."""
+    url = sqlalchemy.make_url(uri)
+    if url.host:
+        ports = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+        address = (url.host, url.port or ports.get(url.get_backend_name(), 5432))
+        socket.create_connection(address, timeout=SECONDS_TO_ANSWER).close()
+    engine = sqlalchemy.create_engine(url)
+    with engine.connect() as connection:
+        if url.get_backend_name() == "sqlite":
+            # Fails on a file that is no database, and on one that is read-only.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+    engine.dispose()
+
+
 @contextmanager
-def _alone(uri: str) -> Iterator[None]:
+def _alone(file: Path | None) -> Iterator[None]:
     """Let one process at a time meet a SQLite file: of several that create it, all but one fail."""
-    if not uri.startswith("sqlite:///"):
+    if file is None:
         yield
         return
-    path = Path(uri.removeprefix("sqlite:///"))
-    with Path(f"{path}.lock").open("w") as lock:
+    with file.with_name(f"{file.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Let MLflow give up soon, where the user has not said how long to wait."""
+    unset = {name: value for name, value in IMPATIENCE.items() if name not in os.environ}
+    os.environ.update(unset)
+    try:
+        yield
+    finally:
+        for name in unset:
+            del os.environ[name]
+
+
+def _cause(error: Exception) -> str:
+    """Return the innermost cause that an error tells of, on one line."""
+    text = " ".join(str(getattr(error, "orig", None) or error).split()).split(" Traceback ")[0]
+    return text.rpartition("Caused by ")[2][:300] or type(error).__name__
+
+
+def _shown(uri: str) -> str:
+    """Return the URI without its password."""
+    try:
+        return sqlalchemy.make_url(uri).render_as_string()
+    except SQLAlchemyError:
+        return uri

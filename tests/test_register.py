@@ -1,0 +1,295 @@
+"""Evaluate two tiny models, register the better one, and use it as a stranger would."""
+
+import base64
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+from PIL import Image
+
+from pipeline.artifacts import Evaluation, Splits, TrainedModel, write_array, write_json
+from pipeline.errors import ArtifactError, ImageError, TrackingError
+from pipeline.evaluate import evaluate
+from pipeline.params import Floors
+from pipeline.predict import as_json, predict
+from pipeline.register import register
+from pipeline.tracking import registry
+from pipeline.tracking.store import connect
+from pipeline.train import train
+from tests.tiny import CLASS_NAMES, IMAGE_SHAPE, images_of, tiny_plan, tiny_splits
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Train, evaluate and register in a folder of its own."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        splits = tiny_splits(folder / "data")
+        models = {}
+        for name, epochs in (("dense", 8), ("short", 1)):
+            trained = train(splits, tiny_plan(name, epochs=epochs), folder / name, device="cpu")
+            models[name] = trained, evaluate(trained, splits, folder / "evaluation" / name)
+        version = register(models, splits, Floors(accuracy=0.5), folder / "registered.json")
+        yield SimpleNamespace(folder=folder, splits=splits, models=models, version=version)
+
+
+@pytest.fixture
+def served(made):
+    return registry.load("models:/tiny@production")
+
+
+@pytest.fixture
+def copy(made, tmp_path, monkeypatch):
+    """Return a copy of everything, with a store that a test may change."""
+    folder = tmp_path / "copy"
+    shutil.copytree(made.folder, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it to the store in use
+    models = {
+        name: (TrainedModel(folder / name), Evaluation(folder / "evaluation" / name))
+        for name in made.models
+    }
+    return SimpleNamespace(folder=folder, splits=Splits(folder / "data"), models=models)
+
+
+def png(image, size=None):
+    picture = Image.fromarray(image.squeeze())
+    buffer = io.BytesIO()
+    (picture.resize(size) if size else picture).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+# evaluate
+
+
+def test_the_metrics_are_those_of_the_stored_predictions(made):
+    evaluation = made.models["dense"][1]
+    metrics, y = evaluation.metrics, made.splits.y("test")
+    right = evaluation.probabilities.argmax(axis=1) == y
+    assert metrics["accuracy"] == right.mean() < 1  # three labels are wrong
+    assert metrics["accuracy_low"] < metrics["accuracy"] < metrics["accuracy_high"]
+    assert metrics["val_accuracy"] == made.models["dense"][0].run.val_accuracy
+    assert metrics["run_id"] == made.models["dense"][0].run.run_id
+    assert 0 < metrics["latency_p50_ms"] <= metrics["latency_p95_ms"]
+    assert metrics["images_per_second"] > 0
+    assert metrics["size_bytes"] == made.models["dense"][0].model.stat().st_size
+
+
+def test_the_files_that_the_graph_names_are_there(made):
+    folder = made.models["dense"][1].path
+    rows = pd.read_csv(folder / "confusion.csv")
+    assert list(rows) == ["actual", "predicted"]
+    assert len(rows) == 32
+    assert len(list((folder / "plots").glob("*.png"))) == 4
+    assert (folder / "predictions" / "most_confused.csv").exists()
+
+
+def test_the_run_shows_the_evaluation(made):
+    client = connect()
+    run_id = made.models["dense"][0].run.run_id
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["test_accuracy"] == made.models["dense"][1].metrics["accuracy"]
+    listed = {f.path for f in client.list_artifacts(run_id, "evaluation/plots")}
+    assert "evaluation/plots/misclassified.png" in listed
+
+
+def test_a_model_whose_bytes_changed_is_not_evaluated(copy):
+    with (copy.folder / "dense" / "model.keras").open("ab") as file:
+        file.write(b"x")
+    before = (copy.folder / "evaluation/dense/metrics.json").read_bytes()
+    with pytest.raises(ArtifactError, match="sha256"):
+        evaluate(copy.models["dense"][0], copy.splits, copy.folder / "evaluation/dense")
+    assert (copy.folder / "evaluation/dense/metrics.json").read_bytes() == before
+
+
+def test_a_run_of_another_store_is_said(copy, monkeypatch):
+    info = json.loads((copy.folder / "dense/run.json").read_text())
+    write_json(copy.folder / "dense/run.json", info | {"run_id": "f" * 32})
+    with pytest.raises(TrackingError, match="dvc repro --force train@dense"):
+        evaluate(copy.models["dense"][0], copy.splits, copy.folder / "evaluation/dense")
+
+
+# register
+
+
+def test_the_better_one_on_validation_is_the_first_in_production(made):
+    assert made.version.model == "dense"
+    assert (made.version.name, made.version.version) == ("tiny", 1)
+    assert set(made.version.aliases) == {"challenger", "production"}
+    tags = connect().get_model_version("tiny", "1").tags
+    run = made.models["dense"][0].run
+    assert tags["dataset_md5"] == run.data_md5
+    assert tags["run_id"] == run.run_id
+    assert tags["model_sha256"] == run.model_sha256
+
+
+def test_registering_again_registers_nothing_twice(made):
+    again = register(made.models, made.splits, Floors(), made.folder / "again.json")
+    assert again == made.version
+    assert len(connect().search_model_versions("name = 'tiny'")) == 1
+    run = connect().get_run(made.version.run_id)
+    assert len(run.outputs.model_outputs) == 1
+
+
+def test_production_is_not_replaced_and_the_floor_holds_back(copy):
+    client = connect()
+    shutil.rmtree(copy.folder / "dense")
+    better = train(copy.splits, tiny_plan(epochs=9, seed=3), copy.folder / "dense", device="cpu")
+    evaluation = evaluate(better, copy.splits, copy.folder / "evaluation/dense")
+    models = {"dense": (better, evaluation)}
+    second = register(models, copy.splits, Floors(), copy.folder / "registered.json")
+    assert (second.version, second.aliases) == (2, ("challenger",))
+    client.delete_registered_model_alias("tiny", "production")
+    third = register(models, copy.splits, Floors(accuracy=0.99), copy.folder / "registered.json")
+    assert (third.version, third.aliases) == (2, ("challenger",))
+    assert "below the floor 0.99" in third.model_dump_json()
+
+
+def test_a_model_that_does_not_reproduce_its_predictions_is_not_registered(copy):
+    path = copy.folder / "evaluation/dense/predictions/probabilities.npy"
+    write_array(path, np.full((32, 4), 0.25, np.float32))
+    client = connect()
+    client.delete_registered_model("tiny")
+    with pytest.raises(TrackingError, match="does not reproduce"):
+        register(copy.models, copy.splits, Floors(), copy.folder / "new.json")
+    assert client.search_model_versions("name = 'tiny'") == []
+    assert not (copy.folder / "new.json").exists()
+
+
+# the served model
+
+
+def test_pixels_and_files_give_the_same(made, served):
+    images = made.splits.x("test")
+    expected = made.models["dense"][1].probabilities
+    table = served.predict(pd.DataFrame({"image": list(images)}))
+    np.testing.assert_allclose(np.stack(table["probabilities"]), expected, atol=1e-5)
+    assert table["class_name"].tolist() == [CLASS_NAMES[n] for n in table["label"]]
+    texts = [png(image) for image in images]
+    for given in (pd.DataFrame({"image": texts}), {"image": texts}, {"image": images}):
+        answer = served.predict(given)
+        assert answer["label"].tolist() == table["label"].tolist()
+
+
+def test_an_image_of_any_size_is_resized(served):
+    large = png(images_of([2], 0)[0], size=(300, 200))
+    assert served.predict({"image": [large]})["class_name"].tolist() == ["left $"]
+
+
+def test_a_server_answers_json(served):
+    from mlflow.pyfunc.scoring_server import invocations  # what answers `mlflow models serve`
+
+    image = images_of([1], 0)[0]
+    text = png(image)
+    bodies = [
+        {"inputs": [{"image": text}, {"image": image.tolist()}]},
+        {"inputs": {"image": [text, text]}},
+        {"inputs": [image.tolist(), image.squeeze().tolist()]},
+        {"instances": [{"image": text}, {"image": text}]},
+        {"dataframe_records": [{"image": text}, {"image": image.tolist()}]},
+        {"dataframe_split": {"columns": ["image"], "data": [[text], [image.tolist()]]}},
+    ]
+    schema = served.metadata.get_input_schema()
+    for body in bodies:
+        answer = invocations(json.dumps(body), "application/json", served, schema)
+        rows = json.loads(answer.response)["predictions"]
+        assert [row["class_name"] for row in rows] == ["bright", "bright"], str(body)[:60]
+        assert sum(rows[0]["probabilities"]) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("no base64!", "base64"),
+        (base64.b64encode(b"no image").decode(), "not an image"),
+        (np.zeros((9, 9, 1), np.uint8), "the model takes"),
+        (np.full(IMAGE_SHAPE, 0.5), "whole numbers from 0 to 255"),
+        (np.full(IMAGE_SHAPE, 300), "whole numbers from 0 to 255"),
+        (7, "shape"),
+        (None, "image 0"),
+    ],
+)
+def test_what_is_no_image_is_said_so(served, value, reason):
+    with pytest.raises(MlflowException, match=reason):
+        served.predict(pd.DataFrame({"image": pd.Series([value], dtype=object)}))
+
+
+def test_it_loads_where_this_repository_is_not(made, tmp_path):
+    folder = str(shutil.copytree(registry.fetch("tiny/1"), tmp_path / "model"))
+    code = (
+        "import sys, mlflow\n"
+        f"model = mlflow.pyfunc.load_model({folder!r})\n"
+        f"print(model.predict({{'image': [{png(images_of([3], 0)[0])!r}]}})['class_name'][0])\n"
+        "print(sys.modules['pipeline.images'].__file__)\n"
+        "print('pipeline.artifacts' in sys.modules, 'ruamel.yaml' in sys.modules)\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    # -P and a finder that is cut off: an editable install would lead back to the repository.
+    cut = "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f)]\n"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", cut + code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    name, place, reached = done.stdout.splitlines()
+    assert name == "right"
+    assert Path(place).is_relative_to(tmp_path)
+    assert reached == "False False"
+
+
+# predict
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Write a folder of images of several kinds."""
+    folder = tmp_path / "pictures"
+    (folder / "deep").mkdir(parents=True)
+    for name, label in (("bright.png", 1), ("deep/left.jpg", 2)):
+        picture = Image.fromarray(images_of([label], 5)[0].squeeze()).resize((64, 64))
+        picture.convert("RGB").save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.mark.parametrize("model", ["tiny@production", "tiny/1", "dense", "dense/model.keras"])
+def test_predict_by_alias_version_and_path(made, pictures, model):
+    rows = predict([pictures], model, top=2)
+    assert [row.classes[0][0] for row in rows] == ["bright", "left $"]
+    assert all(len(row.classes) == 2 for row in rows)
+    assert json.loads(json.dumps(as_json(rows)))[0]["classes"][0]["class_name"] == "bright"
+
+
+def test_a_broken_image_stops_no_other(made, pictures):
+    (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    rows = predict([pictures / "broken.png", pictures / "bright.png"], "dense", top=1)
+    assert rows[0].error
+    assert rows[0].classes == ()
+    assert rows[1].classes[0][0] == "bright"
+
+
+@pytest.mark.parametrize("model", ["tiny@nobody", "tiny/7", "tinny@production", "tiny/x"])
+def test_an_unknown_model_is_answered_with_those_there_are(made, pictures, model):
+    with pytest.raises(TrackingError, match=r"there are: .*tiny"):
+        predict([pictures], model, top=1)
+
+
+def test_an_image_that_is_not_there(made, tmp_path):
+    with pytest.raises(ImageError, match="does not exist"):
+        predict([tmp_path / "none.png"], "dense", top=1)

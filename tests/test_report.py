@@ -1,0 +1,75 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pipeline.artifacts import ModelVersion, write_json
+from pipeline.errors import ArtifactError
+from pipeline.report import render
+from pipeline.workspace import Workspace
+
+ROOT = Path(__file__).parent.parent
+METRICS = {
+    "parameters": 55_274,
+    "val_accuracy": 0.98,
+    "accuracy": 0.975,
+    "accuracy_low": 0.955,
+    "accuracy_high": 0.986,
+    "training_seconds": 4.25,
+}
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    workspace = Workspace("digits", tmp_path)
+    for model in ("dense", "cnn"):
+        write_json(workspace.evaluation(model).path / "metrics.json", METRICS)
+    ModelVersion(
+        name="digits",
+        version=3,
+        model="cnn",
+        run_id="1",
+        aliases=("challenger",),
+        val_accuracy=0.98,
+        test_accuracy=0.975,
+        model_sha256="0",
+        shortfalls=("accuracy 0.9750 is below the floor 0.99",),
+    ).save(workspace.registered_path)
+    return workspace
+
+
+def text_of(workspace):
+    console = Console(width=160, record=True, quiet=True)
+    console.print(render(workspace, ["dense", "cnn"]))
+    return console.export_text()
+
+
+def test_the_models_side_by_side_and_what_to_try_next(workspace):
+    text = text_of(workspace)
+    row = next(line for line in text.splitlines() if " cnn " in line)
+    for word in ("55,274", "98.00%", "97.50%", "95.50% to 98.60%", "4.2 s", "3", "challenger"):
+        assert word in row
+    assert "challenger" not in next(line for line in text.splitlines() if " dense " in line)
+    assert "below the floor 0.99" in text
+    for word in ("make ui", "dvc exp run -S dataset=", "pipeline predict IMAGE --model digits@"):
+        assert word in text
+
+
+def test_nothing_registered_yet_is_an_error(workspace):
+    workspace.registered_path.unlink()
+    with pytest.raises(ArtifactError, match=r"registered\.json"):
+        render(workspace, ["dense", "cnn"])
+
+
+def test_it_needs_nothing_heavy():
+    code = (
+        "import sys, pipeline.report; "
+        "sys.exit(', '.join({'mlflow', 'tensorflow', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    )
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - start < 5

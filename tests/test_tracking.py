@@ -1,0 +1,190 @@
+"""The store and the runs, on real SQLite files and real servers that misbehave."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import TrackingError
+from pipeline.tracking.runs import existing_run, flat, new_run
+from pipeline.tracking.store import connect, store_uri
+from tests.tiny import store, tiny_splits
+
+__all__ = ["store"]
+ROOT = Path(__file__).parent.parent
+
+
+def history(client, run_id, key):
+    return [(row.step, row.value) for row in client.get_metric_history(run_id, key)]
+
+
+def script(code, folder):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def new_store(tmp_path_factory):
+    """Set up a database once; copies of the file are stores at once."""
+    folder = tmp_path_factory.mktemp("store")
+    code = "from pipeline.tracking.store import connect; connect(); print('well')"
+    processes = [script(code, folder) for _ in range(3)]
+    results = [process.communicate(timeout=200) for process in processes]
+    return folder, results
+
+
+@pytest.fixture
+def ready(store, new_store):
+    """Return a folder with a store that is set up."""
+    content = (new_store[0] / "mlflow.db").read_bytes()
+    (store / "mlflow.db").write_bytes(content)
+    return store
+
+
+def test_processes_that_meet_on_a_new_store_all_work_and_say_nothing(new_store):
+    assert new_store[1] == [("well\n", "")] * 3
+
+
+def test_the_default_store_is_a_file_here(store, monkeypatch):
+    assert store_uri() == f"sqlite:///{store}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert store_uri() == "http://127.0.0.1:1"
+
+
+def test_a_run_that_ends_well(ready):
+    with new_run("tiny", "dense") as run:
+        run.log_params({"optimizer": {"name": "adam"}, "epochs": 30})
+        run.log_tags({"git_commit": None, "model": "dense"})
+        run.log_dataset(tiny_splits(ready / "data"), "0" * 32 + ".dir")
+        run.log_text("a summary", "summary.txt")
+        for epoch in range(1, 31):
+            run.log_metrics({"loss": 1 / epoch, "accuracy": epoch / 30}, step=epoch)
+    client = connect()
+    found = client.get_run(run.run_id)
+    assert found.info.status == "FINISHED"
+    assert found.info.run_name == "dense"
+    assert client.get_experiment(found.info.experiment_id).name == "tiny"
+    assert found.data.params["optimizer.name"] == "adam"
+    assert found.data.tags["model"] == "dense"
+    assert "git_commit" not in found.data.tags
+    assert history(client, run.run_id, "loss") == [(n, 1 / n) for n in range(1, 31)]
+    assert len(history(client, run.run_id, "accuracy")) == 30
+    dataset = found.inputs.dataset_inputs[0].dataset
+    assert (dataset.name, dataset.digest) == ("tiny", "0" * 32 + ".dir")
+    assert found.data.metrics["system/system_memory_usage_percentage"] > 0
+    assert "system/cpu_utilization_percentage" in found.data.metrics
+    assert (ready / "mlartifacts").is_dir()
+    assert not (ready / "mlruns").exists()
+
+
+def test_a_long_epoch_is_seen_when_it_ends(ready):
+    with new_run("tiny", "dense") as run:
+        run.log_metrics({"loss": 1.0}, step=1)
+        time.sleep(3.1)
+        run.log_metrics({"loss": 0.5}, step=2)
+        assert history(connect(), run.run_id, "loss") == [(1, 1.0), (2, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ValueError("the loss\nbecame nan"), "FAILED"), (KeyboardInterrupt(), "KILLED")],
+)
+def test_a_run_that_ends_badly_says_why(ready, error, status):
+    with pytest.raises(type(error)), new_run("tiny", "dense") as run:  # noqa: PT012
+        run.log_metrics({"loss": 1.0}, step=1)
+        raise error
+    found = connect().get_run(run.run_id)
+    assert found.info.status == status
+    assert found.data.tags["failure"] in ("the loss became nan", "KeyboardInterrupt")
+    assert found.data.metrics["loss"] == 1.0
+
+
+def test_a_process_that_is_told_to_end_leaves_a_killed_run(ready):
+    code = (
+        "import signal, time\n"
+        "from pipeline.tracking.runs import new_run\n"
+        "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"  # as the command line does
+        "with new_run('tiny', 'dense') as run:\n"
+        "    print(run.run_id, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with script(code, ready) as process:
+        run_id = process.stdout.readline().strip()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert connect().get_run(run_id).info.status == "KILLED"
+
+
+def test_a_run_can_be_continued_by_a_later_stage(ready):
+    with new_run("tiny", "dense") as run:
+        pass
+    again = existing_run(run.run_id, "dvc repro")
+    again.log_metrics({"test_accuracy": 0.9})
+    again.flush()
+    found = connect().get_run(run.run_id)
+    assert found.info.status == "FINISHED"
+    assert found.data.metrics["test_accuracy"] == 0.9
+
+
+def test_a_run_of_another_store_is_named_with_the_way_out(ready):
+    with pytest.raises(TrackingError, match=r"mlflow\.db has no run 1234.*: dvc repro --force x"):
+        existing_run("1234", "dvc repro --force x")
+
+
+def test_nested_values_get_dotted_names():
+    assert flat({"a": {"b": {"c": 1}}, "d": [1, 2]}) == {"a.b.c": 1, "d": [1, 2]}
+
+
+@pytest.fixture
+def silent():
+    """Listen, and never answer."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(50)
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def refused(uri, monkeypatch):
+    """Return the reason for which a store is refused, which has to come soon."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    start = time.monotonic()
+    with pytest.raises(TrackingError) as caught:
+        connect()
+    assert time.monotonic() - start < 15
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "set MLFLOW_TRACKING_URI to" in text
+    return text
+
+
+def test_a_server_that_never_answers(silent, store, monkeypatch):
+    assert "timed out" in refused(silent, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("http://127.0.0.1:9", "Connection refused"),
+        ("postgresql://me:secret@127.0.0.1:9/runs", "Connection refused"),
+        ("file:./mlruns", "Could not parse"),
+        ("sqlite:////proc/none/mlflow.db", "No such file"),
+        ("sqlite:///data.csv", "not a database"),
+    ],
+)
+def test_a_store_that_cannot_be(store, monkeypatch, uri, reason):
+    (store / "data.csv").write_bytes(bytes(range(256)) * 10)
+    text = refused(uri, monkeypatch)
+    assert reason in text
+    assert "secret" not in text
