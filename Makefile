@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format lock ui
+.PHONY: help setup run test lint format accuracy lock ui
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,6 +37,9 @@ format: $(VENV)/dev.stamp ## let ruff rewrite the code
 
 ui: setup ## the MLflow UI on the same store, on http://127.0.0.1:5000
 	@pipeline ui
+
+accuracy: setup ## test accuracy of all recipes over three seeds: an hour or two
+	@python -m benchmarks.accuracy
 
 lock: $(VENV)/dev.stamp ## resolve the requirements anew
 	@uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade -o requirements/run.txt

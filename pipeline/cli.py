@@ -167,7 +167,7 @@ def _import_tensorflow() -> None:
     """Import TensorFlow without its greeting, which it writes to stderr past every log level."""
     sys.stderr.flush()
     stderr = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
+    with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
         try:
             import tensorflow  # noqa: F401

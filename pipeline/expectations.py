@@ -103,8 +103,8 @@ def _expectation(check: Check, severity: Severity, limit: float, facts: Facts) -
     }
     if isinstance(check, ImageCheck):
         expectation = getattr(gxe, check.expectation)
-        # Rounded, so that a limit of 0.41 lets 41 of 100 pass in spite of binary fractions.
-        mostly = round(1 - limit, 12)
+        # A little less, so that a limit of 0.41 lets 41 of 100 pass in spite of binary fractions.
+        mostly = max(0.0, 1 - limit - 1e-12)
         return expectation(column=check.column, mostly=mostly, **check.arguments(facts), **common)
     return ExpectCheckToBeAtMost(
         check=check.name, facts=facts.model_dump_json(), maximum=limit, **common

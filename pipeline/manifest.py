@@ -140,4 +140,5 @@ def _overlaps(length: int, cells: int) -> NDArray[np.float64]:
     pixels, edges = np.arange(length + 1) * cells, np.arange(cells + 1) * length
     right = np.minimum(edges[1:, None], pixels[None, 1:])
     left = np.maximum(edges[:-1, None], pixels[None, :-1])
-    return np.clip(right - left, 0, None).astype(np.float64)
+    overlaps: NDArray[np.float64] = np.maximum(right - left, 0).astype(np.float64)
+    return overlaps

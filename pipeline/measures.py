@@ -76,7 +76,7 @@ def balance(manifest: "DataFrame", facts: Facts) -> Finding:
     by_split = counts.groupby("split")
     ratios = by_split.max() / by_split.min()
     worst = str(ratios.idxmax())
-    classes = counts[worst]
+    classes = by_split.get_group(worst).droplevel("split")
     note = (
         f"{worst} has {classes.max()} of {classes.idxmax()} and {classes.min()} of "
         f"{classes.idxmin()}"

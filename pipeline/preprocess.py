@@ -15,9 +15,10 @@ from pipeline.artifacts import (
     atomic,
     dvc_md5,
 )
-from pipeline.errors import DatasetError, ValidationFailed
+from pipeline.errors import ArtifactError, DatasetError, ValidationFailed
 from pipeline.params import Preprocess
 from pipeline.pictures import save_samples
+from pipeline.stratify import stratified
 
 CHUNK_BYTES = 2**24
 Indices = NDArray[np.intp]
@@ -54,8 +55,7 @@ def preprocess(
         "val": ("train", val),
         "test": ("test", np.arange(len(raw.y("test")))),
     }
-    # A folder whose metadata is gone is not taken for a dataset while its arrays change.
-    (output / "metadata.json").unlink(missing_ok=True)
+    _withdraw(output / "metadata.json")
     for split, (source, rows) in parts.items():
         copy_rows(raw.x(source), rows, output / f"x_{split}.npy")
         copy_rows(raw.y(source), rows, output / f"y_{split}.npy")
@@ -68,6 +68,14 @@ def preprocess(
         warnings=tuple(result.check for result in report.failures("warning")),
     ).save(output / "metadata.json")
     return splits
+
+
+def _withdraw(metadata: Path) -> None:
+    """Remove the metadata: without them a folder is not taken for a dataset while it changes."""
+    try:
+        metadata.unlink(missing_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {metadata}: {error.strerror}") from error
 
 
 def _refuse_unless_passed(report: ValidationReport, raw_md5: str) -> None:
@@ -92,19 +100,15 @@ def split_train(
     Raises:
         DatasetError: a class has fewer than two images.
     """
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for label, name in enumerate(class_names):
-        rows = np.flatnonzero(labels == label)
-        if len(rows) < 2:
+    counts = np.bincount(labels, minlength=len(class_names))
+    for name, count in zip(class_names, counts, strict=True):
+        if count < 2:
             raise DatasetError(
-                f"class {name!r} has {len(rows)} training images; at least 2 are needed, "
+                f"class {name!r} has {count} training images; at least 2 are needed, "
                 "one for train and one for the validation split"
             )
-        size = int(np.clip(round(fraction * len(rows)), 1, len(rows) - 1))
-        drawn.append(rng.permutation(rows)[:size])
-    val = np.sort(np.concatenate(drawn))
-    return np.setdiff1d(np.arange(len(labels)), val), val
+    chosen = stratified(labels, fraction, seed)
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
 def copy_rows(source: NDArray[Any], rows: Indices, path: Path) -> None:

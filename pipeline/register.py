@@ -16,6 +16,7 @@ from pipeline.errors import ArtifactError, TrackingError
 from pipeline.params import Floors
 from pipeline.tracking import registry
 from pipeline.tracking.runs import existing_run
+from pipeline.tracking.store import reaching
 
 # Enough to notice a model that is not the one that was evaluated.
 IMAGES_TO_REPRODUCE = 512
@@ -105,7 +106,7 @@ def _check_it_reproduces(served: Any, splits: Splits, evaluation: Evaluation) ->
     buffer = io.BytesIO()
     Image.fromarray(images[0].squeeze()).save(buffer, "PNG")
     rows = [base64.b64encode(buffer.getvalue()).decode(), *images]
-    with registry.reaching("ask the model that was logged"):
+    with reaching("ask the model that was logged"):
         answer = served.predict(pd.DataFrame({"image": rows}))
     said = np.stack(answer["probabilities"].to_list())
     expected = evaluation.probabilities[: len(images)]

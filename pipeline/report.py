@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -16,10 +17,10 @@ def render(workspace: Workspace, models: Sequence[str]) -> RenderableType:
         ArtifactError: the pipeline has not run for this dataset and these models.
     """
     version = workspace.registered
-    table = Table(title=f"{workspace.dataset}: {len(models)} models")
+    table = Table(title=f"{workspace.dataset}: accuracy of {len(models)} models", box=SIMPLE)
     table.add_column("model")
-    for name in ("parameters", "validation", "test (95% interval)", "training"):
-        table.add_column(name, justify="right")
+    for name in ("parameters", "validation", "test", "95% interval", "training"):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("registered")
     for model in models:
         row = workspace.evaluation(model).metrics
@@ -30,7 +31,8 @@ def render(workspace: Workspace, models: Sequence[str]) -> RenderableType:
             model,
             f"{row['parameters']:,}",
             f"{row['val_accuracy']:.2%}",
-            f"{row['accuracy']:.2%} ({row['accuracy_low']:.1%} to {row['accuracy_high']:.1%})",
+            f"{row['accuracy']:.2%}",
+            f"{100 * row['accuracy_low']:.1f} to {row['accuracy_high']:.1%}",
             f"{row['training_seconds']:.1f} s",
             registered,
         )
@@ -43,7 +45,7 @@ def _next_steps(workspace: Workspace, aliases: tuple[str, ...]) -> str:
     dataset = "fashion_mnist" if workspace.dataset != "fashion_mnist" else "mnist"
     return (
         "Next:\n"
-        "  make ui                                          look at the runs in MLflow\n"
+        "  make ui                                           look at the runs in MLflow\n"
         f"  .venv/bin/dvc exp run -S dataset={dataset:<15}  train on other images\n"
         f"  .venv/bin/pipeline predict IMAGE --model {spec}"
     )

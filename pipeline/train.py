@@ -145,7 +145,7 @@ def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel)
         rows.to_csv(part, index=False)
     run.log_artifact(trained.history)
     with tempfile.TemporaryDirectory() as folder:
-        draw_curves(Path(folder) / "curves.png", rows.to_dict("list"))
+        draw_curves(Path(folder) / "curves.png", {str(name): rows[name].tolist() for name in rows})
         run.log_artifact(Path(folder) / "curves.png")
 
 

@@ -58,13 +58,13 @@ def test_top_k_grows_to_one():
 
 
 def test_a_model_that_is_as_sure_as_it_is_right_has_no_calibration_error():
-    sure = np.tile(np.float32([0.75, 0.25]), (400, 1))
+    sure = np.tile(np.array([0.75, 0.25], np.float32), (400, 1))
     assert calibration_error(np.repeat([0, 1], [300, 100]), sure) == pytest.approx(0, abs=1e-6)
     assert calibration_error(np.repeat([0, 1], [100, 300]), sure) == pytest.approx(0.5, abs=1e-6)
 
 
 def test_a_confidence_of_one_is_in_the_last_bin():
-    bins = reliability(np.array([0, 1]), np.float32([[1, 0], [1, 0]]))
+    bins = reliability(np.array([0, 1]), np.array([[1, 0], [1, 0]], np.float32))
     assert bins.confidence.tolist() == [1]
     assert bins.accuracy.tolist() == [0.5]
     assert bins.count.tolist() == [2]

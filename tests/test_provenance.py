@@ -26,6 +26,7 @@ def test_a_clean_commit(repository):
     (repository / "code.py").write_text("1")
     commit()
     state = git_commit()
+    assert state.commit
     assert len(state.commit) == 40
     assert state.branch == "work"
     assert state.dirty is False

@@ -141,6 +141,9 @@ def test_registering_again_registers_nothing_twice(made):
     assert len(connect().search_model_versions("name = 'tiny'")) == 1
     run = connect().get_run(made.version.run_id)
     assert len(run.outputs.model_outputs) == 1
+    logged = connect().get_logged_model(run.outputs.model_outputs[0].model_id)
+    assert logged.experiment_id == run.info.experiment_id
+    assert not (made.folder / "mlruns").exists()
 
 
 def test_production_is_not_replaced_and_the_floor_holds_back(copy):

@@ -64,14 +64,15 @@ def log_model(trained: TrainedModel, example: Any) -> str:
     buffer = io.BytesIO()
     Image.fromarray(np.asarray(example).squeeze()).save(buffer, "PNG")
     text = base64.b64encode(buffer.getvalue()).decode()
-    connect()
+    client, run_id = connect(), trained.run.run_id
     with reaching("store the model"):
         # Not through an active run: that would open the run again and change when it ended.
+        mlflow.set_experiment(experiment_id=client.get_run(run_id).info.experiment_id)
         info = Model.log(
             artifact_path=None,
             name="model",
             flavor=mlflow.pyfunc,
-            run_id=trained.run.run_id,
+            run_id=run_id,
             python_model=str(SERVED_MODEL),
             artifacts={"model": str(trained.model), "run": str(trained.path / "run.json")},
             code_paths=[str(Path(pipeline.__file__).parent)],

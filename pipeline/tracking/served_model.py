@@ -17,12 +17,13 @@ import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PythonModel
 
 from pipeline.errors import ImageError
 from pipeline.images import decode
 
 
-class ImageClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class ImageClassifier(PythonModel):  # type: ignore[misc]
     """A table with a column `image`: base64 of an image file, or pixels of the model's shape."""
 
     def load_context(self, context: Any) -> None:

@@ -1,0 +1,157 @@
+import os
+import re
+import shutil
+import subprocess
+import time
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from pipeline.artifacts import DatasetPlan, ValidationReport, dvc_md5
+from pipeline.errors import ParamsError, ValidationFailed
+from pipeline.ingest import ingest
+from pipeline.params import Limits, load_params
+from pipeline.validate import FILES_NAMED, render, validate
+from tests.raw import TRAIN, raw_dataset
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def leaked(x, y, files):
+    x[TRAIN : TRAIN + 20], y[TRAIN : TRAIN + 20] = x[:20], y[:20]
+    files.loc[0, "file"] = "zero\n[red].png"
+
+
+def brighter(x, y, files):
+    x[:] = np.where(x < 100, 100, x)
+
+
+def run(folder, damage=None, limits=None, name="out"):
+    raw = raw_dataset(folder / name, damage)
+    return validate(raw, limits or {}, folder / name, folder / "accepted.json")
+
+
+def test_sound_data_pass_and_are_remembered(tmp_path):
+    report = run(tmp_path)
+    assert report.passed
+    assert report == ValidationReport.load(tmp_path / "out" / "summary.json")
+    assert report.raw_md5 == dvc_md5(tmp_path / "out" / "raw")
+    made = {file.name for file in (tmp_path / "out").iterdir()}
+    assert made == {"raw", "manifest.parquet", "data_docs", "summary.json"}
+    assert (tmp_path / "accepted.json").exists()
+
+
+def test_equal_data_make_equal_files(tmp_path):
+    def contents():
+        files = (file for file in tmp_path.rglob("*") if file.is_file())
+        return {file: file.read_bytes() for file in files}
+
+    run(tmp_path)
+    before = contents()
+    run(tmp_path)
+    assert contents() == before
+
+
+def test_a_failure_names_checks_numbers_and_the_first_files_on_one_line(tmp_path):
+    with pytest.raises(ValidationFailed) as caught:
+        run(tmp_path, leaked)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "leakage: 5.56%, at most 1% allowed" in message
+    assert "test/1437.png = train/zero [red].png" in message
+    assert message.count("test/") == FILES_NAMED
+    assert not ValidationReport.load(tmp_path / "out" / "summary.json").passed
+    assert (tmp_path / "out" / "data_docs" / "index.html").exists()
+    assert not (tmp_path / "accepted.json").exists()
+
+
+def test_a_warning_stops_nothing_and_is_shown(tmp_path):
+    report = run(tmp_path, leaked, {"leakage": Limits(warning=0)})
+    assert report.passed
+    assert [result.check for result in report.failures("warning")] == ["leakage"]
+    shown = StringIO()
+    Console(file=shown, width=160).print(render(report))
+    text = shown.getvalue()
+    assert "warnings: 1" in text
+    assert re.search(r"leakage +│ warning │ 5.56%", text)
+    assert "[red].png" in text
+
+
+def test_shift_is_held_against_the_version_before(tmp_path):
+    first = run(tmp_path)
+    assert "no earlier version" in first.results[-1].message
+    kept = (tmp_path / "accepted.json").read_bytes()
+    with pytest.raises(ValidationFailed, match=r"shift: .*, at most 10% allowed"):
+        run(tmp_path, brighter, name="second")
+    assert (tmp_path / "accepted.json").read_bytes() == kept
+
+    allowed = {"shift": Limits(warning=0.02)}
+    second = run(tmp_path, brighter, allowed, name="second")
+    assert [result.check for result in second.failures("warning")] == ["shift"]
+    assert run(tmp_path, brighter, allowed, name="second") == second
+    assert run(tmp_path).results == first.results
+
+
+def test_an_unknown_check_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ParamsError, match=r"validation\.sharpness: unknown check"):
+        run(tmp_path, limits={"sharpness": Limits(error=0)})
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+class References(HTMLParser):
+    """Collect what a browser would fetch or run."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        names = dict(attrs)
+        if tag in {"script", "link", "img", "iframe", "object", "embed", "base"}:
+            self.found.append((tag, names))
+        self.found += [(tag, k, v) for k, v in attrs if k in {"src", "srcset"} or k[:2] == "on"]
+        if not (names.get("href") or "#").startswith("#"):
+            self.found.append((tag, names["href"]))
+
+
+def test_the_data_docs_refer_to_nothing_outside(tmp_path):
+    with pytest.raises(ValidationFailed):
+        run(tmp_path, leaked)
+    page = (tmp_path / "out" / "data_docs" / "index.html").read_text()
+    references = References()
+    references.feed(page)
+    assert references.found == []
+    assert not re.search(r"@import|url\(|https?://|[\"'=]//", page)
+    assert "leakage" in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_a_browser_shows_the_data_docs(tmp_path):
+    run(tmp_path)
+    page = tmp_path / "out" / "data_docs" / "index.html"
+    sandbox = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'u'}"]
+    done = subprocess.run(
+        [str(CHROMIUM), *sandbox, "--dump-dom", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "label_conflict" in done.stdout
+
+
+@pytest.mark.mirror
+@pytest.mark.skipif("DATASET_MIRROR" not in os.environ, reason="DATASET_MIRROR is not set")
+@pytest.mark.parametrize("name", ["fashion_mnist", "mnist", "cifar10_images"])
+def test_the_real_datasets_pass_unforced_and_in_time(name, tmp_path):
+    params = load_params(Path(__file__).parent.parent / "params.yaml")
+    plan = DatasetPlan(name=name, entry=params.datasets.get(name))
+    raw = ingest(plan, tmp_path / "raw")
+    start = time.monotonic()
+    report = validate(raw, params.validation, tmp_path / "out", tmp_path / "accepted.json")
+    assert time.monotonic() - start < 20
+    assert report.passed
