@@ -1,7 +1,7 @@
 """Test accuracy of the recipes of params.yaml, over seeds: `make accuracy`.
 
-Each training is a process of its own and adds a line to `benchmarks/accuracy.jsonl`, so that a run
-that is cut short loses one training. A line that is there is not measured again; delete it to do so.
+Each training is a process of its own and adds a line to `benchmarks/accuracy.jsonl`: a run that is
+cut short loses one training. What has a line is not measured again; delete the line to do so.
 
     python -m benchmarks.accuracy                                    # all recipes, three seeds
     python -m benchmarks.accuracy fashion_mnist.cnn mnist.cnn        # some
