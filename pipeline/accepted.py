@@ -48,6 +48,6 @@ class Accepted(Record):
 
 def content_digest(manifest: "DataFrame") -> str:
     """Return the sha256 of splits, labels and pixels; file names and origin do not matter."""
-    columns = (manifest[name].astype(str) for name in ("split", "label", "sha256"))
+    columns = (manifest[name].fillna("").astype(str) for name in ("split", "label", "sha256"))
     rows = "\n".join(map(" ".join, zip(*columns, strict=True)))
     return hashlib.sha256(rows.encode()).hexdigest()

@@ -17,11 +17,12 @@ def render(workspace: Workspace, models: Sequence[str]) -> RenderableType:
         ArtifactError: the pipeline has not run for this dataset and these models.
     """
     version = workspace.registered
-    table = Table(title=f"{workspace.dataset}: accuracy of {len(models)} models", box=SIMPLE)
-    table.add_column("model")
+    # Narrow enough for a terminal of 80 columns.
+    table = Table(title=f"{workspace.dataset}: accuracy", box=SIMPLE, collapse_padding=True)
+    table.add_column("model", no_wrap=True)
     for name in ("parameters", "validation", "test", "95% interval", "training"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("registered")
+    table.add_column("registered", no_wrap=True)
     for model in models:
         row = workspace.evaluation(model).metrics
         registered = ""

@@ -340,7 +340,7 @@ def test_a_full_disk_leaves_the_earlier_dataset(tmp_path, own):
     before = dvc_md5(tmp_path / "data")
     message = run_child(tmp_path, FULL, own)
     assert message.startswith("ArtifactError: cannot write data/raw")
-    assert message.endswith(("File too large", "written"))
+    assert "File too large" in message or "disk is full" in message
     assert dvc_md5(tmp_path / "data") == before
 
 

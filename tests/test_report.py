@@ -51,7 +51,7 @@ def text_of(workspace):
 def test_the_models_side_by_side_and_what_to_try_next(workspace):
     text = text_of(workspace)
     row = next(line for line in text.splitlines() if " cnn " in line)
-    for word in ("55,274", "98.00%", "97.50%", "95.5% to 98.6%", "4.2 s", "version 3"):
+    for word in ("55,274", "98.00%", "97.50%", "95.5 to 98.6%", "4.2 s", "version 3"):
         assert word in row
     assert "version" not in next(line for line in text.splitlines() if " dense " in line)
     assert "challenger" in text

@@ -14,8 +14,9 @@ from rich.console import Console
 from pipeline.artifacts import DatasetPlan, ValidationReport, dvc_md5
 from pipeline.errors import ParamsError, ValidationFailed
 from pipeline.ingest import ingest
-from pipeline.params import Limits, load_params
+from pipeline.params import ImageFolder, Limits, load_params
 from pipeline.validate import FILES_NAMED, render, validate
+from tests import images
 from tests.raw import TRAIN, raw_dataset
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -155,3 +156,19 @@ def test_the_real_datasets_pass_unforced_and_in_time(name, tmp_path):
     report = validate(raw, params.validation, tmp_path / "out", tmp_path / "accepted.json")
     assert time.monotonic() - start < 20
     assert report.passed
+
+
+def test_images_that_ingest_could_not_decode_are_named(tmp_path):
+    content = images.files(count=8)
+    whole = content["dog/1.png"]
+    broken = {"cat/text.jpg": b"no image", "cat/empty.png": b"", "dog/cut.png": whole[:80]}
+    folder = images.write(tmp_path / "pets", {**content, **broken})
+    entry = ImageFolder(source=str(folder), image_size=(8, 8))
+    raw = ingest(DatasetPlan(name="pets", entry=entry), tmp_path / "raw")
+    with pytest.raises(ValidationFailed) as caught:
+        validate(raw, {}, tmp_path / "out", tmp_path / "accepted.json")
+    message = str(caught.value)
+    assert "readable" in message
+    for name in broken:
+        assert name in message
+    assert not (tmp_path / "accepted.json").exists()
