@@ -7,6 +7,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
+PORT ?= 5000
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
@@ -35,8 +36,8 @@ lint: $(VENV)/dev.stamp ## ruff, mypy, import-linter
 format: $(VENV)/dev.stamp ## let ruff rewrite the code
 	@ruff check --fix . && ruff format .
 
-ui: setup ## the MLflow UI on the same store, on http://127.0.0.1:5000
-	@pipeline ui
+ui: setup ## the MLflow UI on the same store, on http://127.0.0.1:5000 (PORT=…)
+	@pipeline ui --port $(PORT)
 
 accuracy: setup ## test accuracy of all recipes over three seeds: an hour or two
 	@python -m benchmarks.accuracy

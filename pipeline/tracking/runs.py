@@ -118,8 +118,10 @@ def _create(client: MlflowClient, experiment: str) -> str:
     file = database_file(store_uri())
     # Beside the database, wherever the command runs; a server has a place of its own.
     place = (file.parent / "mlartifacts" / experiment).as_uri() if file else None
+    # Without it the UI opens on its pages for language models.
+    kind = {"mlflow.experimentKind": "custom_model_development"}
     try:
-        return str(client.create_experiment(experiment, artifact_location=place))
+        return str(client.create_experiment(experiment, artifact_location=place, tags=kind))
     except mlflow.exceptions.MlflowException:
         found = client.get_experiment_by_name(experiment)
         if found is None:
