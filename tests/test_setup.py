@@ -1,0 +1,57 @@
+"""What stands between a clone and its first run."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+SETUP = ROOT / "requirements" / "setup.sh"
+
+
+def set_up(python, folder):
+    """Run the set-up script of a copy that holds nothing else."""
+    (folder / "requirements").mkdir()
+    script = folder / "requirements" / "setup.sh"
+    script.write_text(SETUP.read_text())
+    return subprocess.run(
+        ["bash", script, "run"],
+        env={**os.environ, "PYTHON": str(python)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("version", ["3.10.13", "3.14.0"])
+def test_a_python_that_is_too_old_or_too_new_is_refused_on_one_line(tmp_path, version):
+    python = tmp_path / "python"
+    # It answers as another version would, and is this Python in all else.
+    python.write_text(
+        f'#!/bin/bash\nif [ "$1" = --version ]; then echo Python {version}; exit; fi\n'
+        f'exec {sys.executable} -c "import sys; sys.version_info = ({version.replace(".", ", ")}'
+        ', \'final\', 0); exec(sys.argv[1])" "$2"\n'
+    )
+    python.chmod(0o755)
+    done = set_up(python, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"Python 3.11, 3.12 or 3.13 is needed; {python} is Python {version}" in done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_a_python_that_is_not_there_is_named(tmp_path):
+    done = set_up(tmp_path / "nowhere", tmp_path)
+    assert done.returncode == 1
+    assert "nowhere is not there" in done.stderr
+
+
+def test_every_requirement_is_pinned_and_hashed():
+    for name in ("run.txt", "dev.txt"):
+        text = (ROOT / "requirements" / name).read_text()
+        entries = [e for e in text.split("\n") if e and not e.startswith((" ", "#"))]
+        assert len(entries) > 100
+        assert all("==" in entry for entry in entries)
+        assert text.count("--hash=sha256:") >= len(entries)
