@@ -66,7 +66,7 @@ def read_array(path: Path) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"cannot read {path}: {error}") from error
+        raise _unreadable(path, error) from error
     return array
 
 
@@ -79,7 +79,13 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"cannot read {path}: {error}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ArtifactError:
+    if isinstance(error, FileNotFoundError):
+        return ArtifactError(f"{path} is missing; the stage that makes it has not run: dvc repro")
+    return ArtifactError(f"cannot read {path}: {error}")
 
 
 def dvc_md5(path: Path) -> str:

@@ -20,10 +20,14 @@ class TrainProgress:
     def __init__(self, name: str, epochs: int) -> None:
         self.name, self.epochs = name, epochs
         self.live = sys.stderr.isatty()
-        columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}")]
+        columns = [
+            TextColumn("{task.description}"),
+            BarColumn(20),
+            TextColumn("{task.fields[text]}"),
+        ]
         self.bar = Bar(*columns, console=Console(stderr=True), disable=not self.live)
         self.task = self.bar.add_task(name, total=epochs, text="compiling")
-        self.left = ""
+        self.left = self.validated = ""
         self.said = 0.0
 
     def __enter__(self) -> Self:
@@ -43,21 +47,26 @@ class TrainProgress:
     def on_progress(self, now: Progress) -> None:
         """Move the live line on, about once a second."""
         self.left = f", {clock(now.seconds_left)} left"
-        text = f"epoch {now.epoch}/{now.epochs} loss {now.loss:.4f} accuracy {now.accuracy:.4f}"
-        done = now.epoch - 1 + now.step / now.steps
-        self.bar.update(self.task, completed=done, text=text + self.left)
+        self._move(now.epoch - 1 + now.step / now.steps, now)
 
     def on_epoch(self, row: Epoch) -> None:
         """Write a line per epoch, at most one a second and always the last."""
-        text = (
-            f"epoch {row.epoch}/{self.epochs} loss {row.loss:.4f} accuracy {row.accuracy:.4f} "
-            f"val_loss {row.val_loss:.4f} val_accuracy {row.val_accuracy:.4f}"
-        )
-        self.bar.update(self.task, completed=row.epoch, text=text)
+        self.validated = f" val_accuracy {row.val_accuracy:.4f}"
+        self._move(row.epoch, row)
         now, last = time.monotonic(), row.epoch == self.epochs
         if not self.live and (last or now - self.said >= SECONDS_BETWEEN_LINES):
             self.said = now
+            text = (
+                f"epoch {row.epoch}/{self.epochs} loss {row.loss:.4f} accuracy {row.accuracy:.4f} "
+                f"val_loss {row.val_loss:.4f} val_accuracy {row.val_accuracy:.4f}"
+            )
             print(f"{self.name}: {text}{'' if last else self.left}", file=sys.stderr, flush=True)
+
+    def _move(self, completed: float, now: Epoch | Progress) -> None:
+        """Set the live line, which must fit a terminal of 100 columns."""
+        left = self.left if completed < self.epochs else ""
+        text = f"{now.epoch}/{self.epochs} loss {now.loss:.4f} accuracy {now.accuracy:.4f}"
+        self.bar.update(self.task, completed=completed, text=text + self.validated + left)
 
 
 def clock(seconds: float) -> str:
