@@ -9,7 +9,8 @@ from great_expectations.render.renderer.page_renderer import ValidationResultsPa
 from great_expectations.render.view import DefaultJinjaPageView
 from jinja2 import ChoiceLoader, DictLoader
 
-from pipeline.artifacts import CheckResult, atomic
+from pipeline.artifacts import CheckResult
+from pipeline.files import atomic
 
 # The page that comes with Great Expectations loads scripts, styles and a logo from elsewhere.
 # This one has its own style; the policy keeps a file's name from bringing in what we left out.

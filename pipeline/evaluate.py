@@ -9,15 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import figures, metrics
-from pipeline.artifacts import (
-    Evaluation,
-    RunInfo,
-    Splits,
-    TrainedModel,
-    atomic,
-    write_array,
-    write_json,
-)
+from pipeline.artifacts import Evaluation, RunInfo, Splits, TrainedModel
+from pipeline.files import atomic, write_array, write_json
 from pipeline.scoring import Scorer, load_checked
 from pipeline.tracking.runs import Run, existing_run, flat
 

@@ -8,7 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.artifacts import Images, atomic
+from pipeline.artifacts import Images
+from pipeline.files import atomic
 from pipeline.metrics import Reliability
 
 _WIDEST = 40  # classes with names and numbers that can still be read

@@ -14,19 +14,11 @@ from typing import Any
 import numpy as np
 
 from pipeline import datasets
-from pipeline.artifacts import (
-    DatasetInfo,
-    DatasetPlan,
-    Images,
-    Labels,
-    RawDataset,
-    Split,
-    atomic,
-    write_array,
-)
+from pipeline.artifacts import DatasetInfo, DatasetPlan, Images, Labels, RawDataset, Split
 from pipeline.content import Caps
 from pipeline.datasets import KnownDataset, SourceFile
 from pipeline.errors import ArtifactError, DatasetError
+from pipeline.files import atomic, write_array
 from pipeline.folders import Layout, folder_entries, layout
 from pipeline.formats import read_cifar10, read_idx
 from pipeline.packing import Facts, pack

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.artifacts import RawDataset, Split, atomic
+from pipeline.artifacts import RawDataset, Split
 from pipeline.errors import ArtifactError
+from pipeline.files import atomic
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 # Of brightness, per channel: fine enough to see a shift of one hundredth of the range.

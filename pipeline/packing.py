@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import Images, Split, atomic
+from pipeline.artifacts import Images, Split
 from pipeline.content import Caps
 from pipeline.errors import ImageError
+from pipeline.files import atomic
 from pipeline.folders import folder_entries
 from pipeline.images import read_image, to_array
 from pipeline.progress import bar

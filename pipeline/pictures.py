@@ -10,7 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.artifacts import Images, Labels, atomic
+from pipeline.artifacts import Images, Labels
+from pipeline.files import atomic
 
 MOST_CLASSES = 20
 PER_CLASS = 10

@@ -6,16 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import (
-    RawDataset,
-    Split,
-    Splits,
-    SplitsInfo,
-    ValidationReport,
-    atomic,
-    dvc_md5,
-)
+from pipeline.artifacts import RawDataset, Split, Splits, SplitsInfo, ValidationReport
 from pipeline.errors import ArtifactError, DatasetError, ValidationFailed
+from pipeline.files import atomic, dvc_md5
 from pipeline.params import Preprocess
 from pipeline.pictures import save_samples
 from pipeline.stratify import stratified

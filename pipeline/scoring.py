@@ -1,6 +1,5 @@
 """Load a trained model that is what its run says, and ask it for probabilities."""
 
-import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import tensorflow as tf
 
 from pipeline.artifacts import Images
 from pipeline.errors import ArtifactError
+from pipeline.files import sha256 as file_sha256
 from pipeline.metrics import Probabilities
 
 # Pixels per forward pass: enough to keep all cores busy, few enough to stay small.
@@ -29,8 +29,7 @@ def load_checked(path: Path, sha256: str) -> keras.Model:
         ArtifactError: the file is missing, is another one, or does not load.
     """
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = file_sha256(path)
         if found != sha256:
             raise ArtifactError(f"{path} has sha256 {found}; that of the trained model is {sha256}")
         return keras.saving.load_model(path, compile=False, safe_mode=True)

@@ -1,6 +1,5 @@
 """train: the splits and a recipe -> a model, tracked as an MLflow run as it goes."""
 
-import hashlib
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -9,18 +8,11 @@ from typing import Any, Literal
 import keras
 import pandas as pd
 
-from pipeline.artifacts import (
-    ModelPlan,
-    RunInfo,
-    Splits,
-    SplitsInfo,
-    TrainedModel,
-    atomic,
-    dvc_md5,
-)
+from pipeline.artifacts import ModelPlan, RunInfo, Splits, SplitsInfo, TrainedModel
 from pipeline.device import Device, choose, make_deterministic
 from pipeline.engine import Data, fit
 from pipeline.figures import draw_curves
+from pipeline.files import atomic, dvc_md5, sha256
 from pipeline.history import Epoch, History
 from pipeline.models import build
 from pipeline.provenance import environment, git_commit
@@ -62,9 +54,21 @@ def train(
         run.log_text(_summary(model), "model_summary.txt")
         history = _fit(run, model, plan, _data(splits, info), deterministic)
         _save(run, model, history, trained)
-        _run_info(run, plan, info, data_md5, chosen, model, history, trained).save(
-            output / "run.json"
-        )
+        code = git_commit()
+        RunInfo(
+            run_id=run.run_id,
+            experiment=plan.dataset,
+            dataset=plan.dataset,
+            model=plan.model,
+            class_names=info.class_names,
+            image_shape=info.image_shape,
+            data_md5=data_md5,
+            seed=seed,
+            device=str(chosen),
+            git_commit=code.commit,
+            git_dirty=code.dirty,
+            **_conclude(run, model, history, trained),
+        ).save(output / "run.json")
     return trained
 
 
@@ -149,46 +153,30 @@ def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel)
         run.log_artifact(Path(folder) / "curves.png")
 
 
-def _run_info(
-    run: Run,
-    plan: ModelPlan,
-    info: SplitsInfo,
-    data_md5: str,
-    device: Device,
-    model: keras.Model,
-    history: History,
-    trained: TrainedModel,
-) -> RunInfo:
-    with trained.model.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    code = git_commit()
-    seconds = sum(row.seconds for row in history.epochs)
-    kept = {"kept_epoch": history.kept.epoch, "training_seconds": seconds}
+def _conclude(
+    run: Run, model: keras.Model, history: History, trained: TrainedModel
+) -> dict[str, Any]:
+    """Return what is known at the end, which the run is told as well."""
+    seconds = round(sum(row.seconds for row in history.epochs), 2)
+    outcome = {
+        "parameters": model.count_params(),
+        "epochs": len(history.epochs),
+        "training_seconds": seconds,
+    }
+    kept = history.kept
     run.log_metrics(
         {
-            **kept,
-            "best_val_accuracy": history.kept.val_accuracy,
-            "best_val_loss": history.kept.val_loss,
-            "parameters": model.count_params(),
+            **outcome,
+            "kept_epoch": kept.epoch,
+            "best_val_accuracy": kept.val_accuracy,
+            "best_val_loss": kept.val_loss,
         }
     )
-    run.log_tags({"model_sha256": sha256})
-    return RunInfo(
-        run_id=run.run_id,
-        experiment=plan.dataset,
-        dataset=plan.dataset,
-        model=plan.model,
-        class_names=info.class_names,
-        image_shape=info.image_shape,
-        data_md5=data_md5,
-        model_sha256=sha256,
-        seed=plan.recipe.seed or 0,
-        device=str(device),
-        parameters=model.count_params(),
-        epochs=len(history.epochs),
-        training_seconds=round(seconds, 2),
-        val_accuracy=history.kept.val_accuracy,
-        val_loss=history.kept.val_loss,
-        git_commit=code.commit,
-        git_dirty=code.dirty,
-    )
+    digest = sha256(trained.model)
+    run.log_tags({"model_sha256": digest})
+    return {
+        **outcome,
+        "val_accuracy": kept.val_accuracy,
+        "val_loss": kept.val_loss,
+        "model_sha256": digest,
+    }

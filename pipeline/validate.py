@@ -7,11 +7,12 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.accepted import Accepted, AcceptedVersion, content_digest
-from pipeline.artifacts import CheckResult, RawDataset, ValidationReport, dvc_md5
+from pipeline.artifacts import CheckResult, RawDataset, ValidationReport
 from pipeline.checks import check_names
 from pipeline.data_docs import save_data_docs
 from pipeline.errors import ValidationFailed
 from pipeline.expectations import evaluate
+from pipeline.files import dvc_md5
 from pipeline.manifest import build_manifest, save_manifest
 from pipeline.measures import Facts
 from pipeline.params import Limits

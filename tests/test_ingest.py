@@ -18,9 +18,10 @@ import pytest
 from PIL import Image
 
 from pipeline import datasets
-from pipeline.artifacts import DatasetPlan, RawDataset, dvc_md5
+from pipeline.artifacts import DatasetPlan, RawDataset
 from pipeline.content import Caps
 from pipeline.errors import ArchiveError, DatasetError, DownloadError, ParamsError
+from pipeline.files import dvc_md5
 from pipeline.ingest import ingest, ingest_known
 from pipeline.params import ImageFolder, load_params
 from tests.cifar10 import archive, batches, members

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import preprocess as module
-from pipeline.artifacts import CheckResult, ValidationReport, dvc_md5
+from pipeline.artifacts import CheckResult, ValidationReport
 from pipeline.errors import ArtifactError, DatasetError, ValidationFailed
+from pipeline.files import dvc_md5
 from pipeline.params import Preprocess
 from pipeline.pictures import save_samples
 from pipeline.preprocess import copy_rows, preprocess, split_train

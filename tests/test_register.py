@@ -16,9 +16,10 @@ import pytest
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from pipeline.artifacts import Evaluation, Splits, TrainedModel, write_array, write_json
+from pipeline.artifacts import Evaluation, Splits, TrainedModel
 from pipeline.errors import ArtifactError, ImageError, TrackingError
 from pipeline.evaluate import evaluate
+from pipeline.files import write_array, write_json
 from pipeline.params import Floors
 from pipeline.predict import as_json, predict
 from pipeline.register import register

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipeline.artifacts import ModelVersion, write_json
+from pipeline.artifacts import ModelVersion
 from pipeline.errors import ArtifactError
+from pipeline.files import write_json
 from pipeline.report import render
 from pipeline.workspace import Workspace
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts import TrainedModel, dvc_md5
+from pipeline.artifacts import TrainedModel
 from pipeline.errors import TrackingError, TrainingError
+from pipeline.files import dvc_md5
 from pipeline.tracking.store import connect
 from pipeline.train import train
 from tests.tiny import store, tiny_plan, tiny_splits

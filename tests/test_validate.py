@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pipeline.artifacts import DatasetPlan, ValidationReport, dvc_md5
+from pipeline.artifacts import DatasetPlan, ValidationReport
 from pipeline.errors import ParamsError, ValidationFailed
+from pipeline.files import dvc_md5
 from pipeline.ingest import ingest
 from pipeline.params import ImageFolder, Limits, load_params
 from pipeline.validate import FILES_NAMED, render, validate
