@@ -12,7 +12,7 @@ from pipeline import figures, metrics
 from pipeline.artifacts import Evaluation, RunInfo, Splits, TrainedModel
 from pipeline.files import atomic, write_array, write_json
 from pipeline.scoring import Scorer, load_checked
-from pipeline.tracking.runs import Run, existing_run, flat
+from pipeline.tracking.runs import Run, existing_run
 
 
 def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
@@ -31,16 +31,16 @@ def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
     run = existing_run(run_info.run_id, f"dvc repro --force train@{run_info.model}")
     scorer = Scorer(load_checked(trained.model, run_info.model_sha256))
     probabilities = scorer.probabilities(splits.x("test"))
-    content = {
-        **metrics.summarize(y_test, probabilities, names),
-        **scorer.latency(),
-        **_carried(run_info, trained),
-    }
+    summary = metrics.summarize(y_test, probabilities, names)
+    # A file of its own: `dvc metrics diff` would show a line for each number of each class.
+    classes = summary.pop("classes")
+    content = {**summary, **scorer.latency(), **_carried(run_info, trained)}
     counts = metrics.confusion(y_test, probabilities.argmax(axis=1), len(names))
     _save_tables(probabilities, counts, splits, output)
+    write_json(output / "predictions" / "classes.json", classes)
     _save_pictures(probabilities, counts, splits, output / "plots")
     write_json(output / "metrics.json", content)
-    _log(run, content, output)
+    _log(run, content, classes, output)
     return Evaluation(output)
 
 
@@ -97,14 +97,14 @@ def _save_pictures(
     figures.draw_images(folder / "misclassified.png", x_test[wrong], captions, empty=empty)
 
 
-def _log(run: Run, content: dict[str, Any], output: Path) -> None:
+def _log(run: Run, content: dict[str, Any], classes: dict[str, Any], output: Path) -> None:
     """Put all of it on the run that trained the model, its metrics as `test_…`."""
     rows = {
         key: value
-        for key, value in flat(content).items()
-        if isinstance(value, int | float) and not key.startswith(("val_", "classes"))
+        for key, value in content.items()
+        if isinstance(value, int | float) and not key.startswith("val_")
     }
-    for name, row in content["classes"].items():
+    for name, row in classes.items():
         # MLflow allows few signs in names, people many in those of classes.
         clean = "".join(sign if sign.isalnum() or sign in "_-. /" else "_" for sign in name)
         rows |= {f"{key} {clean}": value for key, value in row.items()}
