@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from pipeline import checks, datasets
 from pipeline.cli import app
 from pipeline.params import load_params
+from pipeline.recipes import LAYERS, Recipe
 
 ROOT = Path(__file__).parent.parent
 PARAMS = load_params(ROOT / "params.yaml")
@@ -73,6 +74,21 @@ def test_every_dataset_has_recipes(dataset):
 
 def test_every_check_of_params_is_one():
     checks.check_names(PARAMS.validation)
+
+
+def test_every_check_is_documented_and_has_limits_in_params():
+    page = (ROOT / "docs" / "datasets.md").read_text()
+    for name in checks.BY_NAME:
+        assert f"| `{name}` |" in page
+    assert set(PARAMS.validation) == set(checks.BY_NAME)
+
+
+def test_every_key_of_a_recipe_is_documented():
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    for name in Recipe.model_fields:
+        assert f"`{name}`" in page
+    for name in LAYERS:
+        assert f"`{name}`" in page
 
 
 def test_help_comes_at_once_because_nothing_heavy_is_imported():
