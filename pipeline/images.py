@@ -1,5 +1,6 @@
 """One image: bytes as they come from a file -> a `uint8` array of the shape that a model takes."""
 
+import base64
 import io
 import warnings
 from typing import Any
@@ -74,6 +75,13 @@ def to_array(image: Image.Image, image_shape: tuple[int, int, int]) -> NDArray[n
         raise ImageError(_reason(error)) from error
     pixels: NDArray[np.uint8] = np.asarray(image, dtype=np.uint8)
     return pixels.reshape(image_shape)
+
+
+def as_base64_png(pixels: NDArray[np.uint8]) -> str:
+    """Return an image (height, width, channels) as the text of a PNG file, as callers send it."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.squeeze()).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _upright(image: Image.Image) -> Image.Image:

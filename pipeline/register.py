@@ -1,18 +1,16 @@
 """register: the models that were evaluated -> a version of the best one in the MLflow registry."""
 
-import base64
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from pipeline import promotion
 from pipeline.artifacts import Evaluation, ModelVersion, Splits, TrainedModel
 from pipeline.errors import ArtifactError, TrackingError
+from pipeline.images import as_base64_png
 from pipeline.params import Floors
 from pipeline.tracking import registry
 from pipeline.tracking.runs import existing_run
@@ -103,9 +101,7 @@ def _tags(trained: TrainedModel, candidate: promotion.Candidate) -> dict[str, An
 def _check_it_reproduces(served: Any, splits: Splits, evaluation: Evaluation) -> None:
     """Hold the served model against the evaluation: as pixels all, as an image file the first."""
     images = splits.x("test")[:IMAGES_TO_REPRODUCE]
-    buffer = io.BytesIO()
-    Image.fromarray(images[0].squeeze()).save(buffer, "PNG")
-    rows = [base64.b64encode(buffer.getvalue()).decode(), *images]
+    rows = [as_base64_png(images[0]), *images]
     with reaching("ask the model that was logged"):
         answer = served.predict(pd.DataFrame({"image": rows}))
     said = np.stack(answer["probabilities"].to_list())

@@ -1,7 +1,5 @@
 """The MLflow registry: log a model with its run, register it once, point aliases at it, find it."""
 
-import base64
-import io
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Schema
-from PIL import Image
 
 import pipeline
 from pipeline.artifacts import TrainedModel
 from pipeline.errors import TrackingError
+from pipeline.images import as_base64_png
 from pipeline.params import did_you_mean
 from pipeline.provenance import requirements
 from pipeline.tracking.store import connect, reaching, store_uri
@@ -61,9 +58,6 @@ def log_model(trained: TrainedModel, example: Any) -> str:
     Returns:
         The model's URI, which `load` takes.
     """
-    buffer = io.BytesIO()
-    Image.fromarray(np.asarray(example).squeeze()).save(buffer, "PNG")
-    text = base64.b64encode(buffer.getvalue()).decode()
     client, run_id = connect(), trained.run.run_id
     with reaching("store the model"):
         # Not through an active run: that would open the run again and change when it ended.
@@ -77,7 +71,7 @@ def log_model(trained: TrainedModel, example: Any) -> str:
             artifacts={"model": str(trained.model), "run": str(trained.path / "run.json")},
             code_paths=[str(Path(pipeline.__file__).parent)],
             signature=SIGNATURE,
-            input_example=pd.DataFrame({"image": [text]}),
+            input_example=pd.DataFrame({"image": [as_base64_png(example)]}),
             # Named, so that MLflow need not find out by loading the model.
             pip_requirements=requirements(),
         )
