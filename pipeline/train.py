@@ -15,7 +15,7 @@ from pipeline.figures import draw_curves
 from pipeline.files import atomic, dvc_md5, sha256
 from pipeline.history import Epoch, History
 from pipeline.models import build
-from pipeline.provenance import environment, git_commit
+from pipeline.provenance import Commit, environment, git_commit
 from pipeline.tracking.runs import Run, flat, new_run
 from pipeline.train_progress import TrainProgress
 
@@ -46,15 +46,15 @@ def train(
     seed = plan.recipe.seed or 0
     if deterministic:
         make_deterministic(seed)
-    info, trained = splits.info, TrainedModel(output)
+    # Asked once, before training: it is this code that trains, whatever is edited meanwhile.
+    info, trained, code = splits.info, TrainedModel(output), git_commit()
     with new_run(plan.dataset, plan.model) as run:
         data_md5 = dvc_md5(splits.path)
-        _describe(run, splits, data_md5, plan, chosen, deterministic)
+        _describe(run, splits, data_md5, plan, chosen, code, deterministic)
         model = build(plan.recipe, info.image_shape, info.num_classes, seed)
         run.log_text(_summary(model), "model_summary.txt")
         history = _fit(run, model, plan, _data(splits, info), deterministic)
         _save(run, model, history, trained)
-        code = git_commit()
         RunInfo(
             run_id=run.run_id,
             experiment=plan.dataset,
@@ -78,6 +78,7 @@ def _describe(
     data_md5: str,
     plan: ModelPlan,
     device: Device,
+    code: Commit,
     deterministic: bool,
 ) -> None:
     """Write down what is about to be trained, on what, with what, where."""
@@ -93,7 +94,7 @@ def _describe(
             "data_md5": data_md5,
             "raw_md5": splits.info.raw_md5,
             "device": device,
-            **{f"git_{key}": value for key, value in asdict(git_commit()).items()},
+            **{f"git_{key}": value for key, value in asdict(code).items()},
             **flat({"env": environment()}),
         }
     )
