@@ -188,6 +188,7 @@ class RunInfo(Record):
     val_loss: float
     git_commit: str | None
     git_dirty: bool | None
+    experiment_id: str | None = None
 
 
 @dataclass(frozen=True)

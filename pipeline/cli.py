@@ -8,11 +8,11 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pipeline.errors import ImageError, PipelineError
+from pipeline.errors import EXIT_CODE, EXIT_CODE_PASSING, ImageError, PipelineError
 
 if TYPE_CHECKING:
     from pipeline.params import Params
@@ -25,7 +25,10 @@ app = typer.Typer(
     help="From images to a registered classifier. `dvc repro` runs all stages in order.",
 )
 STAGES = "Stages (dvc repro runs them)"
+FLOWS = "All stages, as a Prefect flow"
 RESULTS = "Results"
+Wanted = Literal["auto", "cpu", "gpu"]
+Until = Literal["validate", "preprocess", "train", "evaluate", "register"]
 ModelName = Annotated[str, typer.Argument(help="One of `models` in params.yaml.")]
 
 
@@ -112,7 +115,54 @@ def register() -> None:
         workspace.splits,
         params.floors,
         workspace.registered_path,
+        params.auto_promote,
     )
+
+
+@app.command(rich_help_panel=FLOWS)
+def run(
+    dataset: Annotated[str | None, typer.Option(help="Which images.")] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Which of the dataset's recipes, such as dense,cnn.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="MODEL.KEY=VALUE, such as cnn.epochs=3; may be repeated."),
+    ] = None,
+    device: Annotated[Wanted | None, typer.Option(help="Where to train.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**31 - 1, help="Of weights, order, augmentation.")
+    ] = None,
+    promote: Annotated[
+        bool | None,
+        typer.Option(
+            "--promote/--no-promote", help="Whether a first version may go into production."
+        ),
+    ] = None,
+    until: Annotated[Until, typer.Option(help="The last stage to run.")] = "register",
+) -> None:
+    """Run the flow `train` on the spot, in this working tree; no server is needed.
+
+    What is asked for is written into params.yaml, as `dvc exp run -S` does, and stays there.
+    """
+    from rich.console import Console
+
+    from flows.here import run_here
+
+    names = tuple(name.strip() for name in models.split(",")) if models else None
+    run_here(
+        dataset=dataset,
+        models=names,
+        settings=settings or [],
+        device=device,
+        seed=seed,
+        promote=promote,
+        until=until,
+    )
+    if until == "register":
+        from pipeline.report import render
+
+        Console().print(render(_workspace(), _params().models))
 
 
 @app.command(rich_help_panel=RESULTS)
@@ -149,6 +199,24 @@ def predict(
     broken = [row.file for row in rows if row.error]
     if broken:
         raise ImageError(f"{len(broken)} of {len(rows)} images cannot be read: {broken[0]}, …")
+
+
+@app.command(rich_help_panel=RESULTS)
+def device(
+    wanted: Annotated[
+        Wanted, typer.Argument(help="What must be there: `gpu` fails where TensorFlow finds none.")
+    ] = "auto",
+) -> None:
+    """Show the GPUs that training finds, or that there are none."""
+    _import_tensorflow()
+    from pipeline.device import describe, require, visible
+
+    found = require(wanted)
+    for gpu, name in zip(found, visible(len(found)), strict=True):
+        row = describe(gpu, name)
+        print(f"gpu {name}: {row.name}, driver {row.driver}, {row.memory_gib} GiB")
+    if not found:
+        print("no GPU; training runs on the CPU")
 
 
 @app.command(rich_help_panel=RESULTS)
@@ -196,4 +264,4 @@ def main() -> None:
         app()
     except PipelineError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
-        sys.exit(1)
+        sys.exit(EXIT_CODE_PASSING if error.passing else EXIT_CODE)

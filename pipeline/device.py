@@ -1,23 +1,38 @@
 """The device that trains: taken as found, described, or refused."""
 
+import fcntl
 import os
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
+import pynvml
 import tensorflow as tf
 
 from pipeline.errors import TrainingError
 
+# The locks of the GPUs that this process trains on; the system drops them when it ends.
+_CLAIMED: list[TextIOWrapper] = []
+
 
 @dataclass(frozen=True)
 class Device:
-    """What computes: `cpu` or `gpu`, its name, and how many CPU threads serve it."""
+    """What computes: `cpu` or `gpu`, its name, and how many CPU threads serve it.
+
+    Attributes:
+        driver: version of the GPU's driver, where it tells.
+        memory_gib: of the GPU, where its driver tells.
+    """
 
     kind: Literal["cpu", "gpu"]
     name: str
     threads: int
+    driver: str | None = None
+    memory_gib: float | None = None
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.name}, {self.threads} threads"
@@ -31,18 +46,19 @@ def gpus() -> list[Any]:
 def choose(wanted: Literal["auto", "cpu", "gpu"]) -> Device:
     """Set TensorFlow to the wanted device; call it before anything is built.
 
+    A GPU is claimed until this process ends: no two trainings share one.
+
     Args:
         wanted: `auto` takes a GPU where there is one.
 
     Raises:
-        TrainingError: a GPU is wanted and there is none, or TensorFlow already runs on another.
+        TrainingError: a GPU is wanted and there is none, or none is free, or TensorFlow already
+            runs on another.
     """
-    found = gpus()
-    if wanted == "gpu" and not found:
-        raise TrainingError(
-            "device is gpu, but TensorFlow finds no GPU here; allowed: device: cpu or auto"
-        )
-    used = [] if wanted == "cpu" else found
+    found = require(wanted)
+    names = visible(len(found))
+    number = claim(names) if found else 0
+    used = found[number : number + 1]
     try:
         # Without growth TensorFlow takes all of a GPU's memory at once.
         for gpu in used:
@@ -52,8 +68,79 @@ def choose(wanted: Literal["auto", "cpu", "gpu"]) -> Device:
         raise TrainingError(f"device {wanted} must be chosen before training: {error}") from error
     if not used:
         return Device("cpu", _cpu_name(), _threads())
-    details = tf.config.experimental.get_device_details(used[0])
-    return Device("gpu", str(details.get("device_name", used[0].name)), _threads())
+    return describe(used[0], names[number])
+
+
+def require(wanted: Literal["auto", "cpu", "gpu"]) -> list[Any]:
+    """Return the GPUs that may be used: none for `cpu`.
+
+    Raises:
+        TrainingError: a GPU is wanted and there is none.
+    """
+    found = [] if wanted == "cpu" else gpus()
+    if wanted == "gpu" and not found:
+        raise TrainingError(
+            "device is gpu, but TensorFlow finds no GPU here; allowed: device: cpu or auto"
+        )
+    return found
+
+
+def visible(count: int) -> list[str]:
+    """Return how the driver calls the GPUs that TensorFlow numbers from 0."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = [name.strip() for name in listed.split(",") if name.strip()]
+    return names[:count] if names else [str(number) for number in range(count)]
+
+
+def claim(names: Sequence[str], folder: Path | None = None) -> int:
+    """Take the first GPU that nobody on this machine trains on, until this process ends.
+
+    Args:
+        names: what the driver calls the GPUs.
+        folder: of the lock files; else GPU_LOCK_FOLDER, which containers may share, else the
+            system's folder for temporary files.
+
+    Returns:
+        Its position among the names.
+
+    Raises:
+        TrainingError: all are taken, which may pass.
+    """
+    place = folder or Path(os.environ.get("GPU_LOCK_FOLDER") or tempfile.gettempdir())
+    for number, name in enumerate(names):
+        path = place / f"training-on-gpu-{name}.lock"
+        lock = path.open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+        else:
+            _CLAIMED.append(lock)
+            return number
+    raise TrainingError(
+        f"another training runs on each of this machine's GPUs ({', '.join(names)}); wait for it, "
+        "or train with device: cpu",
+        passing=True,
+    )
+
+
+def describe(gpu: Any, name: str) -> Device:
+    """Return what TensorFlow and the driver tell of a GPU."""
+    details = tf.config.experimental.get_device_details(gpu)
+    driver, memory = None, None
+    try:
+        pynvml.nvmlInit()
+        by_number = name.isdigit()
+        handle = (
+            pynvml.nvmlDeviceGetHandleByIndex(int(name))
+            if by_number
+            else pynvml.nvmlDeviceGetHandleByUUID(name)
+        )
+        driver = str(pynvml.nvmlSystemGetDriverVersion())
+        memory = round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30, 1)
+    except pynvml.NVMLError:
+        pass  # a GPU of another maker
+    return Device("gpu", str(details.get("device_name", gpu.name)), _threads(), driver, memory)
 
 
 def make_deterministic(seed: int) -> None:

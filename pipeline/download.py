@@ -43,6 +43,9 @@ class Patience:
 class _Transient(DownloadError):
     """Trying again can help."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, passing=True)
+
 
 def download(
     url: str,

@@ -11,12 +11,24 @@ PipelineError
 ├── TrackingError      the MLflow store cannot be reached or lacks what is asked for
 └── ArtifactError      a file that a stage needs is missing, torn or cannot be written
 
-The command line prints the message of any of them on one line and exits with 1.
+The command line prints the message of any of them on one line and exits with 1, or with 75 (the
+"temporary failure" of sysexits.h) where the same command may well succeed in a while.
 """
+
+EXIT_CODE = 1
+EXIT_CODE_PASSING = 75
 
 
 class PipelineError(Exception):
-    """Something the user can mend: the message says what was received and what is allowed."""
+    """Something the user can mend: the message says what was received and what is allowed.
+
+    Attributes:
+        passing: whether the cause may pass by itself: a network, a server, a lock.
+    """
+
+    def __init__(self, message: str, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 class ParamsError(PipelineError):

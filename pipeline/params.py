@@ -11,6 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import ParamsError
 from pipeline.recipes import LAYERS, Frozen, Recipe
+from pipeline.search import Space
 
 PARAMS_FILE = Path("params.yaml")
 # Names become folders, DVC stages and registered models.
@@ -79,7 +80,9 @@ class Params(Frozen):
     validation: dict[Name, Limits] = Field(default_factory=dict)
     preprocess: Preprocess = Preprocess()
     floors: Floors = Floors()
+    auto_promote: bool = True
     recipes: dict[Name, dict[Name, Recipe]] = Field(default_factory=dict)
+    search: dict[Name, dict[Name, Space]] = Field(default_factory=dict)
 
     @field_validator("models")
     @classmethod
@@ -112,6 +115,23 @@ class Params(Frozen):
             )
         recipe = recipes[model]
         return recipe if recipe.seed is not None else recipe.model_copy(update={"seed": self.seed})
+
+    def space(self, dataset: str, model: str) -> Space:
+        """Return what a tuning of one recipe may change: its own space, or the default one.
+
+        Raises:
+            ParamsError: there is none.
+        """
+        entry = self.datasets.get(dataset)
+        owners = [dataset, *([entry.recipes] if entry and entry.recipes else []), "default"]
+        for owner in owners:
+            if model in self.search.get(owner, {}):
+                return self.search[owner][model]
+        allowed = [f"{owner}.{name}" for owner, models in self.search.items() for name in models]
+        raise ParamsError(
+            f"there is no search.{dataset}.{model} in params.yaml, nor search.default.{model}; "
+            f"there is: {', '.join(allowed) or 'none'}"
+        )
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

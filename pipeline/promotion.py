@@ -45,12 +45,14 @@ def missed_floors(candidate: Candidate, floors: Floors) -> tuple[str, ...]:
     )
 
 
-def aliases_for(candidate: Candidate, floors: Floors, production_exists: bool) -> tuple[str, ...]:
+def aliases_for(
+    candidate: Candidate, floors: Floors, production_exists: bool, auto_promote: bool = True
+) -> tuple[str, ...]:
     """Return the aliases that a new version gets.
 
-    It always is the challenger. It goes into production only where nothing is there and it
-    reaches the floors: a version in production is never replaced here.
+    It always is the challenger. It goes into production by itself only where that is wanted,
+    nothing is there and it reaches the floors: a version in production is never replaced here.
     """
-    if production_exists or missed_floors(candidate, floors):
+    if not auto_promote or production_exists or missed_floors(candidate, floors):
         return (CHALLENGER,)
     return (CHALLENGER, PRODUCTION)

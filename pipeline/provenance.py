@@ -1,5 +1,6 @@
 """What made a model: the commit, the libraries and the hardware."""
 
+import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -9,8 +10,11 @@ from typing import Any
 import psutil
 
 LIBRARIES = ("tensorflow", "keras", "numpy", "pandas", "pillow", "mlflow")
-# What the pipeline itself writes into the tree while it runs.
-WRITTEN_BY_US = (":!dvc.lock", ":!data/accepted")
+# What the pipeline itself writes into the tree while it runs, and the choices that are recorded
+# with the run itself.
+NOT_CODE = (":!dvc.lock", ":!data/accepted", ":!params.yaml")
+# Set by whoever starts the pipeline from elsewhere, say a scheduler.
+FLOW_RUN_ID, FLOW_RUN_URL = "FLOW_RUN_ID", "FLOW_RUN_URL"
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Commit:
 
 def git_commit() -> Commit:
     """Ask git about the working directory."""
-    status = _git("status", "--porcelain", "--", ".", *WRITTEN_BY_US)
+    status = _git("status", "--porcelain", "--", ".", *NOT_CODE)
     return Commit(
         commit=_git("rev-parse", "--verify", "--quiet", "HEAD") or None,
         branch=_git("branch", "--show-current") or None,
@@ -45,6 +49,12 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def flow_run() -> dict[str, str]:
+    """Return which flow run this process works for, where one does."""
+    names = {"flow_run_id": FLOW_RUN_ID, "flow_run_url": FLOW_RUN_URL}
+    return {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
 
 
 def requirements() -> list[str]:

@@ -26,6 +26,7 @@ def register(
     splits: Splits,
     floors: Floors,
     output: Path,
+    auto_promote: bool = True,
 ) -> ModelVersion:
     """Register the model that is best on validation, unless that was done before.
 
@@ -34,6 +35,7 @@ def register(
         splits: the data; its test split must be predicted as it was in the evaluation.
         floors: what the first version in production must reach.
         output: `reports/<dataset>/registered.json`.
+        auto_promote: whether the first version goes into production by itself.
 
     Raises:
         ArtifactError: an evaluation is of another model than the one that is there.
@@ -50,7 +52,7 @@ def register(
         version = registry.create_version(dataset, uri, run.run_id, _tags(trained, best))
     holders = registry.alias_holders(dataset)
     has_production = promotion.PRODUCTION in holders
-    for alias in promotion.aliases_for(best, floors, has_production):
+    for alias in promotion.aliases_for(best, floors, has_production, auto_promote):
         registry.set_alias(dataset, alias, version.version)
         holders[alias] = version.version
     made = ModelVersion(

@@ -15,7 +15,7 @@ from pipeline.figures import draw_curves
 from pipeline.files import atomic, dvc_md5, sha256
 from pipeline.history import Epoch, History
 from pipeline.models import build
-from pipeline.provenance import Commit, environment, git_commit
+from pipeline.provenance import Commit, environment, flow_run, git_commit
 from pipeline.tracking.runs import Run, flat, new_run
 from pipeline.train_progress import TrainProgress
 
@@ -58,6 +58,7 @@ def train(
         RunInfo(
             run_id=run.run_id,
             experiment=plan.dataset,
+            experiment_id=run.experiment_id,
             dataset=plan.dataset,
             model=plan.model,
             class_names=info.class_names,
@@ -94,7 +95,10 @@ def _describe(
             "data_md5": data_md5,
             "raw_md5": splits.info.raw_md5,
             "device": device,
+            "gpu_driver": device.driver,
+            "gpu_memory_gib": device.memory_gib,
             **{f"git_{key}": value for key, value in asdict(code).items()},
+            **flow_run(),
             **flat({"env": environment()}),
         }
     )

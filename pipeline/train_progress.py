@@ -1,5 +1,6 @@
 """What somebody who waits for a training sees: a live line on a terminal, a log elsewhere."""
 
+import re
 import sys
 import time
 from types import TracebackType
@@ -12,6 +13,8 @@ from rich.progress import Progress as Bar
 from pipeline.history import Epoch, Progress
 
 SECONDS_BETWEEN_LINES = 1.0
+# How `TrainProgress` writes an epoch down, for who reads it from a pipe.
+LINE = re.compile(r"(?P<name>.+): epoch (?P<epoch>\d+)/(?P<epochs>\d+) (?P<text>loss .*)")
 
 
 class TrainProgress:

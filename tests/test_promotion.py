@@ -42,3 +42,7 @@ def test_the_first_that_meets_the_floors_goes_into_production():
     assert aliases_for(candidate(), Floors(), False) == ("challenger", "production")
     assert aliases_for(candidate(), Floors(accuracy=0.95), False) == ("challenger",)
     assert aliases_for(candidate(), Floors(), True) == ("challenger",)
+
+
+def test_nothing_is_promoted_unasked():
+    assert aliases_for(candidate(), Floors(), False, auto_promote=False) == ("challenger",)

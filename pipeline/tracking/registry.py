@@ -109,7 +109,9 @@ def create_version(name: str, uri: str, run_id: str, tags: Mapping[str, Any]) ->
             except MlflowException:
                 client.get_registered_model(name)  # another process was first
         text = {key: str(value) for key, value in tags.items() if value is not None}
-        made = client.create_model_version(name, uri, run_id=run_id, tags=text)
+        # A server wants to be told what the URI says: `models:/<model_id>`.
+        model_id = uri.removeprefix("models:/")
+        made = client.create_model_version(name, uri, run_id=run_id, tags=text, model_id=model_id)
         return _registered(client, name, int(made.version))
 
 

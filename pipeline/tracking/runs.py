@@ -15,9 +15,11 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.artifacts import Splits
 from pipeline.errors import TrackingError
-from pipeline.tracking.store import connect, database_file, reaching, store_uri
+from pipeline.tracking.store import connect, database_file, impatient, reaching, store_uri
 
 SECONDS_BETWEEN_FLUSHES = 3.0
+# While the store is away, training goes on and asks for it less and less often.
+LONGEST_PAUSE = 60.0
 # MLflow refuses larger batches.
 METRICS_PER_REQUEST = 1000
 PARAMS_PER_REQUEST = 100
@@ -26,10 +28,11 @@ PARAMS_PER_REQUEST = 100
 class Run:
     """What is written to one run; metrics are held back for a few seconds and sent together."""
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
-        self.client, self.run_id = client, run_id
+    def __init__(self, client: MlflowClient, run_id: str, experiment_id: str) -> None:
+        self.client, self.run_id, self.experiment_id = client, run_id, experiment_id
         self._held: list[Metric] = []
         self._flushed = time.monotonic()
+        self._pause = SECONDS_BETWEEN_FLUSHES
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Write parameters, nested ones with dotted names."""
@@ -46,11 +49,26 @@ class Run:
             self.client.log_batch(self.run_id, tags=rows)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Hold metrics of one step; they are sent once the last request is seconds ago."""
+        """Hold metrics of one step; they are sent once the last request is seconds ago.
+
+        A store that is away does not stop the training: what is held is sent when it is back, at
+        the latest by `flush`. The store drops a metric that it has already, so none is doubled.
+        """
         now = int(time.time() * 1000)
         self._held += [Metric(key, float(value), now, step) for key, value in metrics.items()]
-        if time.monotonic() - self._flushed > SECONDS_BETWEEN_FLUSHES:
-            self.flush()
+        if time.monotonic() - self._flushed > self._pause:
+            self._flush_unless_away()
+
+    def _flush_unless_away(self) -> None:
+        try:
+            with impatient():
+                self.flush()
+            self._pause = SECONDS_BETWEEN_FLUSHES
+        except TrackingError as error:
+            if not error.passing:
+                raise
+            self._flushed = time.monotonic()
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
     def flush(self) -> None:
         """Send all metrics that are held."""
@@ -100,14 +118,15 @@ def new_run(experiment: str, name: str) -> Iterator[Run]:
         experiment_id = found.experiment_id if found else _create(client, experiment)
         tags = {"mlflow.user": mlflow.tracking.context.default_context._get_user()}
         entity = client.create_run(experiment_id, run_name=name, tags=tags)
-    run = Run(client, entity.info.run_id)
+    run = Run(client, entity.info.run_id, experiment_id)
     monitor = SystemMetricsMonitor(run.run_id)  # every ten seconds
     try:
         monitor.start()
         yield run
         run.flush()
     except BaseException as error:
-        killed = isinstance(error, KeyboardInterrupt | SystemExit)
+        # Whoever ends a process does it with something that is no ordinary exception.
+        killed = not isinstance(error, Exception)
         _end(run, monitor, "KILLED" if killed else "FAILED", error)
         raise
     _end(run, monitor, "FINISHED", None)
@@ -162,13 +181,27 @@ def existing_run(run_id: str, retrain: str) -> Run:
     """
     client = connect()
     try:
-        client.get_run(run_id)
+        found = client.get_run(run_id)
     except mlflow.exceptions.MlflowException as error:
         raise TrackingError(
             f"the MLflow store {store_uri()} has no run {run_id}, which made this model; point "
             f"MLFLOW_TRACKING_URI at the store that has it, or train again: {retrain}"
         ) from error
-    return Run(client, run_id)
+    return Run(client, run_id, found.info.experiment_id)
+
+
+def end_runs_of(flow_run_id: str) -> None:
+    """Say KILLED on what a flow run that is no more has left RUNNING.
+
+    Raises:
+        TrackingError: the store cannot be reached.
+    """
+    client = connect()
+    with reaching("end the runs of a killed flow run"):
+        everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+        query = f"tags.flow_run_id = '{flow_run_id}' and attributes.status = 'RUNNING'"
+        for run in client.search_runs(everywhere, query):
+            client.set_terminated(run.info.run_id, "KILLED")
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,14 +11,15 @@ from pathlib import Path
 import mlflow
 import sqlalchemy
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from requests.exceptions import RequestException
-from sqlalchemy.exc import SQLAlchemyError
+from mlflow.exceptions import MlflowException, RestException
+from requests.exceptions import ConnectionError as RequestsConnectionError
+from requests.exceptions import RequestException, Timeout
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from pipeline.errors import TrackingError
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
-ALLOWED = "sqlite:///FILE, postgresql://…, mysql://…, http://… or https://…"
+ALLOWED = "sqlite:///FILE, postgresql+psycopg2://…, mysql://…, http://… or https://…"
 # A store that has not answered by then is not there; once it has, MLflow's own patience holds.
 SECONDS_TO_ANSWER = 5
 IMPATIENCE = {
@@ -53,7 +54,8 @@ def reaching(what: str) -> Iterator[None]:
     except (MlflowException, RequestException, SQLAlchemyError, OSError, ImportError) as error:
         raise TrackingError(
             f"cannot {what} in the MLflow store {_shown(store_uri())}: {_cause(error)}; start it, "
-            f"or set MLFLOW_TRACKING_URI to {ALLOWED}; unset, it is {DEFAULT_STORE}"
+            f"or set MLFLOW_TRACKING_URI to {ALLOWED}; unset, it is {DEFAULT_STORE}",
+            _passes(error),
         ) from error
 
 
@@ -66,7 +68,7 @@ def connect() -> MlflowClient:
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     uri = store_uri()
-    with reaching("connect"), _alone(database_file(uri)), _impatient():
+    with reaching("connect"), _alone(database_file(uri)), impatient():
         if not uri.startswith(("http://", "https://")):
             _check_database(uri)
         mlflow.set_tracking_uri(uri)
@@ -103,7 +105,7 @@ def _alone(file: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
+def impatient() -> Iterator[None]:
     """Let MLflow give up soon, where the user has not said how long to wait."""
     unset = {name: value for name, value in IMPATIENCE.items() if name not in os.environ}
     os.environ.update(unset)
@@ -112,6 +114,21 @@ def _impatient() -> Iterator[None]:
     finally:
         for name in unset:
             del os.environ[name]
+
+
+def _passes(error: BaseException | None) -> bool:
+    """Return whether the store may answer in a while: it is away, overloaded or locked."""
+    while error is not None:
+        if isinstance(error, RestException):
+            status = int(error.get_http_status_code())
+            return status >= 500 or status == 429
+        if isinstance(error, RequestsConnectionError | Timeout | ConnectionError | TimeoutError):
+            return True
+        if isinstance(error, OperationalError):
+            # SQLite's other complaints are about the file: missing, read-only, no database.
+            return database_file(store_uri()) is None or "locked" in str(error)
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _cause(error: Exception) -> str:
