@@ -1,0 +1,1 @@
+"""Prefect flows over the DVC graph: order, retries, workers and the view; DVC owns the cache."""

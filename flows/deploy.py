@@ -1,0 +1,226 @@
+"""Set a Prefect server up: work pools, the deployments of prefect.yaml, and the automations.
+
+`python -m flows.deploy` may be run again at any time; what people have changed in the UI, such as
+a schedule that is on, stays.
+"""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from prefect.automations import Automation
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.settings import PREFECT_API_URL
+from prefect.workers.process import ProcessWorker
+
+from pipeline.errors import PipelineError
+
+PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
+# How many runs each pool takes at once: for GPUs as many as there are.
+SLOTS = {"cpu": "CPU_SLOTS", "gpu": "GPU_SLOTS", "control": "CONTROL_SLOTS"}
+DEFAULT_SLOTS = {"cpu": 2, "gpu": 1, "control": 10}
+# What every run of a pool gets; without a sign of life the automations below take it for lost.
+RUN_ENVIRONMENT = {
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+}
+# A run gives a sign of life every 30 s; two in a row may be lost on the way.
+SILENCE = timedelta(seconds=75)
+# A run that no worker has begun by then never will.
+PENDING = timedelta(seconds=110)
+RESCHEDULED_AT_MOST = 2
+# The runner and the worker both report a crash: what comes in between would be overruled.
+PAUSE = timedelta(seconds=10)
+ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed")}
+ANY_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
+
+
+class DeployError(PipelineError):
+    """The server is not there, or does not take what it is given."""
+
+
+def automations() -> list[Automation]:
+    """Return what the server does on its own where a run dies with all that watched it."""
+    heartbeat = "prefect.flow-run.heartbeat"
+    return [
+        Automation(
+            name="a silent run has crashed",
+            description="No sign of life: its process and its worker are gone.",
+            trigger=EventTrigger(
+                after={heartbeat},
+                expect={heartbeat, *ENDED},
+                match=ANY_RUN,
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=SILENCE,
+            ),
+            actions=[_change(StateType.CRASHED, "no sign of life: process and worker are gone")],
+        ),
+        Automation(
+            name="a run that does not begin has crashed",
+            description="A worker took it and died before it began.",
+            trigger=EventTrigger(
+                after={"prefect.flow-run.Pending"},
+                expect={"prefect.flow-run.Running", *ENDED},
+                match=ANY_RUN,
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=PENDING,
+            ),
+            actions=[_change(StateType.CRASHED, "a worker took it, but it never began")],
+        ),
+        Automation(
+            name="a crashed run is tried again",
+            description=f"At most {RESCHEDULED_AT_MOST} times; a failed one is not.",
+            trigger=EventTrigger(
+                after={"prefect.flow-run.Crashed"},
+                expect={"prefect.flow-run.AwaitingRetry", "prefect.flow-run.Running"},
+                match={
+                    **ANY_RUN,
+                    "prefect.run-count": [str(n + 1) for n in range(RESCHEDULED_AT_MOST)],
+                },
+                match_related={
+                    "prefect.resource.role": "tag",
+                    "prefect.resource.id": "prefect.tag.train",
+                },
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=PAUSE,
+            ),
+            actions=[
+                ChangeFlowRunState(
+                    name="AwaitingRetry",
+                    state=StateType.SCHEDULED,
+                    message="crashed; tried again",
+                    force=True,
+                )
+            ],
+        ),
+    ]
+
+
+def _change(state: StateType, message: str) -> ChangeFlowRunState:
+    return ChangeFlowRunState(state=state, message=message, force=True)
+
+
+def slots(pool: str) -> int:
+    """Return how many runs a pool takes at once: from the environment, or the default.
+
+    Raises:
+        DeployError: the variable holds no positive number.
+    """
+    text = os.environ.get(SLOTS[pool]) or str(DEFAULT_SLOTS[pool])
+    if not text.isdigit() or int(text) < 1:
+        raise DeployError(f"{SLOTS[pool]} is {text!r}; allowed: a whole number from 1 up")
+    return int(text)
+
+
+def job_template() -> dict[str, Any]:
+    """Return what a process pool starts its runs with."""
+    template = ProcessWorker.get_default_base_job_template()
+    template["variables"]["properties"]["env"]["default"] = RUN_ENVIRONMENT
+    return template
+
+
+def make_pools(client: SyncPrefectClient) -> None:
+    """Create the work pools, or set their limits; else a pool that is there stays as it is."""
+    for name in SLOTS:
+        limit = slots(name)
+        pool = WorkPoolCreate(
+            name=name, type="process", base_job_template=job_template(), concurrency_limit=limit
+        )
+        try:
+            client.create_work_pool(pool)
+        except ObjectAlreadyExists:
+            client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
+        print(f"work pool {name}: at most {limit} at once")
+
+
+def switched_on(client: SyncPrefectClient) -> set[tuple[str, str]]:
+    """Return deployment and slug of the schedules that somebody has turned on."""
+    return {
+        (deployment.name, str(schedule.slug))
+        for deployment in client.read_deployments()
+        for schedule in deployment.schedules
+        if schedule.active
+    }
+
+
+def switch_on(client: SyncPrefectClient, schedules: set[tuple[str, str]]) -> None:
+    """Turn schedules on again: a deployment that is applied anew has them as its file says."""
+    for deployment in client.read_deployments():
+        for schedule in deployment.schedules:
+            if (deployment.name, str(schedule.slug)) in schedules:
+                client.update_deployment_schedule(deployment.id, schedule.id, active=True)
+
+
+async def make_automations() -> None:
+    """Create the automations, or bring those of the same name up to date."""
+    for automation in automations():
+        try:
+            there = await Automation.aread(name=automation.name)
+        except ValueError:
+            await automation.acreate()
+        else:
+            automation.id = there.id
+            await automation.aupdate()
+        print(f"automation {automation.name}")
+
+
+def deploy() -> None:
+    """Apply prefect.yaml to the server.
+
+    Raises:
+        DeployError: the server does not take it.
+    """
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(
+        [*command, "--prefect-file", str(PREFECT_YAML)],
+        cwd=PREFECT_YAML.parent,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        raise DeployError(f"prefect deploy ended with {done.returncode}:\n{done.stdout}")
+    for name in re.findall(r"Deployment '([^']+)' successfully", done.stdout):
+        print(f"deployment {name}")
+
+
+def main() -> None:
+    """Set the server up that PREFECT_API_URL names."""
+    if not PREFECT_API_URL.value():
+        sys.exit(
+            "error: PREFECT_API_URL is not set; set it to the server's, such as "
+            "http://127.0.0.1:4200/api"
+        )
+    try:
+        with get_client(sync_client=True) as client:
+            if (error := client.api_healthcheck()) is not None:
+                raise DeployError(f"no Prefect server at {PREFECT_API_URL.value()}: {error}")
+            make_pools(client)
+            schedules = switched_on(client)
+            deploy()
+            switch_on(client, schedules)
+        asyncio.run(make_automations())
+    except PipelineError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

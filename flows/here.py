@@ -1,0 +1,81 @@
+"""The same run on the spot: in somebody's working tree, with no server and no worker."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+# Nobody waits for a page to open: what is not asked for stays off.
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+from prefect import flow
+
+from flows.checkout import here
+from flows.form import Device, Until
+from flows.request import Request, read_settings
+from flows.training import chain
+from pipeline.errors import ParamsError
+from pipeline.params import PARAMS_FILE, load_params
+
+
+@flow(name="train", flow_run_name="{dataset}, here", validate_parameters=False)
+def train_here(dataset: str, request: Request, until: Until) -> list[dict[str, Any]]:
+    """Run the stages of `flows.training.train` in the working tree."""
+    return chain(here(), request, until)
+
+
+def run_here(
+    *,
+    dataset: str | None,
+    models: tuple[str, ...] | None,
+    settings: list[str],
+    device: Device | None,
+    seed: int | None,
+    promote: bool | None,
+    until: Until,
+) -> list[dict[str, Any]]:
+    """Run the flow in the working tree; the request stays in its params.yaml.
+
+    It reports to the Prefect server where `PREFECT_API_URL` names one, else to one that lives as
+    long as the run.
+
+    Args:
+        dataset: which images; None leaves this and what follows as params.yaml has it.
+        models: which recipes.
+        settings: changes of recipes, each as `cnn.epochs=3`.
+        device: where to train.
+        seed: of weights, order and augmentation.
+        promote: whether a first version may go into production.
+        until: the last stage to run.
+
+    Returns:
+        A row per model, as `flows.training.Job.row` makes it.
+
+    Raises:
+        ParamsError: something is asked for that does not exist or is out of range.
+        StageFailed: a stage failed.
+    """
+    root = here().root
+    if Path.cwd() != root:
+        raise ParamsError(f"this is {Path.cwd()}; the stages run in the top folder: cd {root}")
+    params = load_params()
+    request = Request(
+        dataset=dataset,
+        models=models,
+        overrides=read_settings(settings, list(models or params.models)),
+        device=device,
+        seed=seed,
+        promote=promote,
+    )
+    # Before Prefect starts, which takes seconds.
+    params = request.apply(PARAMS_FILE)
+    logging.getLogger("prefect.flow_runs").addFilter(_without_traceback)
+    logging.getLogger("prefect.task_runs").addFilter(_without_traceback)
+    return train_here(params.dataset, request, until)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Keep an error to one line: the reason is in its message."""
+    record.exc_info = None
+    return True

@@ -1,0 +1,193 @@
+"""A recipe's new values: as changes for a run, and as a patch that leaves the rest as it is."""
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
+
+from flows.request import NAMED, Request
+from pipeline.errors import ParamsError
+from pipeline.params import PARAMS_FILE, Params, load_params
+from pipeline.recipes import Recipe
+
+PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+NOT_STRINGS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
+
+
+def edit(text: str, path: list[str], value: Any) -> str:
+    """Set one value in a YAML text, and leave every other character as it is.
+
+    Args:
+        text: the YAML.
+        path: the keys on the way to it; of a list the number of the entry. The last ones may not
+            be there yet.
+        value: a number, a string, true, false or null.
+
+    Raises:
+        ParamsError: the text has no such list entry, or a value where the path goes on.
+    """
+    node = YAML().compose(text)
+    for depth, key in enumerate(path):
+        rest = path[depth + 1 :]
+        child = _child(node, key)
+        if child is None:
+            assert isinstance(node, CollectionNode)
+            return _insert(text, node, f"{key}: {_nested(rest, value)}")
+        if rest and isinstance(child, ScalarNode):
+            # A shorthand: `rmsprop` is {name: rmsprop}, the layer `batch_norm` {batch_norm: true}.
+            named = f"name: {child.value}" if key in NAMED else f"{child.value}: true"
+            return _replace(text, child, f"{{{named}, {rest[0]}: {_nested(rest[1:], value)}}}")
+        node = child
+    return _replace(text, node, _scalar(value))
+
+
+def _child(node: Node, key: str) -> Node | None:
+    if isinstance(node, SequenceNode):
+        if not key.isdigit() or int(key) >= len(node.value):
+            raise ParamsError(f"params.yaml has no entry {key} in a list of {len(node.value)}")
+        return node.value[int(key)]  # type: ignore[no-any-return]
+    assert isinstance(node, MappingNode)
+    return next((value for name, value in node.value if name.value == key), None)
+
+
+def _replace(text: str, node: Node, new: str) -> str:
+    return text[: node.start_mark.index] + new + text[node.end_mark.index :]
+
+
+def _insert(text: str, node: CollectionNode, entry: str) -> str:
+    """Add an entry at the end of a mapping, in the style in which that is written."""
+    if not node.value:
+        return _replace(text, node, f"{{{entry}}}")
+    end = _end(node.value[-1][1])
+    if node.flow_style:
+        return f"{text[:end]}, {entry}{text[end:]}"
+    line_end = text.find("\n", end)
+    line_end = len(text) if line_end < 0 else line_end
+    return f"{text[:line_end]}\n{' ' * node.start_mark.column}{entry}{text[line_end:]}"
+
+
+def _end(node: Node) -> int:
+    """Return where the last value inside a node ends; a block's own end is past the comments."""
+    if not isinstance(node, CollectionNode) or node.flow_style or not node.value:
+        return int(node.end_mark.index)
+    last = node.value[-1]
+    return _end(last[1] if isinstance(node, MappingNode) else last)
+
+
+def _nested(keys: list[str], value: Any) -> str:
+    text = _scalar(value)
+    for key in reversed(keys):
+        text = f"{{{key}: {text}}}"
+    return text
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in NOT_STRINGS:
+        return value
+    return json.dumps(value)
+
+
+def changes(values: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """Return dotted keys and values as changes of a recipe.
+
+    Layers are a list, which is replaced as a whole: all of them are there if one changes.
+
+    Args:
+        values: such as `{"optimizer.learning_rate": 0.01, "layers.2.dropout": 0.5}`.
+        recipe: what they change.
+
+    Raises:
+        ParamsError: the recipe has fewer layers.
+    """
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        first, *rest = key.split(".")
+        if first == "layers":
+            dumped = recipe.model_dump(mode="json", exclude_none=True)["layers"]
+            layers = nested.setdefault("layers", dumped)
+            number, name = int(rest[0]), rest[1]
+            if number >= len(layers):
+                raise ParamsError(f"{key}: the recipe has the layers 0 to {len(layers) - 1}")
+            layers[number] = {**layers[number], name: value}
+            continue
+        target, keys = nested, [first, *rest]
+        for part in keys[:-1]:
+            target = target.setdefault(part, {})
+        target[keys[-1]] = value
+    return nested
+
+
+def apply(text: str, dataset: str, model: str, values: Mapping[str, Any]) -> str:
+    """Write values into the recipe of a dataset, where params.yaml has it.
+
+    Args:
+        text: of params.yaml.
+        dataset: whose recipe.
+        model: which recipe.
+        values: by dotted key, such as `{"optimizer.learning_rate": 0.01}`.
+
+    Raises:
+        ParamsError: the file is written in a way that this cannot change alone, say with anchors.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / PARAMS_FILE
+        before = _load(path, text)
+        entry = before.datasets.get(dataset)
+        owner = entry.recipes if entry and entry.recipes else dataset
+        owner = owner if owner in before.recipes else "default"
+        changed = Request(
+            dataset=dataset,
+            models=(model,),
+            overrides={model: changes(values, before.recipe(dataset, model))},
+        ).apply(path)
+        own = {**before.recipes[owner], model: changed.recipes[owner][model]}
+        expected = before.model_copy(update={"recipes": {**before.recipes, owner: own}})
+        for key, value in values.items():
+            text = edit(text, ["recipes", owner, model, *key.split(".")], value)
+        if _load(path, text) != expected:
+            listed = ", ".join(f"{key}: {value}" for key, value in values.items())
+            raise ParamsError(
+                f"params.yaml does not let recipes.{owner}.{model} be changed alone, it may hold "
+                f"anchors; write it by hand: {listed}"
+            )
+    return text
+
+
+def _load(path: Path, text: str) -> Params:
+    path.write_text(text, newline="")
+    return load_params(path)
+
+
+def diff(old: str, new: str) -> str:
+    """Return what turns one text of params.yaml into another, as `git apply` takes it."""
+    with TemporaryDirectory() as folder:
+        for side, text in (("a", old), ("b", new)):
+            path = Path(folder) / side / PARAMS_FILE
+            path.parent.mkdir()
+            path.write_text(text, newline="")
+        names = [f"a/{PARAMS_FILE}", f"b/{PARAMS_FILE}"]
+        options = ["--no-index", "--no-prefix", "--no-color", "--no-ext-diff"]
+        done = subprocess.run(
+            ["git", "-c", "core.autocrlf=false", "diff", *options, *names],
+            cwd=folder,
+            capture_output=True,
+            check=False,
+        )
+    if done.returncode > 1:  # 1 is that they differ
+        raise ParamsError(f"git diff failed: {' '.join(done.stderr.decode().split())}")
+    return done.stdout.decode()
+
+
+def make(text: str, dataset: str, model: str, values: Mapping[str, Any]) -> str:
+    """Return the patch that gives a recipe new values; empty where it has them.
+
+    Raises:
+        ParamsError: as `apply`.
+    """
+    return diff(text, apply(text, dataset, model, values))

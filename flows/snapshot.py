@@ -1,0 +1,69 @@
+"""What a revision says, read once, so that all runs which one run starts agree on it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from prefect import get_run_logger
+
+from flows.checkout import REPOSITORY, uncommitted, worktree
+from flows.request import Request
+from flows.stages import environment
+from pipeline.params import PARAMS_FILE, Params
+
+Changes = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A commit, and the text of its params.yaml."""
+
+    commit: str
+    text: str
+
+    def params(self) -> Params:
+        """Return what params.yaml says.
+
+        Raises:
+            ParamsError: it says something that is not allowed.
+        """
+        return self._apply(Request())
+
+    def params_of(self, dataset: str, model: str, changes: Changes) -> Params:
+        """Return what a run would see that trains one model with changes of recipes.
+
+        Raises:
+            ParamsError: it would be refused.
+        """
+        own = {name: dict(change) for name, change in changes.items() if name == model}
+        return self._apply(Request(dataset=dataset, models=(model,), overrides=own))
+
+    def _apply(self, request: Request) -> Params:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / PARAMS_FILE
+            path.write_text(self.text, newline="")
+            return request.apply(path)
+
+
+def take(revision: str, name: str) -> Snapshot:
+    """Read a revision, and let this process track into the store that its runs track into.
+
+    Args:
+        revision: a commit, branch or tag.
+        name: of the worktree that is made for a moment; the run's id.
+
+    Raises:
+        CheckoutError: there is no such revision, or no repository.
+    """
+    with worktree(revision, name) as checkout:
+        os.environ["MLFLOW_TRACKING_URI"] = environment(checkout)["MLFLOW_TRACKING_URI"]
+        if not os.environ.get(REPOSITORY) and uncommitted(checkout.repository):
+            get_run_logger().warning(
+                "the working tree has changes that are not committed; the runs use commit %s",
+                checkout.commit,
+            )
+        text = (checkout.root / PARAMS_FILE).read_bytes().decode()
+        return Snapshot(checkout.commit, text)

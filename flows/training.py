@@ -1,0 +1,224 @@
+"""The flow `train`: one task per DVC stage, in a git worktree or on the spot."""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Annotated, Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import flow_run
+from prefect.states import Completed
+from prefect.tasks import Task
+from pydantic import Field
+
+from flows import keep, view
+from flows.checkout import REPOSITORY, Checkout, uncommitted, worktree
+from flows.form import CHOICES, Dataset, Device, Model, RecipeChanges, Seed, Until
+from flows.job import Job, steps
+from flows.request import Request
+from flows.stages import StageFailed, Stages, environment, run_command
+from pipeline.errors import PipelineError, TrackingError
+from pipeline.params import PARAMS_FILE
+from pipeline.provenance import FLOW_RUN_ID, FLOW_RUN_URL
+
+# What can pass is tried again after these seconds; everything else fails at once.
+RETRY_DELAYS: list[float] = [5, 20, 60]
+# The key of the table that other flows read.
+ROWS = "models"
+
+
+def may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Return whether a failed stage is worth another try."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, PipelineError) and error.passing
+
+
+@task(
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=len(RETRY_DELAYS),
+    retry_delay_seconds=RETRY_DELAYS,
+    retry_condition_fn=may_pass,
+)
+def run_stage(job: Job, step: str) -> State[Any]:
+    """Let DVC run a stage, or find its result; the state says which, and names the MLflow run."""
+    log, progress = get_run_logger(), view.EpochProgress()
+
+    def on_line(line: str) -> None:
+        log.info(line)
+        progress.on_line(line)
+
+    stage, _, model = step.partition("@")
+    job.finished[step] = job.stages.run(step, on_line)
+    if job.finished[step]:
+        if stage == "train":
+            rows = view.read_history(job.workspace.trained(model).history)
+            view.show_history(job.params.dataset, model, rows)
+        done: State[Any] = Completed(message="DVC ran it")
+    else:
+        done = Completed(name="Cached", message="DVC has the result: nothing changed")
+    if stage == "train":
+        done.message = f"{done.message}; MLflow run {job.workspace.trained(model).run.run_id}"
+    if stage == "evaluate":
+        path = job.workspace.evaluation(model).path / "plots" / "confusion.png"
+        name = f"{job.params.dataset} {model}"
+        view.show_picture(path, view.key("confusion", name), f"Confusion matrix of {name}.")
+    return done
+
+
+@task(name="device", task_run_name="device", cache_policy=NO_CACHE, persist_result=False)
+def require_device(checkout: Checkout, wanted: str, given: Mapping[str, str]) -> None:
+    """Fail at once where a GPU is asked for and there is none."""
+    run_command(checkout, ["pipeline", "device", wanted], given, seconds=50)
+
+
+@task(
+    name="keep",
+    task_run_name="keep",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=len(RETRY_DELAYS),
+    retry_delay_seconds=RETRY_DELAYS,
+    retry_condition_fn=may_pass,
+)
+def keep_files(job: Job) -> None:
+    """Keep what made the new models with their MLflow runs, and push to the DVC remote."""
+    new = [run.run_id for run in job.trained() if job.finished[f"train@{run.model}"]]
+    keep.with_runs(job.checkout, job.workspace.validation, new)
+    if any(job.finished.values()) and job.stages.push(get_run_logger().info):
+        get_run_logger().info("pushed to the DVC remote")
+
+
+def chain(checkout: Checkout, request: Request, until: Until) -> list[dict[str, Any]]:
+    """Run the stages one after the other, and show what came of them.
+
+    Args:
+        checkout: the files to work on.
+        request: what is asked for.
+        until: the last stage that is wanted.
+
+    Returns:
+        A row per model, as `Job.row` makes it.
+
+    Raises:
+        ParamsError: the request asks for something that this revision does not have.
+        StageFailed: a stage failed.
+    """
+    params = request.apply(checkout.root / PARAMS_FILE)
+    given = environment(checkout, flow_run_variables())
+    os.environ["MLFLOW_TRACKING_URI"] = given["MLFLOW_TRACKING_URI"]
+    keep.end_left_runs(checkout.left)
+    if params.device == "gpu":
+        require_device(checkout, params.device, given)
+    with Stages(checkout, given) as stages:
+        job = Job(checkout, params, stages)
+        try:
+            _run_stages(job, steps(params.models, until))
+        except StageFailed as failure:
+            _show_failure(job, str(failure))
+            keep_files(job)
+            raise
+        keep_files(job)
+        return _show(job)
+
+
+def _run_stages(job: Job, names: list[str]) -> None:
+    before: list[State[Any]] = []
+    for step in names:
+        stage, _, model = step.partition("@")
+        named = run_stage.with_options(name=stage, task_run_name=f"{stage} {model}".strip())
+        before = [named(job, step, wait_for=before, return_state=True)]
+        before[0].result()
+
+
+def _show(job: Job) -> list[dict[str, Any]]:
+    runs = job.trained()
+    rows = [job.row(run) for run in runs]
+    create_table_artifact(rows, ROWS, "The models of this run, for programs.")
+    params = job.params
+    facts = {"commit": f"`{job.checkout.commit[:10]}`", "seed": params.seed}
+    if runs:
+        facts["device"] = runs[0].device
+    title = f"{params.dataset}: {', '.join(params.models)}"
+    view.show_summary(title, facts, rows, runs, job.version())
+    return rows
+
+
+def _show_failure(job: Job, reason: str) -> None:
+    """Show the report that stopped the run, if it was one."""
+    summary = job.workspace.validation / "summary.json"
+    if "ingest" not in job.finished or "validate" in job.finished or not summary.exists():
+        return
+    report = job.workspace.validation_report
+    docs = "The Data Docs are lost: MLflow cannot be reached."
+    with suppress(TrackingError):
+        page = keep.failed_validation(job.params.dataset, job.workspace.validation, reason)
+        docs = view.page_link("Data Docs", *page, keep.DATA_DOCS)
+    view.show_validation(report, docs)
+
+
+def flow_run_variables() -> dict[str, str]:
+    """Return what the MLflow runs are told of the flow run."""
+    variables = {FLOW_RUN_ID: str(flow_run.id or "")}
+    if url := flow_run.ui_url:
+        variables[FLOW_RUN_URL] = url
+    return variables
+
+
+def plain(overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the overrides of the form as they are written in params.yaml."""
+    return {
+        name: changes.model_dump(mode="json", exclude_none=True)
+        for name, changes in overrides.items()
+    }
+
+
+def run_name() -> str:
+    """Return what the run is called: `digits: dense, cnn`."""
+    given = flow_run.parameters
+    return f"{given['dataset']}: {', '.join(given['models'])}"
+
+
+@flow(name="train", flow_run_name=run_name)
+def train(
+    dataset: Dataset = CHOICES.dataset,
+    models: Annotated[list[Model], Field(min_length=1)] = list(CHOICES.models),  # noqa: B006
+    overrides: dict[Model, RecipeChanges] = {},  # type: ignore[valid-type]  # noqa: B006
+    device: Device = "auto",
+    seed: Seed | None = None,
+    promote: bool = True,
+    until: Until = "register",
+    revision: str = "HEAD",
+) -> list[dict[str, Any]]:
+    """Train, compare and register models of one dataset, in a git worktree of their own.
+
+    What was computed before is not computed again: it shows as Cached.
+
+    Args:
+        dataset: Which images.
+        models: Which recipes of the dataset, side by side; the best on validation is registered.
+        overrides: Changes of recipes for this run, by model, such as {"cnn": {"epochs": 3}}.
+        device: auto takes a GPU where the worker has one; gpu fails where it has none.
+        seed: Of weights, order and augmentation; empty takes that of params.yaml.
+        promote: Whether a first version that reaches the floors goes into production.
+        until: The last stage to run.
+        revision: The git commit, branch or tag whose code and params.yaml run.
+    """
+    request = Request(
+        dataset=dataset,
+        models=tuple(models),
+        overrides=plain(overrides),
+        device=device,
+        seed=seed,
+        promote=promote,
+    )
+    with worktree(revision, str(flow_run.id)) as checkout:
+        if not os.environ.get(REPOSITORY) and uncommitted(checkout.repository):
+            get_run_logger().warning(
+                "the working tree has changes that are not committed; this run uses commit %s",
+                checkout.commit,
+            )
+        return chain(checkout, request, until)

@@ -1,0 +1,172 @@
+"""What a run shows in the Prefect UI: progress, pictures, reports, and links to MLflow."""
+
+import base64
+import csv
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from flows.keep import DATA_DOCS
+from pipeline.artifacts import CheckResult, ModelVersion, RunInfo, ValidationReport
+from pipeline.train_progress import LINE
+
+# Where people's browsers reach MLflow, if not where the workers do.
+UI_URL = "MLFLOW_UI_URL"
+FILES_SHOWN = 20
+
+
+def key(*parts: str) -> str:
+    """Return the parts as an artifact key, which may hold small letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+
+
+def mlflow_url() -> str | None:
+    """Return where a browser finds MLflow; None where the store is a file."""
+    url = os.environ.get(UI_URL) or os.environ.get("MLFLOW_TRACKING_URI", "")
+    return url.rstrip("/") if url.startswith(("http://", "https://")) else None
+
+
+def link(text: str, path: str) -> str:
+    """Return a link to a page of MLflow; without a server the text alone."""
+    base = mlflow_url()
+    return f"[{text}]({base}/#/{path})" if base else text
+
+
+def page_link(text: str, experiment_id: str | None, run_id: str, artifact: str = "") -> str:
+    """Return a link to an MLflow run, or to one of its artifacts."""
+    page = f"experiments/{experiment_id}/runs/{run_id}" if experiment_id else f"runs/{run_id}"
+    return link(text, f"{page}/artifacts/{artifact}" if artifact else page)
+
+
+class EpochProgress:
+    """A progress bar that follows the lines which a training writes."""
+
+    def __init__(self) -> None:
+        self.artifact: UUID | None = None
+
+    def on_line(self, line: str) -> None:
+        """Move the bar where the line tells of an epoch."""
+        if (match := LINE.fullmatch(line)) is None:
+            return
+        share = 100 * int(match["epoch"]) / int(match["epochs"])
+        text = f"{match['name']}: epoch {match['epoch']} of {match['epochs']}, {match['text']}"
+        if self.artifact is None:
+            made = create_progress_artifact(share, key("epochs", match["name"]), text)
+            assert isinstance(made, UUID)
+            self.artifact = made
+        else:
+            update_progress_artifact(self.artifact, share, text)
+
+
+def show_history(dataset: str, model: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Show the epochs of a training as a table."""
+    table = [
+        {name: _rounded(value) for name, value in row.items() if name != "learning_rate"}
+        for row in rows
+    ]
+    create_table_artifact(
+        table, key("history", dataset, model), f"Every epoch of {dataset} {model}."
+    )
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Read a `history.csv`."""
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def show_picture(path: Path, name: str, text: str) -> None:
+    """Show a PNG; it is part of the page, so it needs no server and no password."""
+    content = base64.b64encode(path.read_bytes()).decode()
+    create_image_artifact(f"data:image/png;base64,{content}", name, text)
+
+
+def show_validation(report: ValidationReport, docs: str) -> None:
+    """Show why a dataset did not pass, naming the files."""
+    lines = [f"# {report.dataset} did not pass validation", ""]
+    for severity in ("error", "warning"):
+        for result in report.failures(severity):
+            lines += [f"## {severity}: {result.check}", "", result.message, "", *_files(result)]
+    lines += ["", docs]
+    create_markdown_artifact(
+        "\n".join(lines), key("validation", report.dataset), "What the checks found."
+    )
+
+
+def _files(result: CheckResult) -> list[str]:
+    shown = [f"- `{name}`" for name in result.files[:FILES_SHOWN]]
+    left = len(result.files) - len(shown)
+    return [*shown, *([f"- and {left} more, all in the Data Docs"] if left > 0 else [])]
+
+
+def show_summary(
+    title: str,
+    facts: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    runs: Sequence[RunInfo],
+    version: ModelVersion | None,
+) -> None:
+    """Show the models side by side, with links to what made them and where they went.
+
+    Args:
+        title: what was asked for.
+        facts: what else one wants to know, by name.
+        rows: one per model, as `training.Job.row` makes them.
+        runs: the MLflow runs of the same models.
+        version: the one that is registered, if it came to that.
+    """
+    lines = [f"# {title}", ""]
+    if rows:
+        lines += [
+            "| model | validation | test | 95% interval | epochs | training | DVC | MLflow run |",
+            "|---|---|---|---|---|---|---|---|",
+            *(_model_row(row, run) for row, run in zip(rows, runs, strict=True)),
+            "",
+        ]
+    if version is not None:
+        name = link(
+            f"{version.name} version {version.version}",
+            f"models/{version.name}/versions/{version.version}",
+        )
+        aliases = ", ".join(f"`{alias}`" for alias in version.aliases) or "no alias"
+        lines += [f"Registered: {version.model} as {name}, {aliases}.", ""]
+        lines += [f"- not in production: {text}" for text in version.shortfalls]
+    lines += [f"- {name}: {value}" for name, value in facts.items()]
+    if runs:
+        docs = page_link("Data Docs", runs[0].experiment_id, runs[0].run_id, DATA_DOCS)
+        lines.append(f"- data: {docs}, with the MLflow run as `{DATA_DOCS}`")
+    create_markdown_artifact("\n".join(lines), "summary", title)
+
+
+def _model_row(row: Mapping[str, Any], run: RunInfo) -> str:
+    tested = ["", ""]
+    if row["accuracy"] is not None:
+        interval = f"{100 * row['accuracy_low']:.1f} to {row['accuracy_high']:.1%}"
+        tested = [f"{row['accuracy']:.2%}", interval]
+    # With a link a few letters do.
+    name = run.run_id[:8] if mlflow_url() else run.run_id
+    cells = [
+        row["model"],
+        f"{row['val_accuracy']:.2%}",
+        *tested,
+        row["epochs"],
+        f"{row['training_seconds']:.1f} s",
+        "cached" if row["cached"] else "trained",
+        page_link(f"`{name}`", run.experiment_id, run.run_id),
+    ]
+    return f"| {' | '.join(map(str, cells))} |"
