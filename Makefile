@@ -1,8 +1,8 @@
-# make run | test | lint | ui: each sets up .venv from the locked requirements first.
+# make run | test | lint | ui | stack: each sets up .venv from the locked requirements first.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format accuracy lock ui
+.PHONY: help setup run test lint format accuracy lock ui deploy stack stack-down stack-env test-stack overhead
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,11 +30,27 @@ run: setup ## the whole pipeline on the dataset and models of params.yaml
 test: $(VENV)/dev.stamp ## the test suite
 	@pytest
 
+test-stack: $(VENV)/dev.stamp ## runs over real servers and workers, kills and a browser: a quarter of an hour
+	@requirements/browser.sh
+	@pytest -m stack tests/stack
+
 lint: $(VENV)/dev.stamp ## ruff, mypy, import-linter
 	@ruff check . && ruff format --check . && mypy && lint-imports
 
 format: $(VENV)/dev.stamp ## let ruff rewrite the code
 	@ruff check --fix . && ruff format .
+
+stack: setup ## PostgreSQL, MLflow, Prefect and workers on this machine; docs/team.md
+	@python docker/stack.py up
+
+stack-down: setup ## end them; what they hold stays in .stack/
+	@python docker/stack.py down
+
+stack-env: setup ## addresses and passwords for a shell: eval "$$(make --silent stack-env)"
+	@python docker/stack.py env
+
+deploy: setup ## set up the Prefect server at PREFECT_API_URL: pools, deployments, automations
+	@python -m flows.deploy
 
 ui: setup ## the MLflow UI on the same store, on http://127.0.0.1:5000 (PORT=…)
 	@pipeline ui --port $(PORT)
@@ -42,6 +58,10 @@ ui: setup ## the MLflow UI on the same store, on http://127.0.0.1:5000 (PORT=…
 accuracy: setup ## test accuracy of all recipes over three seeds: an hour or two
 	@python -m benchmarks.accuracy
 
+overhead: setup ## seconds that the flow adds to the stages; with `make stack` up: ten minutes
+	@eval "$$(python docker/stack.py env)" && python -m benchmarks.overhead
+
 lock: $(VENV)/dev.stamp ## resolve the requirements anew
 	@uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade -o requirements/run.txt
+	@echo 'tensorflow[and-cuda]' | uv pip compile pyproject.toml - --constraints requirements/run.txt --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade -o requirements/gpu.txt
 	@uv pip compile pyproject.toml --group dev --constraints requirements/run.txt --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade -o requirements/dev.txt

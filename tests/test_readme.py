@@ -22,7 +22,7 @@ BLOCKS = re.findall(r"^ *```bash\n(.*?)^ *```", README, re.DOTALL | re.MULTILINE
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
 # The suite itself, a server, another dataset's download, and a dataset that is made up below.
 ACTIVATE = "source .venv/bin/activate"
-ELSEWHERE = {"make test", "make ui", "dataset=fashion_mnist", "dataset=flowers"}
+ELSEWHERE = {"make test", "make ui", "make stack", "dataset=fashion_mnist", "dataset=flowers"}
 
 
 @pytest.fixture
