@@ -18,7 +18,6 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
-from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.stage.exceptions import StageCmdFailedError
@@ -69,10 +68,15 @@ def answer(project: Project, request: dict[str, Any]) -> dict[str, Any]:
     """Do what is asked, and say what came of it."""
     try:
         return project.push() if "push" in request else project.run(request["run"])
-    except DvcException as error:
+    except Exception as error:
         causes = list(chain(error))
         failed = next((c for c in causes if isinstance(c, StageCmdFailedError)), None)
-        busy = any(isinstance(cause, LockError) for cause in causes)
+        # A lock, or a remote that is away: each kind of remote has errors of its own.
+        lasting = FileNotFoundError, PermissionError
+        busy = "push" in request or any(
+            isinstance(cause, LockError | OSError) and not isinstance(cause, lasting)
+            for cause in causes
+        )
         # What the command printed says more than DVC's summary of it.
         status = int(str(failed).rpartition(" ")[2]) if failed else None
         return {"error": ": ".join(str(c) for c in causes), "status": status, "busy": busy}

@@ -7,6 +7,7 @@ from pathlib import Path
 from flows.checkout import Checkout
 from pipeline.errors import TrackingError, ValidationFailed
 from pipeline.params import PARAMS_FILE
+from pipeline.provenance import flow_run
 
 # Folders among the artifacts of an MLflow run.
 LINEAGE, VALIDATION = "lineage", "validation"
@@ -44,6 +45,7 @@ def failed_validation(dataset: str, validation: Path, reason: str) -> tuple[str,
     from pipeline.tracking.runs import new_run
 
     with suppress(ValidationFailed), new_run(dataset, "validate") as run:
+        run.log_tags(flow_run())
         run.log_artifact(validation, VALIDATION)
         raise ValidationFailed(reason)
     return run.experiment_id, run.run_id

@@ -20,6 +20,7 @@ from flows.form import CHOICES, Dataset, Device, Model, RecipeChanges, Seed, Unt
 from flows.job import Job, steps
 from flows.request import Request
 from flows.stages import StageFailed, Stages, environment, run_command
+from pipeline.artifacts import RunInfo
 from pipeline.errors import PipelineError, TrackingError
 from pipeline.params import PARAMS_FILE
 from pipeline.provenance import FLOW_RUN_ID, FLOW_RUN_URL
@@ -51,22 +52,25 @@ def run_stage(job: Job, step: str) -> State[Any]:
         log.info(line)
         progress.on_line(line)
 
-    stage, _, model = step.partition("@")
-    job.finished[step] = job.stages.run(step, on_line)
-    if job.finished[step]:
-        if stage == "train":
-            rows = view.read_history(job.workspace.trained(model).history)
-            view.show_history(job.params.dataset, model, rows)
-        done: State[Any] = Completed(message="DVC ran it")
+    ran = job.finished[step] = job.stages.run(step, on_line)
+    text = "DVC ran it" if ran else "DVC has the result: nothing changed"
+    if model := step.partition("@")[2]:
+        run = job.workspace.trained(model).run
+        text += f"; MLflow run {run.run_id}"
+        _show_stage(job, step, run)
+    return Completed(message=text) if ran else Completed(name="Cached", message=text)
+
+
+def _show_stage(job: Job, step: str, run: RunInfo) -> None:
+    """Show what a model's stage has made, and the MLflow run that has it all."""
+    name = f"{run.dataset} {run.model}"
+    if step.startswith("train@"):
+        view.show_run(run)
+        if job.finished[step]:
+            view.show_history(name, view.read_history(job.workspace.trained(run.model).history))
     else:
-        done = Completed(name="Cached", message="DVC has the result: nothing changed")
-    if stage == "train":
-        done.message = f"{done.message}; MLflow run {job.workspace.trained(model).run.run_id}"
-    if stage == "evaluate":
-        path = job.workspace.evaluation(model).path / "plots" / "confusion.png"
-        name = f"{job.params.dataset} {model}"
-        view.show_picture(path, view.key("confusion", name), f"Confusion matrix of {name}.")
-    return done
+        picture = job.workspace.evaluation(run.model).path / "plots" / "confusion.png"
+        view.show_picture(picture, view.key("confusion", name), f"Confusion matrix of {name}.")
 
 
 @task(name="device", task_run_name="device", cache_policy=NO_CACHE, persist_result=False)
@@ -108,7 +112,9 @@ def chain(checkout: Checkout, request: Request, until: Until) -> list[dict[str, 
         StageFailed: a stage failed.
     """
     params = request.apply(checkout.root / PARAMS_FILE)
-    given = environment(checkout, flow_run_variables())
+    # Of this process too: it tells MLflow what outlives the run.
+    os.environ.update(flow_run_variables())
+    given = environment(checkout)
     os.environ["MLFLOW_TRACKING_URI"] = given["MLFLOW_TRACKING_URI"]
     keep.end_left_runs(checkout.left)
     if params.device == "gpu":
@@ -119,7 +125,8 @@ def chain(checkout: Checkout, request: Request, until: Until) -> list[dict[str, 
             _run_stages(job, steps(params.models, until))
         except StageFailed as failure:
             _show_failure(job, str(failure))
-            keep_files(job)
+            # What was made is kept if it can be; the reason is that of the stage.
+            keep_files(job, return_state=True)
             raise
         keep_files(job)
         return _show(job)
@@ -182,7 +189,7 @@ def run_name() -> str:
     return f"{given['dataset']}: {', '.join(given['models'])}"
 
 
-@flow(name="train", flow_run_name=run_name)
+@flow(name="train", flow_run_name=run_name, persist_result=False)
 def train(
     dataset: Dataset = CHOICES.dataset,
     models: Annotated[list[Model], Field(min_length=1)] = list(CHOICES.models),  # noqa: B006

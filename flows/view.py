@@ -11,6 +11,7 @@ from uuid import UUID
 
 from prefect.artifacts import (
     create_image_artifact,
+    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -69,15 +70,21 @@ class EpochProgress:
             update_progress_artifact(self.artifact, share, text)
 
 
-def show_history(dataset: str, model: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def show_run(run: RunInfo) -> None:
+    """Link to the MLflow run that made a model, where there is a server to link to."""
+    if base := mlflow_url():
+        name = f"{run.dataset} {run.model}"
+        page = f"{base}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+        create_link_artifact(page, f"MLflow run of {name}", key("mlflow", name), run.run_id)
+
+
+def show_history(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Show the epochs of a training as a table."""
     table = [
         {name: _rounded(value) for name, value in row.items() if name != "learning_rate"}
         for row in rows
     ]
-    create_table_artifact(
-        table, key("history", dataset, model), f"Every epoch of {dataset} {model}."
-    )
+    create_table_artifact(table, key("history", name), f"Every epoch of {name}.")
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
