@@ -30,7 +30,7 @@ run: setup ## the whole pipeline on the dataset and models of params.yaml
 test: $(VENV)/dev.stamp ## the test suite
 	@pytest
 
-test-stack: $(VENV)/dev.stamp ## runs over real servers and workers, kills and a browser: a quarter of an hour
+test-stack: $(VENV)/dev.stamp ## runs over real servers and workers, kills and a browser: half an hour
 	@requirements/browser.sh
 	@pytest -m stack tests/stack
 

@@ -159,7 +159,7 @@ def _show(
         summaries,
         failed,
         skipped,
-        lambda run_id: view.page_link(f"`{run_id[:8]}`", experiments.get(run_id), run_id),
+        lambda run_id: view.page_link(run_id[:8], experiments.get(run_id), run_id),
     )
     link = view.page_link("The comparison in MLflow", parent.experiment_id, parent.run_id)
     create_markdown_artifact(f"{text}\n\n{link}", "comparison", "Mean and deviation over seeds.")

@@ -115,7 +115,7 @@ def _value(trial: TrialRecord) -> str:
 
 def _link(trial: TrialRecord, experiments: Mapping[str, str]) -> str:
     run_id = trial.run_id
-    return view.page_link(f"`{run_id[:8]}`", experiments.get(run_id), run_id) if run_id else ""
+    return view.page_link(run_id[:8], experiments.get(run_id), run_id) if run_id else ""
 
 
 def _shown(value: Any) -> str:

@@ -174,6 +174,6 @@ def _model_row(row: Mapping[str, Any], run: RunInfo) -> str:
         row["epochs"],
         f"{row['training_seconds']:.1f} s",
         "cached" if row["cached"] else "trained",
-        page_link(f"`{name}`", run.experiment_id, run.run_id),
+        page_link(name, run.experiment_id, run.run_id),
     ]
     return f"| {' | '.join(map(str, cells))} |"

@@ -21,7 +21,8 @@ def folder(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     folder = clone(tmp_path / "clone")
     (folder / ".venv").mkdir()
-    (folder / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (folder / ".venv" / name).symlink_to(Path(sys.prefix) / name)
     for stamp in ("run.stamp", "dev.stamp"):
         (folder / ".venv" / stamp).touch()
     # PostgreSQL's user must reach its data below the folders that pytest keeps closed.
