@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -51,69 +52,72 @@ class DeployError(PipelineError):
 
 def automations() -> list[Automation]:
     """Return what the server does on its own where a run dies with all that watched it."""
-    heartbeat = "prefect.flow-run.heartbeat"
+    heartbeat, pending = "prefect.flow-run.heartbeat", "prefect.flow-run.Pending"
+    counts = [str(number + 1) for number in range(RESCHEDULED_AT_MOST)]
     return [
-        Automation(
-            name="a silent run has crashed",
-            description="No sign of life: its process and its worker are gone.",
-            trigger=EventTrigger(
-                after={heartbeat},
-                expect={heartbeat, *ENDED},
-                match=ANY_RUN,
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=SILENCE,
-            ),
-            actions=[_change(StateType.CRASHED, "no sign of life: process and worker are gone")],
+        _unless_heard_of(
+            "a silent run has crashed",
+            after=heartbeat,
+            expect={heartbeat, *ENDED},
+            within=SILENCE,
+            action=_crash("no sign of life: process and worker are gone"),
         ),
-        Automation(
-            name="a run that does not begin has crashed",
-            description="A worker took it and died before it began.",
-            trigger=EventTrigger(
-                after={"prefect.flow-run.Pending"},
-                expect={"prefect.flow-run.Running", *ENDED},
-                match=ANY_RUN,
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=PENDING,
-            ),
-            actions=[_change(StateType.CRASHED, "a worker took it, but it never began")],
+        _unless_heard_of(
+            "a run that does not begin has crashed",
+            after=pending,
+            expect={"prefect.flow-run.Running", *ENDED},
+            within=PENDING,
+            action=_crash("a worker took it, but it never began"),
         ),
-        Automation(
-            name="a crashed run is tried again",
-            description=f"At most {RESCHEDULED_AT_MOST} times; a failed one is not.",
-            trigger=EventTrigger(
-                after={"prefect.flow-run.Crashed"},
-                expect={"prefect.flow-run.AwaitingRetry", "prefect.flow-run.Running"},
-                match={
-                    **ANY_RUN,
-                    "prefect.run-count": [str(n + 1) for n in range(RESCHEDULED_AT_MOST)],
-                },
-                match_related={
-                    "prefect.resource.role": "tag",
-                    "prefect.resource.id": "prefect.tag.train",
-                },
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=PAUSE,
+        _unless_heard_of(
+            f"a crashed run is tried again, at most {RESCHEDULED_AT_MOST} times",
+            after="prefect.flow-run.Crashed",
+            expect={"prefect.flow-run.AwaitingRetry", "prefect.flow-run.Running"},
+            within=PAUSE,
+            action=ChangeFlowRunState(
+                name="AwaitingRetry",
+                state=StateType.SCHEDULED,
+                message="crashed; tried again",
+                force=True,
             ),
-            actions=[
-                ChangeFlowRunState(
-                    name="AwaitingRetry",
-                    state=StateType.SCHEDULED,
-                    message="crashed; tried again",
-                    force=True,
-                )
-            ],
+            match={"prefect.run-count": counts},
+            match_related={
+                "prefect.resource.role": "tag",
+                "prefect.resource.id": "prefect.tag.train",
+            },
         ),
     ]
 
 
-def _change(state: StateType, message: str) -> ChangeFlowRunState:
-    return ChangeFlowRunState(state=state, message=message, force=True)
+def _unless_heard_of(
+    name: str,
+    *,
+    after: str,
+    expect: set[str],
+    within: timedelta,
+    action: ChangeFlowRunState,
+    match: Mapping[str, Any] | None = None,
+    match_related: dict[str, Any] | None = None,
+) -> Automation:
+    """Change a run's state where nothing of what is expected follows an event in time."""
+    return Automation(
+        name=name,
+        trigger=EventTrigger(
+            after={after},
+            expect=expect,
+            match={**ANY_RUN, **(match or {})},
+            match_related=match_related or {},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=within,
+        ),
+        actions=[action],
+    )
+
+
+def _crash(message: str) -> ChangeFlowRunState:
+    return ChangeFlowRunState(state=StateType.CRASHED, message=message, force=True)
 
 
 def slots(pool: str) -> int:

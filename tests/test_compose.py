@@ -405,7 +405,7 @@ def test_a_native_stack_keeps_to_itself(home: Home):
     assert made["deploy"].environment["CPU_SLOTS"] == "3"
     assert client(values)["MLFLOW_UI_URL"] == "http://127.0.0.1:5055"
     texts = [*made["mlflow"].environment.values(), *made["prefect"].environment.values()]
-    assert not [t for t in texts if t.startswith(("/artifacts", "/work", "0.0.0.0"))]
+    assert not [t for t in texts if t.startswith(("/artifacts", "/pipeline", "0.0.0.0"))]
 
 
 def test_a_taken_port_is_said_with_its_variable(home: Home):
