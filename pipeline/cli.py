@@ -209,7 +209,8 @@ def device(
 ) -> None:
     """Show the GPUs that training finds, or that there are none."""
     _import_tensorflow()
-    from pipeline.device import describe, require, visible
+    from pipeline.claim import visible
+    from pipeline.device import describe, require
 
     found = require(wanted)
     for gpu, name in zip(found, visible(len(found)), strict=True):

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 
 from pipeline import device
@@ -15,45 +12,3 @@ def test_a_device_is_found_described_or_refused():
         assert device.choose("auto").kind == "cpu"
         with pytest.raises(TrainingError, match="device is gpu, but TensorFlow finds no GPU"):
             device.choose("gpu")
-
-
-HOLDER = """
-import sys
-from pathlib import Path
-from pipeline.device import claim
-print(claim(["0", "1"], Path(sys.argv[1])), flush=True)
-sys.stdin.read()
-"""
-
-
-def hold(folder):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    return process, process.stdout.readline().strip()
-
-
-def test_no_two_processes_train_on_one_gpu(tmp_path):
-    (first, one), (second, two) = hold(tmp_path), hold(tmp_path)
-    try:
-        assert (one, two) == ("0", "1")
-        with pytest.raises(TrainingError, match=r"another training runs on each .* \(0, 1\)") as no:
-            device.claim(["0", "1"], tmp_path)
-        assert no.value.passing
-    finally:
-        first.kill()
-        first.wait()
-    assert device.claim(["0", "1"], tmp_path) == 0, "what dies gives its GPU back"
-    second.kill()
-    second.wait()
-
-
-def test_the_names_are_those_of_the_driver(monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert device.visible(2) == ["0", "1"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-5a")
-    assert device.visible(2) == ["3", "GPU-5a"]

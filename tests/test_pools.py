@@ -72,4 +72,7 @@ def test_a_kubernetes_run_asks_for_a_gpu():
     (container,) = pod["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert container["image"] == "image-classification:local-gpu"
-    assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/pipeline", "/repository"}
+    assert {mount["mountPath"] for mount in container["volumeMounts"]} == {
+        "/pipeline",
+        "/repository",
+    }
