@@ -86,9 +86,16 @@ def worktree(revision: str, name: str) -> Iterator[Checkout]:
                 _remove(repository, root)
 
 
-def uncommitted(repository: Path) -> bool:
-    """Return whether tracked files differ from the commit, which a worktree does not see."""
-    return bool(_git(repository, "status", "--porcelain", "--untracked-files=no"))
+def overlooked(checkout: Checkout) -> str | None:
+    """Say that somebody's tracked files differ from the commit, which a worktree does not see.
+
+    Nobody works in the clone of a repository that is named, so there is nothing to say of it.
+    """
+    if os.environ.get(REPOSITORY):
+        return None
+    if not _git(checkout.repository, "status", "--porcelain", "--untracked-files=no"):
+        return None
+    return f"the working tree has changes that are not committed; what runs is {checkout.commit}"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect import get_run_logger
 
-from flows.checkout import REPOSITORY, uncommitted, worktree
+from flows.checkout import overlooked, worktree
 from flows.request import Request
 from flows.stages import environment
 from pipeline.params import PARAMS_FILE, Params
@@ -60,10 +60,7 @@ def take(revision: str, name: str) -> Snapshot:
     """
     with worktree(revision, name) as checkout:
         os.environ["MLFLOW_TRACKING_URI"] = environment(checkout)["MLFLOW_TRACKING_URI"]
-        if not os.environ.get(REPOSITORY) and uncommitted(checkout.repository):
-            get_run_logger().warning(
-                "the working tree has changes that are not committed; the runs use commit %s",
-                checkout.commit,
-            )
+        if warning := overlooked(checkout):
+            get_run_logger().warning(warning)
         text = (checkout.root / PARAMS_FILE).read_bytes().decode()
         return Snapshot(checkout.commit, text)

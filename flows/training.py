@@ -15,7 +15,7 @@ from prefect.tasks import Task
 from pydantic import Field
 
 from flows import keep, view
-from flows.checkout import REPOSITORY, Checkout, uncommitted, worktree
+from flows.checkout import Checkout, overlooked, worktree
 from flows.form import CHOICES, Dataset, Device, Model, RecipeChanges, Seed, Until
 from flows.job import Job, steps
 from flows.request import Request
@@ -223,9 +223,6 @@ def train(
         promote=promote,
     )
     with worktree(revision, str(flow_run.id)) as checkout:
-        if not os.environ.get(REPOSITORY) and uncommitted(checkout.repository):
-            get_run_logger().warning(
-                "the working tree has changes that are not committed; this run uses commit %s",
-                checkout.commit,
-            )
+        if text := overlooked(checkout):
+            get_run_logger().warning(text)
         return chain(checkout, request, until)

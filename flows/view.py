@@ -46,8 +46,13 @@ def link(text: str, path: str) -> str:
 
 def page_link(text: str, experiment_id: str | None, run_id: str, artifact: str = "") -> str:
     """Return a link to an MLflow run, or to one of its artifacts."""
-    page = f"experiments/{experiment_id}/runs/{run_id}" if experiment_id else f"runs/{run_id}"
+    page = run_page(experiment_id, run_id)
     return link(text, f"{page}/artifacts/{artifact}" if artifact else page)
+
+
+def run_page(experiment_id: str | None, run_id: str) -> str:
+    """Return the page of an MLflow run; older `run.json` do not name its experiment."""
+    return f"experiments/{experiment_id}/runs/{run_id}" if experiment_id else f"runs/{run_id}"
 
 
 class EpochProgress:
@@ -74,7 +79,7 @@ def show_run(run: RunInfo) -> None:
     """Link to the MLflow run that made a model, where there is a server to link to."""
     if base := mlflow_url():
         name = f"{run.dataset} {run.model}"
-        page = f"{base}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+        page = f"{base}/#/{run_page(run.experiment_id, run.run_id)}"
         create_link_artifact(page, f"MLflow run of {name}", key("mlflow", name), run.run_id)
 
 
