@@ -56,7 +56,7 @@ def main() -> None:
             row["flow"], row["asked to done"] = flow(seed)
             row["cached flow"], row["cached, asked to done"] = flow(seed)
             rows.append(row)
-    entry = {"runs": rows, "machine": machine()}
+    entry = {"runs": rows, "machine": machine().model_dump(exclude={"packages"})}
     with RESULTS.open("a") as file:
         file.write(json.dumps(entry) + "\n")
     Console().print(table(rows))

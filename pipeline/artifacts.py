@@ -193,7 +193,7 @@ class RunInfo(Record):
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """`models/<dataset>/<model>/`: `model.keras`, `history.csv` and `run.json`."""
+    """`models/<dataset>/<model>/`: `model.keras`, `history.csv`, `run.json`, `provenance.json`."""
 
     path: Path
 
@@ -206,6 +206,11 @@ class TrainedModel:
     def history(self) -> Path:
         """One row per epoch: loss, accuracy, val_loss, val_accuracy, learning_rate, seconds."""
         return self.path / "history.csv"
+
+    @property
+    def provenance(self) -> Path:
+        """What code, libraries and hardware trained it; `pipeline.passport` reads it."""
+        return self.path / "provenance.json"
 
     @property
     def run(self) -> RunInfo:
@@ -224,6 +229,12 @@ class Evaluation:
         """The content of `metrics.json`."""
         metrics: dict[str, Any] = read_json(self.path / "metrics.json")
         return metrics
+
+    @property
+    def classes(self) -> dict[str, dict[str, float]]:
+        """Precision, recall, f1 and support by class name: `predictions/classes.json`."""
+        classes: dict[str, dict[str, float]] = read_json(self.path / "predictions" / "classes.json")
+        return classes
 
     @property
     def probabilities(self) -> NDArray[np.float32]:

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import keras
@@ -11,6 +10,7 @@ import tensorflow as tf
 
 from pipeline.claim import claim, visible
 from pipeline.errors import TrainingError
+from pipeline.provenance import cpu_name
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,19 @@ class Device:
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.name}, {self.threads} threads"
+
+    def hardware(self) -> dict[str, Any]:
+        """Return what is known of a GPU and of what drives it; nothing of a CPU."""
+        if self.kind == "cpu":
+            return {}
+        built = tf.sysconfig.get_build_info()
+        return {
+            "gpu": self.name,
+            "gpu_driver": self.driver,
+            "gpu_memory_gib": self.memory_gib,
+            "cuda": built.get("cuda_version"),
+            "cudnn": built.get("cudnn_version"),
+        }
 
 
 def gpus() -> list[Any]:
@@ -61,7 +74,7 @@ def choose(wanted: Literal["auto", "cpu", "gpu"]) -> Device:
     except RuntimeError as error:
         raise TrainingError(f"device {wanted} must be chosen before training: {error}") from error
     if not used:
-        return Device("cpu", _cpu_name(), _threads())
+        return Device("cpu", cpu_name(), _threads())
     return describe(used[0], names[number])
 
 
@@ -110,13 +123,3 @@ def _threads() -> int:
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return int(tf.config.threading.get_intra_op_parallelism_threads()) or cores
-
-
-def _cpu_name() -> str:
-    """Return the CPU's model name where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
-    except OSError:
-        names = []
-    return names[0] if names else "CPU"

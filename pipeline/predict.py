@@ -82,9 +82,9 @@ def find_model(model: str) -> TrainedModel:
             f"{model!r} is no model; allowed: <name>@<alias>, <name>/<version>, or the path of a "
             "models/<dataset>/<model>"
         )
-    from pipeline.tracking.registry import fetch
+    from pipeline.tracking.registry import fetch, find
 
-    return TrainedModel(fetch(model) / "artifacts")
+    return TrainedModel(fetch(find(model)))
 
 
 def _predict_batch(files: list[Path], scorer: Scorer, info: RunInfo, top: int) -> list[Prediction]:

@@ -3,13 +3,23 @@
 import os
 import platform
 import subprocess
-from dataclasses import dataclass
-from importlib.metadata import version
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import distributions, version
+from pathlib import Path
 from typing import Any
 
 import psutil
 
+from pipeline.files import sha256
+from pipeline.params import PARAMS_FILE
+from pipeline.passport import Code, Environment, Provenance
+from pipeline.recipes import Recipe
+
 LIBRARIES = ("tensorflow", "keras", "numpy", "pandas", "pillow", "mlflow")
+LOCKFILES = Path("requirements")
+# A longer one is of data that git should not see.
+LONGEST_DIFF = 5_000_000
 # What the pipeline itself writes into the tree while it runs, and the choices that are recorded
 # with the run itself.
 NOT_CODE = (":!dvc.lock", ":!data/accepted", ":!params.yaml")
@@ -17,38 +27,79 @@ NOT_CODE = (":!dvc.lock", ":!data/accepted", ":!params.yaml")
 FLOW_RUN_ID, FLOW_RUN_URL = "FLOW_RUN_ID", "FLOW_RUN_URL"
 
 
-@dataclass(frozen=True)
-class Commit:
-    """Where the code stood; all None outside a git repository, `commit` before the first one.
+def describe(
+    recipe: Recipe, *, deterministic: bool, device: str, hardware: Mapping[str, Any]
+) -> Provenance:
+    """Describe what is about to train, in the working directory.
 
-    Attributes:
-        dirty: whether tracked or new files differ from the commit.
+    Args:
+        recipe: with its seed filled in.
+        deterministic: as it trains.
+        device: as it is called.
+        hardware: what is known of the device.
     """
-
-    commit: str | None
-    branch: str | None
-    dirty: bool | None
-
-
-def git_commit() -> Commit:
-    """Ask git about the working directory."""
-    status = _git("status", "--porcelain", "--", ".", *NOT_CODE)
-    return Commit(
-        commit=_git("rev-parse", "--verify", "--quiet", "HEAD") or None,
-        branch=_git("branch", "--show-current") or None,
-        dirty=None if status is None else bool(status),
+    return Provenance(
+        code=git_code(),
+        environment=environment(hardware),
+        params_yaml=PARAMS_FILE.read_text() if PARAMS_FILE.exists() else "",
+        recipe=recipe,
+        seed=recipe.seed or 0,
+        deterministic=deterministic,
+        device=device,
+        flow_run=flow_run(),
     )
 
 
-def _git(*arguments: str) -> str | None:
+def git_code() -> Code:
+    """Ask git about the working directory."""
+    status = _git("status", "--porcelain", "--", ".", *NOT_CODE)
+    return Code(
+        commit=(_git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip() or None,
+        branch=_branch(),
+        dirty=None if status is None else bool(status.strip()),
+        diff=_diff() if status else "",
+        lockfiles={path.as_posix(): sha256(path) for path in sorted(LOCKFILES.glob("*.txt"))},
+    )
+
+
+def _branch() -> str | None:
+    """Return the branch; a run in a worktree has none, and git names its commit after one."""
+    branch = (_git("branch", "--show-current") or "").strip()
+    name = _git("name-rev", "--name-only", "--exclude=refs/tags/*", "HEAD")
+    return branch or (name or "").strip() or None
+
+
+def _diff() -> str:
+    """Return what differs from the commit, new files too; nothing where that is too much."""
+    objects = (_git("rev-parse", "--path-format=absolute", "--git-path", "objects") or "").strip()
+    with tempfile.TemporaryDirectory() as folder:
+        # An index and a store of its own, so that the repository is left as it is.
+        aside = {
+            "GIT_INDEX_FILE": str(Path(folder) / "index"),
+            "GIT_OBJECT_DIRECTORY": folder,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
+        }
+        _git("read-tree", "HEAD", **aside)
+        _git("add", "--all", "--", ".", *NOT_CODE, **aside)
+        diff = _git("diff", "--cached", "--binary", "HEAD", **aside) or ""
+    return diff if len(diff) <= LONGEST_DIFF else ""
+
+
+def _git(*arguments: str, **variables: str) -> str | None:
     """Return what git prints; None where it fails or is not there."""
     try:
         done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, check=True, timeout=30
+            ["git", *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=True,
+            timeout=60,
+            env={**os.environ, **variables},
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return done.stdout
 
 
 def flow_run() -> dict[str, str]:
@@ -62,13 +113,33 @@ def requirements() -> list[str]:
     return [f"{name}=={version(name)}" for name in LIBRARIES]
 
 
-def environment() -> dict[str, Any]:
-    """Describe the software and the hardware of this process."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
+def environment(hardware: Mapping[str, Any] | None = None) -> Environment:
+    """Describe the software and the hardware of this process.
+
+    Args:
+        hardware: what else is known; None is left out.
+    """
+    known = {
+        "cpu": cpu_name(),
         "machine": platform.machine(),
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "libraries": {name: version(name) for name in LIBRARIES},
+        **(hardware or {}),
     }
+    packages = {d.metadata["Name"].lower(): d.version for d in distributions()}
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages=dict(sorted(packages.items())),
+        hardware={key: str(value) for key, value in known.items() if value is not None},
+    )
+
+
+def cpu_name() -> str:
+    """Return the CPU's model name where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
+    except OSError:
+        names = []
+    return names[0] if names else "CPU"

@@ -9,13 +9,14 @@ import keras
 import pandas as pd
 
 from pipeline.artifacts import ModelPlan, RunInfo, Splits, SplitsInfo, TrainedModel
-from pipeline.device import Device, choose, make_deterministic
+from pipeline.device import choose, make_deterministic
 from pipeline.engine import Data, fit
 from pipeline.figures import draw_curves
 from pipeline.files import atomic, dvc_md5, sha256
 from pipeline.history import Epoch, History
 from pipeline.models import build
-from pipeline.provenance import Commit, environment, flow_run, git_commit
+from pipeline.passport import Provenance
+from pipeline.provenance import LIBRARIES, describe
 from pipeline.tracking.runs import Run, flat, new_run
 from pipeline.train_progress import TrainProgress
 
@@ -47,14 +48,22 @@ def train(
     if deterministic:
         make_deterministic(seed)
     # Asked once, before training: it is this code that trains, whatever is edited meanwhile.
-    info, trained, code = splits.info, TrainedModel(output), git_commit()
+    info, trained = splits.info, TrainedModel(output)
+    provenance = describe(
+        plan.recipe,
+        deterministic=deterministic,
+        device=str(chosen),
+        hardware=chosen.hardware(),
+    )
     with new_run(plan.dataset, plan.model) as run:
         data_md5 = dvc_md5(splits.path)
-        _describe(run, splits, data_md5, plan, chosen, code, deterministic)
+        _describe(run, splits, data_md5, plan, provenance)
         model = build(plan.recipe, info.image_shape, info.num_classes, seed)
         run.log_text(_summary(model), "model_summary.txt")
         history = _fit(run, model, plan, _data(splits, info), deterministic)
         _save(run, model, history, trained)
+        provenance.save(trained.provenance)
+        run.log_artifact(trained.provenance)
         RunInfo(
             run_id=run.run_id,
             experiment=plan.dataset,
@@ -66,40 +75,36 @@ def train(
             data_md5=data_md5,
             seed=seed,
             device=str(chosen),
-            git_commit=code.commit,
-            git_dirty=code.dirty,
+            git_commit=provenance.code.commit,
+            git_dirty=provenance.code.dirty,
             **_conclude(run, model, history, trained),
         ).save(output / "run.json")
     return trained
 
 
 def _describe(
-    run: Run,
-    splits: Splits,
-    data_md5: str,
-    plan: ModelPlan,
-    device: Device,
-    code: Commit,
-    deterministic: bool,
+    run: Run, splits: Splits, data_md5: str, plan: ModelPlan, provenance: Provenance
 ) -> None:
     """Write down what is about to be trained, on what, with what, where."""
     recipe = plan.recipe.model_dump(mode="json", exclude_none=True)
     layers = {f"{number:02}": layer for number, layer in enumerate(recipe.pop("layers"), start=1)}
     run.log_params({**recipe, "layers": {key: _one_line(row) for key, row in layers.items()}})
-    run.log_params({"deterministic": deterministic})
+    run.log_params({"deterministic": provenance.deterministic})
     run.log_dataset(splits, data_md5)
+    code, environment = provenance.code, provenance.environment
     run.log_tags(
         {
             "dataset": plan.dataset,
             "model": plan.model,
             "data_md5": data_md5,
             "raw_md5": splits.info.raw_md5,
-            "device": device,
-            "gpu_driver": device.driver,
-            "gpu_memory_gib": device.memory_gib,
-            **{f"git_{key}": value for key, value in asdict(code).items()},
-            **flow_run(),
-            **flat({"env": environment()}),
+            "device": provenance.device,
+            **{f"git_{key}": getattr(code, key) for key in ("commit", "branch", "dirty")},
+            **provenance.flow_run,
+            "python": environment.python,
+            "platform": environment.platform,
+            **environment.hardware,
+            **flat({"version": {name: environment.packages.get(name) for name in LIBRARIES}}),
         }
     )
 

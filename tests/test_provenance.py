@@ -2,7 +2,7 @@ import subprocess
 
 import pytest
 
-from pipeline.provenance import environment, git_commit, requirements
+from pipeline.provenance import environment, git_code, requirements
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def commit():
 def test_a_clean_commit(repository):
     (repository / "code.py").write_text("1")
     commit()
-    state = git_commit()
+    state = git_code()
     assert state.commit
     assert len(state.commit) == 40
     assert state.branch == "work"
@@ -39,25 +39,25 @@ def test_what_the_pipeline_writes_does_not_make_the_tree_dirty(repository, name,
     commit()
     (repository / name).parent.mkdir(parents=True, exist_ok=True)
     (repository / name).write_text("new")
-    assert git_commit().dirty is dirty
+    assert git_code().dirty is dirty
 
 
 def test_a_repository_without_a_commit(repository):
-    assert git_commit().commit is None
+    assert git_code().commit is None
 
 
 def test_no_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    state = git_commit()
+    state = git_code()
     assert (state.commit, state.branch, state.dirty) == (None, None, None)
 
 
 def test_no_git(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert git_commit().commit is None
+    assert git_code().commit is None
 
 
 def test_the_environment_has_exact_versions():
     assert all(line.count("==") == 1 for line in requirements())
-    assert environment()["libraries"]["numpy"].startswith("2.")
+    assert environment().packages["numpy"].startswith("2.")

@@ -26,7 +26,17 @@ from pipeline.register import register
 from pipeline.tracking import registry
 from pipeline.tracking.store import connect
 from pipeline.train import train
-from tests.tiny import CLASS_NAMES, IMAGE_SHAPE, images_of, tiny_plan, tiny_splits
+from tests.tiny import (
+    CLASS_NAMES,
+    IMAGE_SHAPE,
+    images_of,
+    tiny_plan,
+    tiny_project,
+    tiny_splits,
+    tiny_validation,
+)
+
+VALIDATION = tiny_validation()
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +46,15 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tiny_project(folder)
         splits = tiny_splits(folder / "data")
         models = {}
         for name, epochs in (("dense", 8), ("short", 1)):
             trained = train(splits, tiny_plan(name, epochs=epochs), folder / name, device="cpu")
             models[name] = trained, evaluate(trained, splits, folder / "evaluation" / name)
-        version = register(models, splits, Floors(accuracy=0.5), folder / "registered.json")
+        version = register(
+            models, splits, VALIDATION, Floors(accuracy=0.5), folder / "registered.json"
+        )
         yield SimpleNamespace(folder=folder, splits=splits, models=models, version=version)
 
 
@@ -137,7 +150,7 @@ def test_the_better_one_on_validation_is_the_first_in_production(made):
 
 
 def test_registering_again_registers_nothing_twice(made):
-    again = register(made.models, made.splits, Floors(), made.folder / "again.json")
+    again = register(made.models, made.splits, VALIDATION, Floors(), made.folder / "again.json")
     assert again == made.version
     assert len(connect().search_model_versions("name = 'tiny'")) == 1
     run = connect().get_run(made.version.run_id)
@@ -153,10 +166,16 @@ def test_production_is_not_replaced_and_the_floor_holds_back(copy):
     better = train(copy.splits, tiny_plan(epochs=9, seed=3), copy.folder / "dense", device="cpu")
     evaluation = evaluate(better, copy.splits, copy.folder / "evaluation/dense")
     models = {"dense": (better, evaluation)}
-    second = register(models, copy.splits, Floors(), copy.folder / "registered.json")
+    second = register(models, copy.splits, VALIDATION, Floors(), copy.folder / "registered.json")
     assert (second.version, second.aliases) == (2, ("challenger",))
     client.delete_registered_model_alias("tiny", "production")
-    third = register(models, copy.splits, Floors(accuracy=0.99), copy.folder / "registered.json")
+    third = register(
+        models,
+        copy.splits,
+        tiny_validation(),
+        Floors(accuracy=0.99),
+        copy.folder / "registered.json",
+    )
     assert (third.version, third.aliases) == (2, ("challenger",))
     assert "below the floor 0.99" in third.model_dump_json()
 
@@ -167,7 +186,7 @@ def test_a_model_that_does_not_reproduce_its_predictions_is_not_registered(copy)
     client = connect()
     client.delete_registered_model("tiny")
     with pytest.raises(TrackingError, match="does not reproduce"):
-        register(copy.models, copy.splits, Floors(), copy.folder / "new.json")
+        register(copy.models, copy.splits, VALIDATION, Floors(), copy.folder / "new.json")
     assert client.search_model_versions("name = 'tiny'") == []
     assert not (copy.folder / "new.json").exists()
 
@@ -231,7 +250,9 @@ def test_what_is_no_image_is_said_so(served, value, reason):
 
 
 def test_it_loads_where_this_repository_is_not(made, tmp_path):
-    folder = str(shutil.copytree(registry.fetch("tiny/1"), tmp_path / "model"))
+    folder = str(
+        shutil.copytree(registry.fetch(registry.find("tiny/1")).parent, tmp_path / "model")
+    )
     code = (
         "import sys, mlflow\n"
         f"model = mlflow.pyfunc.load_model({folder!r})\n"

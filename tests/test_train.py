@@ -58,8 +58,8 @@ def test_the_run_has_what_a_reader_asks(trained):
     assert run.inputs.dataset_inputs[0].dataset.digest == dvc_md5(splits) == trained.run.data_md5
     for key in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"):
         assert len(client.get_metric_history(run.info.run_id, key)) == 8
-    assert run.data.tags["env.python"] == ".".join(map(str, sys.version_info[:3]))
-    assert "env.libraries.tensorflow" in run.data.tags
+    assert run.data.tags["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert "version.tensorflow" in run.data.tags
     names = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert {"model_summary.txt", "history.csv", "curves.png"} <= names
 

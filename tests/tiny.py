@@ -1,11 +1,12 @@
 """A tiny dataset with a recipe that learns it in a second, and a store of its own."""
 
 import hashlib
+import subprocess
 
 import numpy as np
 import pytest
 
-from pipeline.artifacts import ModelPlan, Splits, SplitsInfo
+from pipeline.artifacts import CheckResult, ModelPlan, Splits, SplitsInfo, ValidationReport
 from pipeline.recipes import Recipe
 
 CLASS_NAMES = ("dark", "bright", "left $", "right")
@@ -44,6 +45,7 @@ def tiny_splits(folder, name="tiny"):
         md5=md5,
         raw_md5="0" * 32 + ".dir",
         warnings=(),
+        origin=({"file": "tiny", "from": "made up", "sha256": "0" * 64},),
     ).save(folder / "metadata.json")
     return splits
 
@@ -53,6 +55,26 @@ def tiny_plan(model="dense", dataset="tiny", **recipe):
     content = {"layers": ["flatten", {"dense": 16}], "epochs": 8, "batch_size": 8, "seed": 0}
     content["optimizer"] = {"name": "adam", "learning_rate": 0.01}
     return ModelPlan(dataset=dataset, model=model, recipe=Recipe.model_validate(content | recipe))
+
+
+def tiny_project(folder):
+    """Make the folder what a passport tells of: a commit, params.yaml, a lock file, dvc.lock."""
+    (folder / "params.yaml").write_text("dataset: tiny\nmodels: [dense]\n")
+    (folder / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    (folder / "requirements").mkdir()
+    (folder / "requirements" / "run.txt").write_text("keras==3.15.1\n")
+    (folder / ".gitignore").write_text("*\n")
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for command in (["init", "-q", "-b", "work"], ["commit", "-qm", "x", "--allow-empty"]):
+        subprocess.run(["git", *identity, *command], cwd=folder, check=True)
+
+
+def tiny_validation():
+    """Return a report of a dataset that passed."""
+    row = CheckResult(
+        check="readable", severity="error", passed=True, observed=0, limit=0, message="all are read"
+    )
+    return ValidationReport(dataset="tiny", raw_md5="0" * 32 + ".dir", results=(row,))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
@@ -15,9 +16,11 @@ from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Schema
 
 import pipeline
 from pipeline.artifacts import TrainedModel
-from pipeline.errors import TrackingError
+from pipeline.errors import ArtifactError, TrackingError
+from pipeline.files import sha256
 from pipeline.images import as_base64_png
 from pipeline.params import did_you_mean
+from pipeline.passport import FILE_NAME, Passport
 from pipeline.provenance import requirements
 from pipeline.tracking.store import connect, reaching, store_uri
 
@@ -41,18 +44,32 @@ SIGNATURE = ModelSignature(
 
 @dataclass(frozen=True)
 class Registered:
-    """One version in the registry, and the aliases that point at it."""
+    """One version in the registry, and the aliases that point at it.
+
+    Attributes:
+        tags: what it was registered with; `model_sha256` and `passport_sha256` among them.
+        created: when the store made it, in seconds since 1970.
+    """
 
     name: str
     version: int
     aliases: tuple[str, ...]
+    run_id: str
+    tags: Mapping[str, str]
+    created: float
+
+    @property
+    def spec(self) -> str:
+        """How it is named on the command line: `<name>/<version>`."""
+        return f"{self.name}/{self.version}"
 
 
-def log_model(trained: TrainedModel, example: Any) -> str:
+def log_model(trained: TrainedModel, passport: Path, example: Any) -> str:
     """Store the model in the form in which it is served, on the run that trained it.
 
     Args:
         trained: the model and its run.
+        passport: its file, which is stored with the model.
         example: one `uint8` image (height, width, channels), shown to callers as PNG.
 
     Returns:
@@ -68,7 +85,11 @@ def log_model(trained: TrainedModel, example: Any) -> str:
             flavor=mlflow.pyfunc,
             run_id=run_id,
             python_model=str(SERVED_MODEL),
-            artifacts={"model": str(trained.model), "run": str(trained.path / "run.json")},
+            artifacts={
+                "model": str(trained.model),
+                "run": str(trained.path / "run.json"),
+                "passport": str(passport),
+            },
             code_paths=[str(Path(pipeline.__file__).parent)],
             signature=SIGNATURE,
             input_example=pd.DataFrame({"image": [as_base64_png(example)]}),
@@ -133,8 +154,8 @@ def set_alias(name: str, alias: str, number: int) -> None:
         client.set_registered_model_alias(name, alias, str(number))
 
 
-def fetch(spec: str) -> Path:
-    """Return the folder of a registered model's files: `artifacts/model.keras`, `run.json`.
+def find(spec: str) -> Registered:
+    """Find a version.
 
     Args:
         spec: `<name>@<alias>` or `<name>/<version>`.
@@ -145,9 +166,57 @@ def fetch(spec: str) -> Path:
     client = connect()
     name, sign, wanted = spec.partition("@" if "@" in spec else "/")
     number = _number(client, name, wanted, by_alias=sign == "@")
-    with reaching(f"fetch {spec}"):
-        uri = client.get_model_version_download_uri(name, number)
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+    with reaching(f"find {spec}"):
+        return _registered(client, name, int(number))
+
+
+def fetch(version: Registered) -> Path:
+    """Return the folder of a version's files: `model.keras`, `run.json`, `passport.json`.
+
+    Raises:
+        ArtifactError: the model or the passport is not what was registered.
+        TrackingError: a file is gone, or the store cannot be reached.
+    """
+    client = connect()
+    with reaching(f"fetch {version.spec}"):
+        uri = client.get_model_version_download_uri(version.name, str(version.version))
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/artifacts"))
+    _check_bytes(version, "model_sha256", folder / "model.keras")
+    _check_bytes(version, "passport_sha256", folder / FILE_NAME)
+    return folder
+
+
+def read_passport(version: Registered) -> Passport:
+    """Read what made a version, and nothing else of it.
+
+    Raises:
+        ArtifactError: it has no passport, or not the one it was registered with.
+        TrackingError: the store cannot be reached.
+    """
+    client = connect()
+    if "passport_sha256" not in version.tags:
+        raise ArtifactError(
+            f"{version.spec} has no passport: it was not registered by `pipeline register`, or by "
+            "one that made none; train and register it anew: dvc repro --force"
+        )
+    with reaching(f"fetch the passport of {version.spec}"), TemporaryDirectory() as folder:
+        uri = client.get_model_version_download_uri(version.name, str(version.version))
+        file = mlflow.artifacts.download_artifacts(f"{uri}/artifacts/{FILE_NAME}", dst_path=folder)
+        _check_bytes(version, "passport_sha256", Path(file))
+        return Passport.load(Path(file))
+
+
+def _check_bytes(version: Registered, tag: str, file: Path) -> None:
+    """Hold a file against the sha256 that its version was registered with."""
+    expected = version.tags.get(tag)
+    if expected is None and not file.exists():
+        return  # of a version that was registered without a passport
+    found = sha256(file) if file.exists() else "none: the file is gone"
+    if found != expected:
+        raise ArtifactError(
+            f"{file.name} of {version.spec} is not what was registered: sha256 {found}, "
+            f"registered: {expected}; roll back, or register the model anew"
+        )
 
 
 def _number(client: MlflowClient, name: str, wanted: str, by_alias: bool) -> str:
@@ -173,6 +242,8 @@ def _number(client: MlflowClient, name: str, wanted: str, by_alias: bool) -> str
 
 
 def _registered(client: MlflowClient, name: str, number: int) -> Registered:
+    version = client.get_model_version(name, str(number))
     aliases = client.get_registered_model(name).aliases
     held = sorted(alias for alias, holder in aliases.items() if int(holder) == number)
-    return Registered(name, number, tuple(held))
+    created = version.creation_timestamp / 1000
+    return Registered(name, number, tuple(held), version.run_id, dict(version.tags), created)

@@ -19,7 +19,8 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 
-from pipeline.errors import ImageError
+from pipeline.errors import ArtifactError, ImageError
+from pipeline.files import sha256
 from pipeline.images import decode
 
 
@@ -27,9 +28,19 @@ class ImageClassifier(PythonModel):  # type: ignore[misc]
     """A table with a column `image`: base64 of an image file, or pixels of the model's shape."""
 
     def load_context(self, context: Any) -> None:
-        """Load the model, once per process."""
+        """Load the model, once per process; one that is not what was trained is not loaded.
+
+        Raises:
+            ArtifactError: the file has another sha256 than the run says.
+        """
         run = json.loads(Path(context.artifacts["run"]).read_text())
         self.class_names, self.image_shape = run["class_names"], tuple(run["image_shape"])
+        found = sha256(Path(context.artifacts["model"]))
+        if found != run["model_sha256"]:
+            raise ArtifactError(
+                f"the model file has sha256 {found}; that of the trained model is "
+                f"{run['model_sha256']}: it is not served"
+            )
         self.model = keras.saving.load_model(
             context.artifacts["model"], compile=False, safe_mode=True
         )

@@ -1,0 +1,25 @@
+"""The `pipeline` command: one subcommand per stage, and what people ask of the results."""
+
+import signal
+import sys
+
+import typer
+
+from pipeline.cli.app import app
+from pipeline.errors import EXIT_CODE, EXIT_CODE_PASSING, PipelineError
+
+# In the order in which --help shows them.
+from pipeline.cli import stages, flow, registry, results  # isort: skip
+
+__all__ = ["app", "flow", "main", "registry", "results", "stages"]
+
+
+def main() -> None:
+    """Run the command line: an error that the user can mend is one line and exit code 1."""
+    # So that a run that is told to end says KILLED in the store.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app()
+    except PipelineError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(EXIT_CODE_PASSING if error.passing else EXIT_CODE)

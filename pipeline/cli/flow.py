@@ -1,0 +1,57 @@
+"""All stages at once, as a Prefect flow."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from pipeline.cli.app import app, params_here, workspace_here
+
+FLOWS = "All stages, as a Prefect flow"
+Until = Literal["validate", "preprocess", "train", "evaluate", "register"]
+Wanted = Literal["auto", "cpu", "gpu"]
+
+
+@app.command(rich_help_panel=FLOWS)
+def run(
+    dataset: Annotated[str | None, typer.Option(help="Which images.")] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Which of the dataset's recipes, such as dense,cnn.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="MODEL.KEY=VALUE, such as cnn.epochs=3; may be repeated."),
+    ] = None,
+    device: Annotated[Wanted | None, typer.Option(help="Where to train.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**31 - 1, help="Of weights, order, augmentation.")
+    ] = None,
+    promote: Annotated[
+        bool | None,
+        typer.Option(
+            "--promote/--no-promote", help="Whether a first version may go into production."
+        ),
+    ] = None,
+    until: Annotated[Until, typer.Option(help="The last stage to run.")] = "register",
+) -> None:
+    """Run the flow `train` on the spot, in this working tree; no server is needed.
+
+    What is asked for is written into params.yaml, as `dvc exp run -S` does, and stays there.
+    """
+    from rich.console import Console
+
+    from flows.here import run_here
+
+    names = tuple(name.strip() for name in models.split(",")) if models else None
+    run_here(
+        dataset=dataset,
+        models=names,
+        settings=settings or [],
+        device=device,
+        seed=seed,
+        promote=promote,
+        until=until,
+    )
+    if until == "register":
+        from pipeline.report import render
+
+        Console().print(render(workspace_here(), params_here().models))

@@ -1,0 +1,82 @@
+"""What people ask of the results."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pipeline.cli.app import app, import_tensorflow, params_here, workspace_here
+from pipeline.errors import ImageError
+
+RESULTS = "Results"
+
+
+@app.command(rich_help_panel=RESULTS)
+def report() -> None:
+    """Show the models of the dataset side by side, and what to try next."""
+    from rich.console import Console
+
+    from pipeline.report import render
+
+    Console().print(render(workspace_here(), params_here().models))
+
+
+@app.command(rich_help_panel=RESULTS)
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    model: Annotated[
+        str,
+        typer.Option(help="<name>@<alias>, <name>/<version>, or a folder models/<dataset>/<model>"),
+    ],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+) -> None:
+    """Classify images of any size with a registered model."""
+    from rich.console import Console
+
+    import_tensorflow()
+    from pipeline import predict as prediction
+
+    rows = prediction.predict(images, model, top)
+    if as_json:
+        print(json.dumps(prediction.as_json(rows), indent=2, ensure_ascii=False))
+    else:
+        Console().print(prediction.render(rows))
+    broken = [row.file for row in rows if row.error]
+    if broken:
+        raise ImageError(f"{len(broken)} of {len(rows)} images cannot be read: {broken[0]}, …")
+
+
+@app.command(rich_help_panel=RESULTS)
+def device(
+    wanted: Annotated[
+        Literal["auto", "cpu", "gpu"],
+        typer.Argument(help="What must be there: `gpu` fails where TensorFlow finds none."),
+    ] = "auto",
+) -> None:
+    """Show the GPUs that training finds, or that there are none."""
+    import_tensorflow()
+    from pipeline.claim import visible
+    from pipeline.device import describe, require
+
+    found = require(wanted)
+    for gpu, name in zip(found, visible(len(found)), strict=True):
+        row = describe(gpu, name)
+        print(f"gpu {name}: {row.name}, driver {row.driver}, {row.memory_gib} GiB")
+    if not found:
+        print("no GPU; training runs on the CPU")
+
+
+@app.command(rich_help_panel=RESULTS)
+def ui(
+    port: Annotated[int, typer.Option(help="Where the page is served on this machine.")] = 5000,
+) -> None:
+    """Open the MLflow UI on the store that the runs went to."""
+    from pipeline.tracking.store import connect, store_uri
+
+    connect()
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri()]
+    os.execv(sys.executable, [*command, "--port", str(port)])

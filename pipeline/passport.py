@@ -1,0 +1,181 @@
+"""The passport of a model: everything that made it, in one file that goes wherever it goes."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from ruamel.yaml import YAML
+
+from pipeline.artifacts import CheckResult, Record, RunInfo, SplitsInfo
+from pipeline.recipes import Frozen, Recipe
+
+FILE_NAME = "passport.json"
+
+
+class Code(Frozen):
+    """The code that trained.
+
+    Attributes:
+        commit: None outside a git repository, or before its first commit.
+        branch: that is checked out, or the name that git gives to a detached commit.
+        dirty: whether tracked or new files differ from the commit.
+        diff: what `git apply` makes of the commit what was there; empty where it is clean.
+        lockfiles: sha256 of each requirements file.
+    """
+
+    commit: str | None
+    branch: str | None
+    dirty: bool | None
+    diff: str = ""
+    lockfiles: dict[str, str] = Field(default_factory=dict)
+
+
+class Environment(Frozen):
+    """The software and the hardware that trained.
+
+    Attributes:
+        packages: the exact version of every installed distribution.
+        hardware: `cpu`, `cores`, `memory_gib` and, where one trained, the `gpu` with its `driver`,
+            its memory and the versions of CUDA and cuDNN.
+    """
+
+    python: str
+    platform: str
+    packages: dict[str, str]
+    hardware: dict[str, str]
+
+
+class Provenance(Record):
+    """`provenance.json` beside a model: what training knows of itself.
+
+    Attributes:
+        params_yaml: the text of the file.
+        device: on which it trained, as `RunInfo` says it.
+        flow_run: `flow_run_id` and `flow_run_url`, where a flow ran it.
+    """
+
+    code: Code
+    environment: Environment
+    params_yaml: str
+    recipe: Recipe
+    seed: int
+    deterministic: bool
+    device: str
+    flow_run: dict[str, str] = Field(default_factory=dict)
+
+
+class Validation(Frozen):
+    """What the checks of the raw data found."""
+
+    raw_md5: str
+    passed: bool
+    results: tuple[CheckResult, ...]
+
+
+class Example(Frozen):
+    """An image of the test split and what the model says of it; enough for a smoke test.
+
+    Attributes:
+        png: base64 of the image.
+        probabilities: one per class.
+    """
+
+    png: str
+    label: int
+    probabilities: tuple[float, ...]
+
+
+class Passport(Record):
+    """`passport.json`, stored with every registered model.
+
+    Attributes:
+        name: of the registered model: the dataset's.
+        run: the MLflow run, and the sha256 of the model file.
+        data: the md5 of every processed array and of the raw data, and the sources they came from.
+        metrics: of the test split, numbers by name; `<name>_low` and `<name>_high` are the 95%
+            interval of `<name>`.
+        classes: the same of each class.
+        examples: what the model must say wherever it is loaded.
+        registered_at: UTC, ISO 8601.
+    """
+
+    name: str
+    run: RunInfo
+    provenance: Provenance
+    data: SplitsInfo
+    validation: Validation
+    dvc_lock: str
+    metrics: dict[str, float]
+    classes: dict[str, dict[str, float]]
+    examples: tuple[Example, ...]
+    registered_at: str
+
+    @property
+    def test_md5(self) -> str:
+        """The md5 of the test split: images and labels."""
+        return test_md5(self.data)
+
+    @property
+    def origin_of_skill(self) -> str:
+        """What two models share that differ by chance alone: recipe, data and training code.
+
+        The seed is no part of it.
+        """
+        recipe = self.provenance.recipe.model_dump(mode="json", exclude={"seed"})
+        facts = [recipe, self.data.md5, training_code(self.dvc_lock, self.run.model)]
+        return hashlib.md5(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def missing(self) -> tuple[str, ...]:
+        """Name the parts that are not known; a model lacking one is not registered."""
+        code, environment = self.provenance.code, self.provenance.environment
+        parts: dict[str, Any] = {
+            "the sources of the data": self.data.origin,
+            "the md5 of the raw data": self.data.raw_md5,
+            "the md5 of the processed data": self.run.data_md5,
+            "the results of the validation": self.validation.results,
+            "the git commit": code.commit,
+            "the git branch": code.branch,
+            "whether the tree was dirty": code.dirty is not None,
+            "the diff of a dirty tree": code.diff or not code.dirty,
+            "a lock file of the requirements": code.lockfiles,
+            "the installed packages": environment.packages,
+            "the hardware": environment.hardware,
+            "params.yaml": self.provenance.params_yaml,
+            "dvc.lock": self.dvc_lock,
+            "the MLflow run": self.run.run_id,
+            "the metrics": self.metrics,
+            "the interval of the accuracy": "accuracy_low" in self.metrics,
+            "the metrics of each class": self.classes,
+            "the sha256 of the model file": self.run.model_sha256,
+            "examples": self.examples,
+        }
+        return tuple(part for part, known in parts.items() if not known)
+
+
+def test_md5(data: SplitsInfo) -> str:
+    """Return one md5 for the images and the labels of the test split."""
+    pair = [data.md5.get(f"{array}_test.npy", "") for array in ("x", "y")]
+    return hashlib.md5(" ".join(pair).encode()).hexdigest()
+
+
+def training_code(dvc_lock: str, model: str) -> dict[str, str]:
+    """Return the md5 of every module that the training of a model reached, from dvc.lock."""
+    lock = YAML(typ="safe").load(io.StringIO(dvc_lock)) or {}
+    stage = lock.get("stages", {}).get(f"train@{model}", {})
+    return {
+        dep["path"]: dep["md5"]
+        for dep in stage.get("deps", [])
+        if dep["path"].startswith("pipeline/")
+    }
+
+
+def passport_of(folder: Path) -> Passport:
+    """Read the passport of a model's folder.
+
+    Raises:
+        ArtifactError: it has none, or the file is torn.
+    """
+    return Passport.load(folder / FILE_NAME)
