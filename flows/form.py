@@ -12,6 +12,12 @@ from pipeline.recipes import Frozen, Recipe
 Device = Literal["auto", "cpu", "gpu"]
 Until = Literal["validate", "preprocess", "train", "evaluate", "register"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Version = Annotated[int, Field(ge=1)]
+# As long as an entry of the ledger takes: pipeline.bookkeeping.LONGEST_REASON.
+Text = Annotated[str, Field(max_length=500)]
+SomeText = Annotated[str, Field(max_length=500, pattern=r"\S")]
+Person = Annotated[str, Field(max_length=100)]
+SomePerson = Annotated[str, Field(max_length=100, pattern=r"\S")]
 # The repository's own choices: they fill the lists of the form. What is asked for is checked once
 # more against the params.yaml of the revision that runs.
 HERE = Path(__file__).parent.parent / PARAMS_FILE

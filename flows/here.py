@@ -46,7 +46,7 @@ def run_here(
         settings: changes of recipes, each as `cnn.epochs=3`.
         device: where to train.
         seed: of weights, order and augmentation.
-        promote: whether a first version may go into production.
+        promote: whether a version that passes the gate goes into production.
         until: the last stage to run.
 
     Returns:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -45,9 +45,20 @@ def environment(checkout: Checkout, more: Mapping[str, str] | None = None) -> di
 
 
 def run_command(
-    checkout: Checkout, command: list[str], env: Mapping[str, str], seconds: float
-) -> None:
+    checkout: Checkout,
+    command: list[str],
+    env: Mapping[str, str],
+    seconds: float,
+    answers: Container[int] = (0,),
+) -> subprocess.CompletedProcess[str]:
     """Run a command of the checkout's code to its end.
+
+    Args:
+        checkout: whose folder it runs in.
+        command: the program and its arguments.
+        env: its environment, as `environment` makes it.
+        seconds: how long it may take.
+        answers: exit codes that are no failure.
 
     Raises:
         StageFailed: it fails, or takes longer than `seconds`.
@@ -57,6 +68,7 @@ def run_command(
             command,
             cwd=checkout.root,
             env=env,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=seconds,
@@ -64,9 +76,12 @@ def run_command(
         )
     except subprocess.TimeoutExpired:
         raise StageFailed(f"{' '.join(command)}: no answer within {seconds:g} s") from None
-    if done.returncode:
-        reason = done.stderr.strip().rpartition("\n")[2].removeprefix("error: ")
-        raise StageFailed(reason, done.returncode == EXIT_CODE_PASSING)
+    if done.returncode not in answers:
+        # A command that is called wrongly says so in a box.
+        lines = [line.strip(" │╭╰╮╯─") for line in done.stderr.splitlines()]
+        reason = next(filter(None, reversed(lines)), f"it ended with {done.returncode}")
+        raise StageFailed(reason.removeprefix("error: "), done.returncode == EXIT_CODE_PASSING)
+    return done
 
 
 class Stages:

@@ -111,6 +111,15 @@ def chain(checkout: Checkout, request: Request, until: Until) -> list[dict[str, 
         ParamsError: the request asks for something that this revision does not have.
         StageFailed: a stage failed.
     """
+    return _show(run_until(checkout, request, until))
+
+
+def run_until(checkout: Checkout, request: Request, until: Until) -> Job:
+    """Run the stages one after the other; raises as `chain` does.
+
+    Returns:
+        The job, whose stages are over.
+    """
     params = request.apply(checkout.root / PARAMS_FILE)
     # Of this process too: it tells MLflow what outlives the run.
     os.environ.update(flow_run_variables())
@@ -129,7 +138,7 @@ def chain(checkout: Checkout, request: Request, until: Until) -> list[dict[str, 
             keep_files(job, return_state=True)
             raise
         keep_files(job)
-        return _show(job)
+    return job
 
 
 def _run_stages(job: Job, names: list[str]) -> None:
@@ -210,7 +219,7 @@ def train(
         overrides: Changes of recipes for this run, by model, such as {"cnn": {"epochs": 3}}.
         device: auto takes a GPU where the worker has one; gpu fails where it has none.
         seed: Of weights, order and augmentation; empty takes that of params.yaml.
-        promote: Whether a first version that reaches the floors goes into production.
+        promote: Whether a version that passes the gate goes into production by itself.
         until: The last stage to run.
         revision: The git commit, branch or tag whose code and params.yaml run.
     """

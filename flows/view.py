@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,11 +18,10 @@ from prefect.artifacts import (
 )
 
 from flows.keep import DATA_DOCS
+from pipeline.addresses import mlflow_page, mlflow_url
 from pipeline.artifacts import CheckResult, ModelVersion, RunInfo, ValidationReport
 from pipeline.train_progress import LINE
 
-# Where people's browsers reach MLflow, if not where the workers do.
-UI_URL = "MLFLOW_UI_URL"
 FILES_SHOWN = 20
 
 
@@ -32,16 +30,10 @@ def key(*parts: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
 
 
-def mlflow_url() -> str | None:
-    """Return where a browser finds MLflow; None where the store is a file."""
-    url = os.environ.get(UI_URL) or os.environ.get("MLFLOW_TRACKING_URI", "")
-    return url.rstrip("/") if url.startswith(("http://", "https://")) else None
-
-
 def link(text: str, path: str) -> str:
     """Return a link to a page of MLflow; without a server the text alone."""
-    base = mlflow_url()
-    return f"[{text}]({base}/#/{path})" if base else text
+    page = mlflow_page(path)
+    return f"[{text}]({page})" if page else text
 
 
 def page_link(text: str, experiment_id: str | None, run_id: str, artifact: str = "") -> str:
@@ -77,9 +69,8 @@ class EpochProgress:
 
 def show_run(run: RunInfo) -> None:
     """Link to the MLflow run that made a model, where there is a server to link to."""
-    if base := mlflow_url():
+    if page := mlflow_page(run_page(run.experiment_id, run.run_id)):
         name = f"{run.dataset} {run.model}"
-        page = f"{base}/#/{run_page(run.experiment_id, run.run_id)}"
         create_link_artifact(page, f"MLflow run of {name}", key("mlflow", name), run.run_id)
 
 

@@ -61,6 +61,7 @@ class DatasetInfo(Record):
         counts: images per split.
         expected: counts that the known dataset must have; None for own images.
         origin: for each file it was made from: where it came from and the sha256 of its content.
+        intended_use: empty where nobody has stated it.
     """
 
     name: str
@@ -70,6 +71,7 @@ class DatasetInfo(Record):
     expected: dict[str, int] | None = None
     origin: tuple[dict[str, str], ...] = ()
     licence: str = "not stated"
+    intended_use: str = ""
 
     @property
     def num_classes(self) -> int:
@@ -246,7 +248,7 @@ class ModelVersion(Record):
     """`reports/<dataset>/registered.json`: the version in the registry and who points at it.
 
     Attributes:
-        shortfalls: which floors it misses, as sentences.
+        shortfalls: why it is not in production, as sentences.
     """
 
     name: str

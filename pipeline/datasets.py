@@ -41,6 +41,7 @@ class KnownDataset:
     Attributes:
         format: what `ingest` reads it with.
         image_shape: height, width, channels.
+        intended_use: what it was made for, as its model cards say it.
         expected: images per split.
         test_fraction: share that becomes the test split; 0 where the dataset has one.
         seed: of that split.
@@ -52,6 +53,7 @@ class KnownDataset:
     class_names: tuple[str, ...]
     expected: Mapping[str, int]
     licence: str
+    intended_use: str
     files: tuple[SourceFile, ...] = ()
     test_fraction: float = 0.0
     seed: int = 0
@@ -82,6 +84,10 @@ _DATASETS = (
         class_names=DIGIT_NAMES,
         expected={"train": 1438, "test": 359},
         licence="CC BY 4.0 (Alpaydin, Kaynak 1998; UCI Machine Learning Repository)",
+        intended_use=(
+            "Recognising single handwritten digits in gray images of 8x8 pixels: for teaching, and "
+            "for trying out methods and pipelines."
+        ),
         test_fraction=0.2,
     ),
     KnownDataset(
@@ -94,6 +100,10 @@ _DATASETS = (
         ),
         expected={"train": 60_000, "test": 10_000},
         licence="MIT (Zalando SE 2017; Xiao, Rasul, Vollgraf, arXiv:1708.07747)",
+        intended_use=(
+            "Comparing methods of machine learning: ten kinds of articles from the catalogue of an "
+            "online shop, in gray images of 28x28 pixels. It was made to take the place of MNIST."
+        ),
         files=(
             _idx("train-images-idx3-ubyte", "f4a8712d7a061bf5bd6d2ca38dc4d50a", *_FASHION_MNIST),
             _idx("train-labels-idx1-ubyte", "9018921c3c673c538a1fc5bad174d6f9", *_FASHION_MNIST),
@@ -108,6 +118,10 @@ _DATASETS = (
         class_names=DIGIT_NAMES,
         expected={"train": 60_000, "test": 10_000},
         licence="CC BY-SA 3.0 (Yann LeCun, Corinna Cortes, Christopher Burges)",
+        intended_use=(
+            "Comparing methods of machine learning, and teaching them: single handwritten digits, "
+            "size-normalised and centred in gray images of 28x28 pixels."
+        ),
         files=(
             _idx("train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb", *_MNIST),
             _idx("train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624", *_MNIST),
@@ -125,6 +139,10 @@ _DATASETS = (
         ),
         expected={"train": 50_000, "test": 10_000},
         licence="not stated (cite Krizhevsky 2009, Learning Multiple Layers of Features)",
+        intended_use=(
+            "Research on the recognition of objects: ten kinds of animals and vehicles, in colour "
+            "images of 32x32 pixels."
+        ),
         files=(
             SourceFile(
                 "cifar-10-python.tar.gz",

@@ -16,6 +16,8 @@ The command line prints the message of any of them on one line and exits with 1,
 """
 
 EXIT_CODE = 1
+# The answer to a question is no: refused, found, not reproduced.
+EXIT_CODE_NO = 3
 EXIT_CODE_PASSING = 75
 
 

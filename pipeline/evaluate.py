@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from pipeline import figures, metrics
 from pipeline.artifacts import Evaluation, RunInfo, Splits, TrainedModel
 from pipeline.files import atomic, write_array, write_json
+from pipeline.gradcam import draw_gradcam
+from pipeline.intervals import add_intervals
 from pipeline.scoring import Scorer, load_checked
 from pipeline.tracking.runs import Run, existing_run
 
@@ -29,9 +31,10 @@ def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
     """
     names, run_info, y_test = splits.info.class_names, trained.run, splits.y("test")
     run = existing_run(run_info.run_id, f"dvc repro --force train@{run_info.model}")
-    scorer = Scorer(load_checked(trained.model, run_info.model_sha256))
+    model = load_checked(trained.model, run_info.model_sha256)
+    scorer = Scorer(model)
     probabilities = scorer.probabilities(splits.x("test"))
-    summary = metrics.summarize(y_test, probabilities, names)
+    summary = add_intervals(metrics.summarize(y_test, probabilities, names), y_test, probabilities)
     # A file of its own: `dvc metrics diff` would show a line for each number of each class.
     classes = summary.pop("classes")
     content = {**summary, **scorer.latency(), **_carried(run_info, trained)}
@@ -39,6 +42,9 @@ def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
     _save_tables(probabilities, counts, splits, output)
     write_json(output / "predictions" / "classes.json", classes)
     _save_pictures(probabilities, counts, splits, output / "plots")
+    draw_gradcam(
+        output / "plots" / "gradcam.png", model, splits.x("test"), y_test, probabilities, names
+    )
     write_json(output / "metrics.json", content)
     _log(run, content, classes, output)
     return Evaluation(output)

@@ -66,6 +66,7 @@ def ingest_known(
         origin=tuple(_origin(f.name, each) for f, each in zip(dataset.files, found, strict=True))
         or ({"file": "digits", "from": "scikit-learn", "sha256": _sha256(arrays)},),
         licence=dataset.licence,
+        intended_use=dataset.intended_use,
     )
     with _replacing(output) as raw:
         for split, (x, y) in arrays.items():
@@ -101,6 +102,7 @@ def ingest_folder(
             counts={split: len(files) for split, files in splits.items()},
             origin=({**origin, "sha256": found.sha256 or sha256},),
             licence=entry.licence,
+            intended_use=entry.intended_use,
         ).save(raw.path / METADATA)
     return RawDataset(output)
 

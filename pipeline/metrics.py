@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from pipeline.artifacts import Labels
@@ -28,8 +27,7 @@ def summarize(
         JSON values: numbers, and under `classes` precision, recall, f1 and support by class name.
     """
     predicted = probabilities.argmax(axis=1)
-    low, high = accuracy_interval(y, predicted)
-    k = 3 if len(class_names) > 3 else 2
+    k = top_k(len(class_names))
     precision, recall, f1, support = precision_recall_fscore_support(
         y, predicted, labels=range(len(class_names)), zero_division=0.0
     )
@@ -39,8 +37,6 @@ def summarize(
     }
     return {
         "accuracy": float((predicted == y).mean()),
-        "accuracy_low": low,
-        "accuracy_high": high,
         "loss": cross_entropy(y, probabilities),
         "precision": float(precision.mean()),
         "recall": float(recall.mean()),
@@ -53,22 +49,33 @@ def summarize(
     }
 
 
-def accuracy_interval(y: Labels, predicted: Labels) -> tuple[float, float]:
-    """Return the 95% interval of the accuracy (Wilson, 1927): right near 1 and for few images."""
-    interval = binomtest(int((y == predicted).sum()), len(y)).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
+def losses(y: Labels, probabilities: Probabilities) -> NDArray[np.float64]:
+    """Return -log of the true class's probability, which counts as 1e-7 at least: (n,)."""
+    truth = probabilities[np.arange(len(y)), y].astype(np.float64)
+    result: NDArray[np.float64] = -np.log(truth.clip(1e-7, 1))
+    return result
 
 
 def cross_entropy(y: Labels, probabilities: Probabilities) -> float:
-    """Return the mean of -log of the true class's probability, which counts as 1e-7 at least."""
-    truth = probabilities[np.arange(len(y)), y].astype(np.float64)
-    return float(-np.log(truth.clip(1e-7, 1)).mean())
+    """Return the mean of the losses."""
+    return float(losses(y, probabilities).mean())
+
+
+def top_k(num_classes: int) -> int:
+    """Return how many guesses are worth a metric of their own: 3, of few classes 2."""
+    return 3 if num_classes > 3 else 2
+
+
+def in_top(y: Labels, probabilities: Probabilities, k: int) -> NDArray[np.bool_]:
+    """Return whether the true class is among the `k` most probable ones: (n,)."""
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    found: NDArray[np.bool_] = (best == y[:, None]).any(axis=1)
+    return found
 
 
 def top_k_accuracy(y: Labels, probabilities: Probabilities, k: int) -> float:
     """Return how often the true class is among the `k` most probable ones."""
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    return float((best == y[:, None]).any(axis=1).mean())
+    return float(in_top(y, probabilities, k).mean())
 
 
 @dataclass(frozen=True)
@@ -86,11 +93,16 @@ class Reliability:
     count: NDArray[np.int64]
 
 
+def confidence_bins(confidence: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return which of `BINS` bins of equal width each confidence is in: (n,)."""
+    return np.minimum((confidence.astype(np.float64) * BINS).astype(np.int64), BINS - 1)
+
+
 def reliability(y: Labels, probabilities: Probabilities) -> Reliability:
     """Sort predictions into `BINS` bins of equal width by their confidence."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == y
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins = confidence_bins(confidence)
     count = np.bincount(bins, minlength=BINS)
     filled = count > 0
     return Reliability(

@@ -20,9 +20,9 @@ LIBRARIES = ("tensorflow", "keras", "numpy", "pandas", "pillow", "mlflow")
 LOCKFILES = Path("requirements")
 # A longer one is of data that git should not see.
 LONGEST_DIFF = 5_000_000
-# What the pipeline itself writes into the tree while it runs, and the choices that are recorded
-# with the run itself.
-NOT_CODE = (":!dvc.lock", ":!data/accepted", ":!params.yaml")
+# What the pipeline itself writes into the tree while it runs, the choices that are recorded with
+# the run itself, and images, which have md5s of their own.
+NOT_CODE = (":!dvc.lock", ":!data/accepted", ":!data/own", ":!params.yaml")
 # Set by whoever starts the pipeline from elsewhere, say a scheduler.
 FLOW_RUN_ID, FLOW_RUN_URL = "FLOW_RUN_ID", "FLOW_RUN_URL"
 
@@ -54,12 +54,17 @@ def git_code() -> Code:
     """Ask git about the working directory."""
     status = _git("status", "--porcelain", "--", ".", *NOT_CODE)
     return Code(
-        commit=(_git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip() or None,
+        commit=head(),
         branch=_branch(),
         dirty=None if status is None else bool(status.strip()),
         diff=_diff() if status else "",
         lockfiles={path.as_posix(): sha256(path) for path in sorted(LOCKFILES.glob("*.txt"))},
     )
+
+
+def head() -> str | None:
+    """Return the commit of the working directory; None where there is none."""
+    return (_git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip() or None
 
 
 def _branch() -> str | None:

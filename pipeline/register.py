@@ -6,23 +6,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from pipeline import promotion
+from pipeline import card, gate, promotion
 from pipeline.artifacts import Evaluation, ModelVersion, Splits, TrainedModel, ValidationReport
 from pipeline.errors import ArtifactError, TrackingError
 from pipeline.files import sha256
 from pipeline.images import as_base64_png
-from pipeline.params import Floors
+from pipeline.params import Rules
 from pipeline.passport import FILE_NAME, Example, Passport, Provenance, Validation
+from pipeline.production import Outcome, promote
 from pipeline.tracking import registry
+from pipeline.tracking.registry import Registered
 from pipeline.tracking.runs import existing_run
-from pipeline.tracking.store import reaching
 
-# Enough to notice a model that is not the one that was evaluated.
-IMAGES_TO_REPRODUCE = 512
-TOLERANCE = 1e-4
 # What a smoke test asks of a model before it serves.
 EXAMPLES = 8
 DVC_LOCK = Path("dvc.lock")
@@ -32,73 +27,95 @@ def register(
     models: Mapping[str, tuple[TrainedModel, Evaluation]],
     splits: Splits,
     validation: ValidationReport,
-    floors: Floors,
+    rules: Rules,
     output: Path,
     auto_promote: bool = True,
 ) -> ModelVersion:
     """Register the model that is best on validation, unless that was done before.
 
+    It gets a model card, and is the challenger; it goes into production if it passes the gate and nobody has to agree.
+
     Args:
         models: by name, what was trained and how it was evaluated.
         splits: the data; its test split must be predicted as it was in the evaluation.
         validation: what the checks of the raw data found.
-        floors: what the first version in production must reach.
+        rules: what the gate asks.
         output: `reports/<dataset>/registered.json`.
-        auto_promote: whether the first version goes into production by itself.
+        auto_promote: whether a version that passes goes into production by itself.
 
     Raises:
         ArtifactError: an evaluation is of another model than the one that is there, or a part of
             what made the model is not known.
         TrackingError: the store cannot be reached, or what it holds predicts something else.
     """
-    best = promotion.best([_candidate(*pair) for pair in models.values()])
+    best = promotion.best([_contender(*pair) for pair in models.values()])
     trained, evaluation = models[best.name]
-    run, dataset = trained.run, splits.info.name
-    existing_run(run.run_id, f"dvc repro --force train@{best.name}")
-    version = registry.find_version(dataset, run.run_id, run.model_sha256)
-    if version is None:
-        passport = make_passport(trained, evaluation, splits, validation)
-        with TemporaryDirectory() as folder:
-            file = Path(folder) / FILE_NAME
-            passport.save(file)
-            uri = registry.log_model(trained, file, splits.x("test")[0])
-            tags = _tags(passport, best) | {"passport_sha256": sha256(file)}
-        _check_it_reproduces(registry.load(uri), splits, evaluation)
-        version = registry.create_version(dataset, uri, run.run_id, tags)
-    holders = registry.alias_holders(dataset)
-    has_production = promotion.PRODUCTION in holders
-    for alias in promotion.aliases_for(best, floors, has_production, auto_promote):
-        registry.set_alias(dataset, alias, version.version)
-        holders[alias] = version.version
+    version = _find_or_create(trained, evaluation, splits, validation)
+    card.publish(version, registry.read_passport(version), evaluation.path / "plots")
+    registry.set_alias(version.name, promotion.CHALLENGER, version.version)
+    by_itself = auto_promote and not rules.require_approval
+    outcome = promote(version, splits, rules, only_ask=not by_itself)
+    run = trained.run
     made = ModelVersion(
-        name=dataset,
+        name=version.name,
         version=version.version,
         model=best.name,
         run_id=run.run_id,
-        aliases=tuple(sorted(a for a, number in holders.items() if number == version.version)),
+        aliases=registry.find(version.spec).aliases,
         val_accuracy=run.val_accuracy,
-        test_accuracy=best.test_accuracy,
+        test_accuracy=evaluation.metrics["accuracy"],
         model_sha256=run.model_sha256,
-        shortfalls=promotion.missed_floors(best, floors),
+        shortfalls=_shortfalls(outcome, by_itself),
     )
     made.save(output)
     return made
 
 
-def _candidate(trained: TrainedModel, evaluation: Evaluation) -> promotion.Candidate:
-    metrics, run = evaluation.metrics, trained.run
-    if metrics["run_id"] != run.run_id:
+def _contender(trained: TrainedModel, evaluation: Evaluation) -> promotion.Contender:
+    evaluated, run = evaluation.metrics["run_id"], trained.run
+    if evaluated != run.run_id:
         raise ArtifactError(
-            f"{evaluation.path} is of run {metrics['run_id']}, {trained.path} of {run.run_id}; "
+            f"{evaluation.path} is of run {evaluated}, {trained.path} of {run.run_id}; "
             f"evaluate it again: dvc repro evaluate@{run.model}"
         )
-    return promotion.Candidate(
-        name=run.model,
-        parameters=run.parameters,
-        val_accuracy=run.val_accuracy,
-        test_accuracy=metrics["accuracy"],
-        test_recall=metrics["recall_lowest"],
-    )
+    return promotion.Contender(run.model, run.parameters, run.val_accuracy)
+
+
+def _find_or_create(
+    trained: TrainedModel, evaluation: Evaluation, splits: Splits, validation: ValidationReport
+) -> Registered:
+    """Return the version of a model, which is made where there is none."""
+    run, name = trained.run, splits.info.name
+    existing_run(run.run_id, f"dvc repro --force train@{run.model}")
+    version = registry.find_version(name, run.run_id, run.model_sha256)
+    if version is not None:
+        return version
+    passport = make_passport(trained, evaluation, splits, validation)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / FILE_NAME
+        passport.save(file)
+        uri = registry.log_model(trained, file, splits.x("test")[0])
+        tags = _tags(passport) | {"passport_sha256": sha256(file)}
+    apart = gate.apart(uri, splits, evaluation.probabilities)
+    if not apart <= promotion.SAME:
+        raise TrackingError(
+            f"the model that was logged does not reproduce the evaluation: probabilities differ "
+            f"by {apart:.2g}, allowed: {promotion.SAME:g}; it is not registered"
+        )
+    return registry.create_version(name, uri, run.run_id, tags)
+
+
+def _shortfalls(outcome: Outcome, by_itself: bool) -> tuple[str, ...]:
+    """Say why a version is not in production."""
+    if outcome.decision is not None and outcome.decision.failures:
+        return outcome.decision.failures
+    if outcome.action == "would pass" and not by_itself:
+        return (f"it would pass, but nobody has promoted it: pipeline promote {_where(outcome)}",)
+    return ()
+
+
+def _where(outcome: Outcome) -> str:
+    return f"{outcome.version.name} {outcome.version.version}"
 
 
 def make_passport(
@@ -139,7 +156,8 @@ def make_passport(
     return passport
 
 
-def _tags(passport: Passport, candidate: promotion.Candidate) -> dict[str, Any]:
+def _tags(passport: Passport) -> dict[str, Any]:
+    """Return what a version is found and checked by."""
     run = passport.run
     return {
         "dataset_md5": run.data_md5,
@@ -148,22 +166,6 @@ def _tags(passport: Passport, candidate: promotion.Candidate) -> dict[str, Any]:
         "run_id": run.run_id,
         "model": run.model,
         "model_sha256": run.model_sha256,
-        "val_accuracy": f"{candidate.val_accuracy:.4f}",
-        "test_accuracy": f"{candidate.test_accuracy:.4f}",
+        "val_accuracy": f"{run.val_accuracy:.4f}",
+        "test_accuracy": f"{passport.metrics['accuracy']:.4f}",
     }
-
-
-def _check_it_reproduces(served: Any, splits: Splits, evaluation: Evaluation) -> None:
-    """Hold the served model against the evaluation: as pixels all, as an image file the first."""
-    images = splits.x("test")[:IMAGES_TO_REPRODUCE]
-    rows = [as_base64_png(images[0]), *images]
-    with reaching("ask the model that was logged"):
-        answer = served.predict(pd.DataFrame({"image": rows}))
-    said = np.stack(answer["probabilities"].to_list())
-    expected = evaluation.probabilities[: len(images)]
-    apart = float(np.abs(said - np.concatenate([expected[:1], expected])).max())
-    if not apart <= TOLERANCE:
-        raise TrackingError(
-            f"the model that was logged does not reproduce the evaluation: probabilities differ "
-            f"by {apart:.2g}, allowed: {TOLERANCE:g}; it is not registered"
-        )

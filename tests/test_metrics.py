@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from pipeline.metrics import (
-    accuracy_interval,
     calibration_error,
     confusion,
     most_confidently_wrong,
@@ -42,14 +41,6 @@ def test_the_summary_by_hand():
     assert summary["recall_lowest"] == 0
     assert summary["top_3_accuracy"] == 1
     assert "top_2_accuracy" in summarize(Y[:4], PROBABILITIES[:4, :2] + 0.1, NAMES[:2])
-
-
-def test_the_interval_is_wilsons():
-    low, high = accuracy_interval(np.zeros(100, int), np.repeat([0, 1], [90, 10]))
-    assert (low, high) == pytest.approx((0.8256, 0.9448), abs=1e-4)
-    low, high = accuracy_interval(np.zeros(10, int), np.zeros(10, int))
-    assert low == pytest.approx(0.7225, abs=1e-4)
-    assert high == 1
 
 
 def test_top_k_grows_to_one():

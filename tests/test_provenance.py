@@ -33,13 +33,45 @@ def test_a_clean_commit(repository):
 
 
 @pytest.mark.parametrize(
-    ("name", "dirty"), [("code.py", True), ("dvc.lock", False), ("data/accepted/a.json", False)]
+    ("name", "dirty"), [("code.py", True), ("dvc.lock", False), ("data/accepted/a.json", False), ("data/own/a/1.png", False)]
 )
 def test_what_the_pipeline_writes_does_not_make_the_tree_dirty(repository, name, dirty):
     commit()
     (repository / name).parent.mkdir(parents=True, exist_ok=True)
     (repository / name).write_text("new")
     assert git_code().dirty is dirty
+
+
+def test_the_diff_makes_of_the_commit_what_was_there(repository, tmp_path_factory):
+    (repository / "code.py").write_text("old\n")
+    commit()
+    (repository / "code.py").write_text("new ü\n")
+    (repository / "new.bin").write_bytes(bytes(range(256)))
+    (repository / "params.yaml").write_text("dataset: digits\n")
+    before = (repository / ".git" / "index").read_bytes()
+    code = git_code()
+    assert (repository / ".git" / "index").read_bytes() == before
+    assert "params.yaml" not in code.diff
+    other = tmp_path_factory.mktemp("other") / "clone"
+    subprocess.run(["git", "clone", "-q", str(repository), str(other)], check=True)
+    subprocess.run(["git", "apply"], cwd=other, input=code.diff, text=True, check=True)
+    for name in ("code.py", "new.bin"):
+        assert (other / name).read_bytes() == (repository / name).read_bytes()
+
+
+def test_a_diff_that_is_too_long_is_no_part_of_a_passport(repository):
+    commit()
+    (repository / "data.csv").write_text("1,2,3\n" * 1_000_000)
+    code = git_code()
+    assert code.dirty
+    assert code.diff == ""
+
+
+def test_a_detached_commit_is_named_after_a_branch(repository):
+    commit()
+    commit()
+    subprocess.run(["git", "checkout", "-q", "--detach", "HEAD~1"], check=True)
+    assert git_code().branch == "work~1"
 
 
 def test_a_repository_without_a_commit(repository):

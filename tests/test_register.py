@@ -20,7 +20,7 @@ from pipeline.artifacts import Evaluation, Splits, TrainedModel
 from pipeline.errors import ArtifactError, ImageError, TrackingError
 from pipeline.evaluate import evaluate
 from pipeline.files import write_array, write_json
-from pipeline.params import Floors
+from pipeline.params import Floors, Rules
 from pipeline.predict import as_json, predict
 from pipeline.register import register
 from pipeline.tracking import registry
@@ -37,6 +37,7 @@ from tests.tiny import (
 )
 
 VALIDATION = tiny_validation()
+HALF = Rules(floors=Floors(accuracy=0.5))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def made(tmp_path_factory):
             trained = train(splits, tiny_plan(name, epochs=epochs), folder / name, device="cpu")
             models[name] = trained, evaluate(trained, splits, folder / "evaluation" / name)
         version = register(
-            models, splits, VALIDATION, Floors(accuracy=0.5), folder / "registered.json"
+            models, splits, VALIDATION, HALF, folder / "registered.json"
         )
         yield SimpleNamespace(folder=folder, splits=splits, models=models, version=version)
 
@@ -147,10 +148,13 @@ def test_the_better_one_on_validation_is_the_first_in_production(made):
     assert tags["dataset_md5"] == run.data_md5
     assert tags["run_id"] == run.run_id
     assert tags["model_sha256"] == run.model_sha256
+    assert "left $" in connect().get_model_version("tiny", "1").description.replace("&#36;", "$")
+    cards = connect().list_artifacts(run.run_id, "card")
+    assert {file.path for file in cards} == {"card/card.html", "card/card.md"}
 
 
 def test_registering_again_registers_nothing_twice(made):
-    again = register(made.models, made.splits, VALIDATION, Floors(), made.folder / "again.json")
+    again = register(made.models, made.splits, VALIDATION, Rules(), made.folder / "again.json")
     assert again == made.version
     assert len(connect().search_model_versions("name = 'tiny'")) == 1
     run = connect().get_run(made.version.run_id)
@@ -160,24 +164,18 @@ def test_registering_again_registers_nothing_twice(made):
     assert not (made.folder / "mlruns").exists()
 
 
-def test_production_is_not_replaced_and_the_floor_holds_back(copy):
-    client = connect()
-    shutil.rmtree(copy.folder / "dense")
-    better = train(copy.splits, tiny_plan(epochs=9, seed=3), copy.folder / "dense", device="cpu")
-    evaluation = evaluate(better, copy.splits, copy.folder / "evaluation/dense")
-    models = {"dense": (better, evaluation)}
-    second = register(models, copy.splits, VALIDATION, Floors(), copy.folder / "registered.json")
-    assert (second.version, second.aliases) == (2, ("challenger",))
-    client.delete_registered_model_alias("tiny", "production")
-    third = register(
-        models,
-        copy.splits,
-        tiny_validation(),
-        Floors(accuracy=0.99),
-        copy.folder / "registered.json",
-    )
-    assert (third.version, third.aliases) == (2, ("challenger",))
-    assert "below the floor 0.99" in third.model_dump_json()
+def test_a_floor_holds_back_and_what_lacks_a_part_is_not_registered(copy):
+    connect().delete_registered_model("tiny")
+    high = Rules(floors=Floors(accuracy=0.99))
+    made = register(copy.models, copy.splits, VALIDATION, high, copy.folder / "registered.json")
+    assert made.aliases == ("challenger",)
+    assert "below the floor 0.99" in made.shortfalls[0]
+    connect().delete_registered_model("tiny")
+    (copy.folder / "dvc.lock").unlink()
+    with pytest.raises(ArtifactError, match=r"its passport lacks dvc.lock"):
+        register(copy.models, copy.splits, VALIDATION, HALF, copy.folder / "none.json")
+    assert not (copy.folder / "none.json").exists()
+    assert connect().search_registered_models() == []
 
 
 def test_a_model_that_does_not_reproduce_its_predictions_is_not_registered(copy):
@@ -186,7 +184,7 @@ def test_a_model_that_does_not_reproduce_its_predictions_is_not_registered(copy)
     client = connect()
     client.delete_registered_model("tiny")
     with pytest.raises(TrackingError, match="does not reproduce"):
-        register(copy.models, copy.splits, VALIDATION, Floors(), copy.folder / "new.json")
+        register(copy.models, copy.splits, VALIDATION, Rules(), copy.folder / "new.json")
     assert client.search_model_versions("name = 'tiny'") == []
     assert not (copy.folder / "new.json").exists()
 

@@ -14,7 +14,8 @@ from ruamel.yaml import YAML
 from flows.deploy import SLOTS
 from flows.job import steps
 from flows.training import train
-from flows.view import key, mlflow_url, page_link
+from flows.view import key, page_link
+from pipeline.addresses import mlflow_url
 from pipeline.history import Epoch
 from pipeline.train_progress import LINE, TrainProgress
 from tests.conftest import runner

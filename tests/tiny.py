@@ -23,16 +23,16 @@ def images_of(labels, seed):
     return noise.astype(np.uint8)
 
 
-def tiny_splits(folder, name="tiny"):
-    """Write a dataset of 64, 32 and 32 images."""
+def tiny_splits(folder, name="tiny", seed=0):
+    """Write a dataset of 64, 32 and 32 images; another seed, other images."""
     splits = Splits(folder)
     counts = {"train": 64, "val": 32, "test": 32}
     md5 = {}
-    for seed, (split, count) in enumerate(counts.items()):
+    for number, (split, count) in enumerate(counts.items(), start=seed):
         y = np.arange(count) % len(CLASS_NAMES)
         if split == "test":
             y[:3] = (y[:3] + 1) % len(CLASS_NAMES)  # labels that no model can guess
-        x = images_of(np.arange(count) % len(CLASS_NAMES), seed)
+        x = images_of(np.arange(count) % len(CLASS_NAMES), number)
         splits.save_split(split, x, y)  # type: ignore[arg-type]
         for array in ("x", "y"):
             content = (folder / f"{array}_{split}.npy").read_bytes()
@@ -61,7 +61,7 @@ def tiny_project(folder):
     """Make the folder what a passport tells of: a commit, params.yaml, a lock file, dvc.lock."""
     (folder / "params.yaml").write_text("dataset: tiny\nmodels: [dense]\n")
     (folder / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
-    (folder / "requirements").mkdir()
+    (folder / "requirements").mkdir(parents=True)
     (folder / "requirements" / "run.txt").write_text("keras==3.15.1\n")
     (folder / ".gitignore").write_text("*\n")
     identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]

@@ -9,9 +9,9 @@ from pipeline.cli.app import app
 from pipeline.errors import EXIT_CODE, EXIT_CODE_PASSING, PipelineError
 
 # In the order in which --help shows them.
-from pipeline.cli import stages, flow, registry, results  # isort: skip
+from pipeline.cli import stages, flow, registry, passports, results, compare  # isort: skip
 
-__all__ = ["app", "flow", "main", "registry", "results", "stages"]
+__all__ = ["app", "compare", "flow", "main", "passports", "registry", "results", "stages"]
 
 
 def main() -> None:

@@ -3,10 +3,11 @@
 Every stage is imported where it runs: TensorFlow alone takes 6 s, `--help` must not.
 """
 
+import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -33,6 +34,11 @@ def import_tensorflow() -> None:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """Print JSON, for machines."""
+    print(json.dumps(content, indent=2, ensure_ascii=False))
 
 
 def params_here() -> "Params":

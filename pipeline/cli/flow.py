@@ -28,7 +28,7 @@ def run(
     promote: Annotated[
         bool | None,
         typer.Option(
-            "--promote/--no-promote", help="Whether a first version may go into production."
+            "--promote/--no-promote", help="Whether a version that passes the gate serves at once."
         ),
     ] = None,
     until: Annotated[Until, typer.Option(help="The last stage to run.")] = "register",

@@ -1,1 +1,187 @@
-"""What is asked of the registry: which version serves, since when, made from what."""
+"""What is asked of the registry: which version serves, since when and why, and how to change it."""
+
+import sys
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.app import app, import_tensorflow, params_here, print_json
+from pipeline.errors import EXIT_CODE_NO, ParamsError
+
+if TYPE_CHECKING:
+    from pipeline.production import Outcome
+
+REGISTRY = "Registry"
+Name = Annotated[str, typer.Argument(metavar="DATASET", help="The registered model's name.")]
+By = Annotated[str, typer.Option(help="Who asks; by default the user and the machine.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+@app.command(rich_help_panel=REGISTRY)
+def promote(
+    dataset: Name,
+    version: Annotated[int | None, typer.Argument(help="By default the challenger.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Against the gate; needs --reason, and is recorded.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why it is forced.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide, and change nothing.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Agree, where promotion.require_approval asks a person.")
+    ] = False,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Put a version into production, if it passes the gate.
+
+    Exit code 3 where it does not: production stays as it is.
+    """
+    if force and not reason.strip():
+        raise ParamsError("--force needs a reason, which is recorded: --reason TEXT")
+    if reason and not force:
+        raise ParamsError("--reason goes with --force: a promotion that passes gives its own")
+    import_tensorflow()
+    from pipeline.production import promote
+    from pipeline.promotion import CHALLENGER
+    from pipeline.tracking import registry
+    from pipeline.workspace import Workspace
+
+    rules = params_here().promotion
+    spec = f"{dataset}@{CHALLENGER}" if version is None else f"{dataset}/{version}"
+    found, splits = registry.find(spec), Workspace(dataset).splits
+    if rules.require_approval and not yes and not dry_run:
+        asked = promote(found, splits, rules, force=reason, only_ask=True)
+        if asked.action == "would pass" or force:
+            _approve(asked)
+    outcome = promote(found, splits, rules, force=reason, only_ask=dry_run, who=by)
+    _show(outcome, as_json)
+    if outcome.action == "refused":
+        raise typer.Exit(EXIT_CODE_NO)
+
+
+def _approve(outcome: "Outcome") -> None:
+    """Let a person agree, as promotion.require_approval wants it.
+
+    Raises:
+        ParamsError: nobody is there to ask.
+    """
+    if not sys.stdin.isatty():
+        raise ParamsError(
+            f"promotion.require_approval is true: {outcome.version.spec} waits for a person; look "
+            "at it with --dry-run and agree with --yes, or run the flow `promote`"
+        )
+    _show(outcome, as_json=False)
+    typer.confirm(f"Put {outcome.version.spec} into production?", abort=True)
+
+
+@app.command(rich_help_panel=REGISTRY)
+def rollback(
+    dataset: Name,
+    reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
+    to: Annotated[
+        int | None, typer.Option(help="A version that once was in production; else the one before.")
+    ] = None,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Return to the version that was in production before, once it has shown that it works."""
+    import_tensorflow()
+    from pipeline.production import rollback
+
+    entry = rollback(dataset, to, reason, by)
+    if as_json:
+        print_json(
+            {
+                "name": dataset,
+                "from": entry.previous,
+                "to": entry.version,
+                "sequence": entry.sequence,
+                "who": entry.who,
+                "reason": entry.reason,
+            }
+        )
+    else:
+        print(f"{dataset}: version {entry.version} is in production, {entry.previous} is not")
+
+
+@app.command(rich_help_panel=REGISTRY)
+def history(
+    dataset: Name,
+    on: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"],
+            help="Which version was in production then: a moment in UTC, or the end of a day.",
+        ),
+    ] = None,
+    entry: Annotated[int | None, typer.Option(help="Show one entry with its decision.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show who moved production, when, from what to what, and why."""
+    from pipeline.cli import ledger_view
+
+    ledger_view.show(dataset, on, entry, as_json)
+
+
+@app.command(rich_help_panel=REGISTRY)
+def audit(
+    dataset: Annotated[
+        str | None, typer.Argument(help="The registered model's name; by default all.")
+    ] = None,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Put aliases back that were moved by hand.")
+    ] = False,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Hold aliases and files in the registry against the ledger; exit code 3 where they differ."""
+    from pipeline.audit import audit
+
+    findings = audit([dataset] if dataset else [], restore, by)
+    moved = [row for row in findings if restore and row.holder != row.ledger]
+    left = [row for row in findings if row not in moved]
+    if as_json:
+        print_json(
+            {"findings": [asdict(r) for r in findings], "restored": [asdict(r) for r in moved]}
+        )
+    else:
+        for row in findings:
+            print(f"{row.message}{'; put back' if row in moved else ''}")
+        if not findings:
+            print("every alias is where the ledger says, and every file is what was registered")
+    if left:
+        raise typer.Exit(EXIT_CODE_NO)
+
+
+def _show(outcome: "Outcome", as_json: bool) -> None:
+    from pipeline.cli.ledger_view import render_decision
+
+    decision, entry = outcome.decision, outcome.entry
+    if as_json:
+        found = None
+        if decision is not None:
+            found = {**decision.model_dump(mode="json"), "passed": decision.passed}
+        print_json(
+            {
+                "name": outcome.version.name,
+                "version": outcome.version.version,
+                "action": outcome.action,
+                "sequence": entry.sequence if entry else None,
+                "decision": found,
+            }
+        )
+        return
+    from rich.console import Console
+
+    console = Console()
+    if decision is not None:
+        console.print(render_decision(decision))
+    said = {
+        "nothing": "is in production already",
+        "would pass": "passes the gate; nothing was changed",
+        "refused": "is refused; production stays as it is",
+    }
+    text = said.get(outcome.action, f"is in production: {outcome.action}")
+    console.print(f"{outcome.version.spec} {text}", highlight=False)

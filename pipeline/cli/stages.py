@@ -94,7 +94,7 @@ def register() -> None:
         {name: (workspace.trained(name), workspace.evaluation(name)) for name in params.models},
         workspace.splits,
         workspace.validation_report,
-        params.floors,
+        params.promotion,
         workspace.registered_path,
         params.auto_promote,
     )

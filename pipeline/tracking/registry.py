@@ -9,7 +9,6 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Schema
@@ -22,6 +21,7 @@ from pipeline.images import as_base64_png
 from pipeline.params import did_you_mean
 from pipeline.passport import FILE_NAME, Passport
 from pipeline.provenance import requirements
+from pipeline.tracking.ledger_run import create_registered_model
 from pipeline.tracking.store import connect, reaching, store_uri
 
 with warnings.catch_warnings():
@@ -78,7 +78,9 @@ def log_model(trained: TrainedModel, passport: Path, example: Any) -> str:
     client, run_id = connect(), trained.run.run_id
     with reaching("store the model"):
         # Not through an active run: that would open the run again and change when it ended.
-        mlflow.set_experiment(experiment_id=client.get_run(run_id).info.experiment_id)
+        experiment_id = client.get_run(run_id).info.experiment_id
+        mlflow.set_experiment(experiment_id=experiment_id)
+        _delete_orphans(client, experiment_id, trained)
         info = Model.log(
             artifact_path=None,
             name="model",
@@ -97,6 +99,16 @@ def log_model(trained: TrainedModel, passport: Path, example: Any) -> str:
             pip_requirements=requirements(),
         )
     return str(info.model_uri)
+
+
+def _delete_orphans(client: MlflowClient, experiment_id: str, trained: TrainedModel) -> None:
+    """Delete what a registration that was killed has stored and never registered."""
+    run = trained.run
+    used = {v.model_id for v in client.search_model_versions(f"name = '{run.dataset}'")}
+    query = f"source_run_id = '{run.run_id}'"
+    for model in client.search_logged_models([experiment_id], query):
+        if model.model_id not in used:
+            client.delete_logged_model(model.model_id)
 
 
 def load(uri: str) -> Any:
@@ -125,10 +137,7 @@ def create_version(name: str, uri: str, run_id: str, tags: Mapping[str, Any]) ->
     client = connect()
     with reaching("register the model"):
         if not client.search_registered_models(f"name = '{name}'"):
-            try:
-                client.create_registered_model(name)
-            except MlflowException:
-                client.get_registered_model(name)  # another process was first
+            create_registered_model(client, name)
         text = {key: str(value) for key, value in tags.items() if value is not None}
         # A server wants to be told what the URI says: `models:/<model_id>`.
         model_id = uri.removeprefix("models:/")
@@ -147,11 +156,48 @@ def alias_holders(name: str) -> dict[str, int]:
         return {alias: int(number) for alias, number in model.aliases.items()}
 
 
-def set_alias(name: str, alias: str, number: int) -> None:
-    """Point an alias at a version."""
+def set_alias(name: str, alias: str, number: int | None) -> None:
+    """Point an alias at a version, or with None take it away."""
     client = connect()
     with reaching(f"set the alias {alias}"):
-        client.set_registered_model_alias(name, alias, str(number))
+        if number is None:
+            client.delete_registered_model_alias(name, alias)
+        else:
+            client.set_registered_model_alias(name, alias, str(number))
+
+
+def names() -> list[str]:
+    """Return the names of all registered models."""
+    client = connect()
+    with reaching("read the registry"):
+        found, token = [], None
+        while token != "":
+            page = client.search_registered_models(page_token=token)
+            found += [str(model.name) for model in page]
+            token = page.token or ""
+    return found
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no registered model has.
+
+    Raises:
+        TrackingError: it names those there are.
+    """
+    known = names()
+    if name not in known:
+        there = f"there are: {', '.join(known)}" if known else "it is empty; run dvc repro"
+        raise TrackingError(
+            f"no model {name!r} is registered in {store_uri()}; {there}" + did_you_mean(name, known)
+        )
+
+
+def exists(name: str, number: int) -> bool:
+    """Return whether there is such a version."""
+    client = connect()
+    with reaching("read the registry"):
+        found = client.search_model_versions(f"name = '{name}'")
+        return any(int(version.version) == number for version in found)
 
 
 def find(spec: str) -> Registered:
@@ -221,14 +267,8 @@ def _check_bytes(version: Registered, tag: str, file: Path) -> None:
 
 def _number(client: MlflowClient, name: str, wanted: str, by_alias: bool) -> str:
     """Find the version that a spec means."""
+    check_name(name)
     with reaching("read the registry"):
-        names = [model.name for model in client.search_registered_models()]
-        if name not in names:
-            there = f"there are: {', '.join(names)}" if names else "it is empty; run dvc repro"
-            raise TrackingError(
-                f"no model {name!r} is registered in {store_uri()}; {there}"
-                + did_you_mean(name, names)
-            )
         aliases = dict(client.get_registered_model(name).aliases)
         numbers = [v.version for v in client.search_model_versions(f"name = '{name}'")]
     found = aliases.get(wanted) if by_alias else wanted

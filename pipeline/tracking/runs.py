@@ -114,8 +114,7 @@ def new_run(experiment: str, name: str) -> Iterator[Run]:
     """
     client = connect()
     with reaching("start a run"):
-        found = client.get_experiment_by_name(experiment)
-        experiment_id = found.experiment_id if found else _create(client, experiment)
+        experiment_id = find_or_create_experiment(client, experiment)
         tags = {"mlflow.user": mlflow.tracking.context.default_context._get_user()}
         entity = client.create_run(experiment_id, run_name=name, tags=tags)
     run = Run(client, entity.info.run_id, experiment_id)
@@ -132,8 +131,11 @@ def new_run(experiment: str, name: str) -> Iterator[Run]:
     _end(run, monitor, "FINISHED", None)
 
 
-def _create(client: MlflowClient, experiment: str) -> str:
-    """Create an experiment, unless another process has just done so."""
+def find_or_create_experiment(client: MlflowClient, experiment: str) -> str:
+    """Return the id of an experiment, which is created unless another process is just doing so."""
+    found = client.get_experiment_by_name(experiment)
+    if found is not None:
+        return str(found.experiment_id)
     file = database_file(store_uri())
     # Beside the database, wherever the command runs; a server has a place of its own.
     place = (file.parent / "mlartifacts" / experiment).as_uri() if file else None

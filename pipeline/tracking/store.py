@@ -6,9 +6,12 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import mlflow
+import requests
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
@@ -76,6 +79,17 @@ def connect() -> MlflowClient:
         client = MlflowClient(uri, uri)
         client.search_experiments(max_results=1)
     return client
+
+
+def server_time() -> datetime | None:
+    """Return what time it is for the MLflow server, to the second; None where there is none."""
+    uri = store_uri()
+    if not uri.startswith(("http://", "https://")):
+        return None
+    with reaching("ask the time"):
+        answer = requests.get(f"{uri}/health", timeout=SECONDS_TO_ANSWER)
+    date = answer.headers.get("Date")
+    return parsedate_to_datetime(date) if date else None
 
 
 def _check_database(uri: str) -> None:

@@ -1,0 +1,85 @@
+"""What a run keeps of a training and its evaluation, brought to where one can read it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow.tracking import MlflowClient
+
+from pipeline.errors import TrackingError
+from pipeline.tracking.store import connect, reaching, store_uri
+
+EVALUATION, HISTORY, PROVENANCE = "evaluation", "history.csv", "provenance.json"
+# The pictures stay where they are.
+NEEDED = (
+    f"{EVALUATION}/metrics.json",
+    f"{EVALUATION}/confusion.csv",
+    f"{EVALUATION}/predictions/probabilities.npy",
+    f"{EVALUATION}/predictions/confusion_counts.csv",
+    HISTORY,
+)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A run that was evaluated.
+
+    Attributes:
+        folder: holds `evaluation/`, `history.csv` and, unless the run is older than that file,
+            `provenance.json`.
+    """
+
+    run_id: str
+    tags: Mapping[str, str]
+    folder: Path
+
+
+def fetch(run_id: str, folder: Path) -> Evaluated:
+    """Bring what a run keeps of its training and evaluation into a folder.
+
+    Args:
+        run_id: of the run that trained a model.
+        folder: exists and is empty.
+
+    Raises:
+        TrackingError: the store cannot be reached, has no such run, or lacks a file of it.
+    """
+    client = connect()
+    try:
+        run = client.get_run(run_id)
+    except mlflow.exceptions.MlflowException as error:
+        raise TrackingError(
+            f"the MLflow store {store_uri()} has no run {run_id}; take the id from its page, or "
+            "point MLFLOW_TRACKING_URI at the store that has it"
+        ) from error
+    with reaching(f"read the files of run {run_id}"):
+        there = _listed(client, run_id)
+        _check(run_id, run.info.status, there)
+        for name in (*NEEDED, *({PROVENANCE} & there)):
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Where below the folder it puts a file depends on the kind of store.
+            Path(client.download_artifacts(run_id, name, str(target.parent))).replace(target)
+    return Evaluated(run_id, dict(run.data.tags), folder)
+
+
+def _listed(client: MlflowClient, run_id: str) -> set[str]:
+    """Return the files that are asked for here, as far as the run has them."""
+    folders = (None, EVALUATION, f"{EVALUATION}/predictions")
+    found = {file.path for folder in folders for file in client.list_artifacts(run_id, folder)}
+    return found & {*NEEDED, PROVENANCE}
+
+
+def _check(run_id: str, status: str, there: set[str]) -> None:
+    missing = [name for name in NEEDED if name not in there]
+    if not any(name.startswith(EVALUATION) for name in there):
+        raise TrackingError(
+            f"run {run_id} ({status}) has no evaluation: it did not train a model, was not "
+            "evaluated, or its files were deleted; evaluate the model: dvc repro"
+        )
+    if missing:
+        raise TrackingError(
+            f"run {run_id} lacks {', '.join(missing)}: deleted from the store, or made by an older "
+            "version; evaluate the model again: dvc repro --force evaluate"
+        )
