@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format accuracy lock ui deploy stack stack-down stack-env test-stack overhead
+.PHONY: help setup run test test-long lint format accuracy lock ui deploy stack stack-down stack-env test-stack overhead
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,6 +29,9 @@ run: setup ## the whole pipeline on the dataset and models of params.yaml
 
 test: $(VENV)/dev.stamp ## the test suite
 	@pytest
+
+test-long: $(VENV)/dev.stamp ## the README's longer commands, and a model rebuilt: some minutes
+	@pytest -m long
 
 test-stack: $(VENV)/dev.stamp ## runs over real servers and workers, kills and a browser: half an hour
 	@requirements/browser.sh

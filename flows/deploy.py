@@ -1,7 +1,7 @@
 """Set a Prefect server up: work pools, the deployments of prefect.yaml, and the automations.
 
 `python -m flows.deploy` may be run again at any time; what people have changed in the UI, such as
-a schedule that is on, stays.
+a schedule that is on or off, stays.
 """
 
 import asyncio
@@ -153,22 +153,27 @@ def make_pools(client: SyncPrefectClient) -> None:
         print(f"work pool {name}: at most {limit} at once")
 
 
-def switched_on(client: SyncPrefectClient) -> set[tuple[str, str]]:
-    """Return deployment and slug of the schedules that somebody has turned on."""
+def read_schedules(client: SyncPrefectClient) -> dict[tuple[str, str], bool]:
+    """Return which schedules are on, by deployment and slug."""
     return {
-        (deployment.name, str(schedule.slug))
+        (deployment.name, str(schedule.slug)): bool(schedule.active)
         for deployment in client.read_deployments()
         for schedule in deployment.schedules
-        if schedule.active
     }
 
 
-def switch_on(client: SyncPrefectClient, schedules: set[tuple[str, str]]) -> None:
-    """Turn schedules on again: a deployment that is applied anew has them as its file says."""
+def restore_schedules(client: SyncPrefectClient, before: Mapping[tuple[str, str], bool]) -> None:
+    """Turn schedules on or off again: a deployment that is applied anew has them as its file says.
+
+    Args:
+        client: of the server.
+        before: as `read_schedules` returned them; those that were not there stay as they are.
+    """
     for deployment in client.read_deployments():
         for schedule in deployment.schedules:
-            if (deployment.name, str(schedule.slug)) in schedules:
-                client.update_deployment_schedule(deployment.id, schedule.id, active=True)
+            active = before.get((deployment.name, str(schedule.slug)), schedule.active)
+            if active != schedule.active:
+                client.update_deployment_schedule(deployment.id, schedule.id, active=active)
 
 
 async def make_automations() -> None:
@@ -218,9 +223,9 @@ def main() -> None:
             if (error := client.api_healthcheck()) is not None:
                 raise DeployError(f"no Prefect server at {PREFECT_API_URL.value()}: {error}")
             make_pools(client)
-            schedules = switched_on(client)
+            schedules = read_schedules(client)
             deploy()
-            switch_on(client, schedules)
+            restore_schedules(client, schedules)
         asyncio.run(make_automations())
     except PipelineError as error:
         sys.exit(f"error: {error}")

@@ -6,10 +6,11 @@ An announcement that does not arrive is a warning and no more: what it tells of 
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
@@ -87,7 +88,7 @@ def announce(event: Announcement) -> None:
             )
             retrying(_post, url, host, make(event))
         except _Undelivered as error:
-            print(f"warning: {variable}: {error}; nobody was told there", file=sys.stderr)
+            print(f"warning: {variable}: {error}; the announcement is lost", file=sys.stderr)
 
 
 def as_json(event: Announcement) -> dict[str, Any]:
@@ -128,14 +129,10 @@ def _host(url: str) -> str:
     Raises:
         _Undelivered: it is no address that anything could be sent to.
     """
-    try:
-        parts: SplitResult | None = urlsplit(url)
-        # Reading the port raises where it is none.
-        assert parts is not None
-        if parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1):
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
             return parts.hostname
-    except ValueError:
-        pass
     raise _Undelivered("not an address; set it to one that begins with https:// or http://")
 
 

@@ -237,6 +237,8 @@ def test_every_way_to_name_a_model_finds_the_same(here, sides, how):
     assert side.predictions.class_names == NAMES
     for name in ("run_id", "dataset", "model", "metrics", "history", "data_md5"):
         assert getattr(side, name) == getattr(version, name), name
+    slugs = {"alias": "tiny-2", "run": side.run_id[:8]}
+    assert side.slug == slugs.get(how, "tiny-dense")
     found = compared((sides[0], side), here.folder)
     assert found.paired == compared(sides, here.folder).paired
     assert found.gallery.reason == ""
@@ -410,6 +412,14 @@ def test_the_page_needs_nothing_and_runs_nothing(text):
     assert "default-src 'none'" in text
     assert not re.search(r'(?:src|href)="(?!data:image/png;base64,)', text)
     assert text.count("<svg") == 2
+
+
+def test_the_runs_are_links_where_mlflow_has_a_page(here, sides, monkeypatch):
+    monkeypatch.setenv("MLFLOW_UI_URL", "https://mlflow.example/")
+    shown = page.render(compared(sides, here.folder))
+    for side in sides:
+        place = f"https://mlflow.example/#/experiments/{side.experiment_id}/runs/{side.run_id}"
+        assert f'<a href="{place}">{side.run_id[:8]}</a>' in shown
 
 
 def test_large_images_are_made_smaller(here, sides, tmp_path):

@@ -33,7 +33,13 @@ def test_a_clean_commit(repository):
 
 
 @pytest.mark.parametrize(
-    ("name", "dirty"), [("code.py", True), ("dvc.lock", False), ("data/accepted/a.json", False), ("data/own/a/1.png", False)]
+    ("name", "dirty"),
+    [
+        ("code.py", True),
+        ("dvc.lock", False),
+        ("data/accepted/a.json", False),
+        ("data/own/a/1.png", False),
+    ],
 )
 def test_what_the_pipeline_writes_does_not_make_the_tree_dirty(repository, name, dirty):
     commit()

@@ -50,6 +50,7 @@ def as_a_user(clone, *commands):
     return runner(clone)("bash", "-c", script, PATH=plain)
 
 
+@pytest.mark.long
 def test_its_commands_run(clone):
     Image.new("L", (20, 30), 128).save(clone / "image.png")
     commands = [c for c in COMMANDS if not any(words in c for words in ELSEWHERE)]
@@ -57,6 +58,7 @@ def test_its_commands_run(clone):
     as_a_user(clone, *commands)
 
 
+@pytest.mark.long
 @pytest.mark.mirror
 @pytest.mark.skipif("DATASET_MIRROR" not in os.environ, reason="DATASET_MIRROR is not set")
 def test_another_dataset_is_one_word(clone):
@@ -66,6 +68,7 @@ def test_another_dataset_is_one_word(clone):
     assert (clone / "reports/fashion_mnist/registered.json").exists()
 
 
+@pytest.mark.long
 def test_own_images_in_five_minutes(clone):
     for seed, name in enumerate(("rose", "tulip")):
         folder = clone / "data/own/flowers" / name

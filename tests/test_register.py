@@ -53,9 +53,7 @@ def made(tmp_path_factory):
         for name, epochs in (("dense", 8), ("short", 1)):
             trained = train(splits, tiny_plan(name, epochs=epochs), folder / name, device="cpu")
             models[name] = trained, evaluate(trained, splits, folder / "evaluation" / name)
-        version = register(
-            models, splits, VALIDATION, HALF, folder / "registered.json"
-        )
+        version = register(models, splits, VALIDATION, HALF, folder / "registered.json")
         yield SimpleNamespace(folder=folder, splits=splits, models=models, version=version)
 
 

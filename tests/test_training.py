@@ -98,11 +98,12 @@ def test_every_deployment_is_a_flow_that_takes_its_parameters(deployment):
     assert deployment["description"]
     assert deployment["work_pool"]["name"] in SLOTS
     for schedule in deployment.get("schedules", []):
-        assert not schedule["active"], "a schedule is off until somebody turns it on"
+        only_looks = deployment["name"] == "audit"
+        assert schedule["active"] == only_looks, "what trains is off until somebody turns it on"
 
 
 def _required(found):
-    examples = {"dataset": "digits", "model": "cnn"}
+    examples = {"dataset": "digits", "model": "cnn", "reason": "a look"}
     return {name: examples[name] for name in parameter_schema(found).required}
 
 

@@ -8,6 +8,7 @@ from pipeline.addresses import mlflow_page
 from pipeline.comparing import charts
 from pipeline.comparing.comparison import Comparison
 from pipeline.comparing.findings import SHARES, Value, confusion_difference
+from pipeline.comparing.sides import Side
 from pipeline.comparing.wording import METRIC_NAMES, difference_text, points, value_text
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -34,7 +35,7 @@ def render(comparison: Comparison) -> str:
     return environment.get_template("compare.html.jinja").render(
         comparison=comparison,
         sides=(("a", comparison.a), ("b", comparison.b)),
-        links={side.run_id: _link(side.run_id) for side in (comparison.a, comparison.b)},
+        link=_link,
         names=METRIC_NAMES,
         shares=charts.dots([row for row in comparison.metrics if row.name in SHARES]),
         others=[row for row in comparison.metrics if row.name not in SHARES],
@@ -52,8 +53,8 @@ def _matrix(comparison: Comparison) -> charts.Matrix | None:
     return charts.matrix(confusion_difference(a, b), a.class_names)
 
 
-def _link(run_id: str) -> str | None:
-    return mlflow_page(f"runs/{run_id}")
+def _link(side: Side) -> str | None:
+    return mlflow_page(f"experiments/{side.experiment_id}/runs/{side.run_id}")
 
 
 def _share(value: Value | None) -> str:

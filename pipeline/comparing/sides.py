@@ -35,6 +35,7 @@ class Side:
 
     spec: str
     run_id: str
+    experiment_id: str | None
     dataset: str
     model: str
     aliases: tuple[str, ...]
@@ -48,8 +49,10 @@ class Side:
     @property
     def slug(self) -> str:
         """A short name that can be part of a file's."""
-        short = self.spec[:8] if RUN_ID.fullmatch(self.spec) else self.spec
-        words = re.sub(r"[^\w.-]+", "-", short.removeprefix("models/"))
+        if RUN_ID.fullmatch(self.spec):
+            return self.spec[:8]
+        # Of a folder, wherever it is, the dataset and the model.
+        words = re.sub(r"[^\w.-]+", "-", "-".join(self.spec.split("/")[-2:]))
         return words.strip("-.") or self.run_id[:8]
 
 
@@ -92,6 +95,7 @@ def _from_run(spec: str, run_id: str, version: Registered | None) -> Side:
         return Side(
             spec=spec,
             run_id=run_id,
+            experiment_id=found.experiment_id,
             dataset=found.tags.get("dataset", version.name if version else "unknown"),
             model=found.tags.get("model", "unknown"),
             aliases=version.aliases if version else (),
@@ -119,6 +123,7 @@ def _from_folder(path: Path) -> Side:
     return Side(
         spec=path.as_posix(),
         run_id=run.run_id,
+        experiment_id=run.experiment_id,
         dataset=run.dataset,
         model=run.model,
         aliases=(),

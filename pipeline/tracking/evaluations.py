@@ -31,6 +31,7 @@ class Evaluated:
     """
 
     run_id: str
+    experiment_id: str
     tags: Mapping[str, str]
     folder: Path
 
@@ -61,7 +62,7 @@ def fetch(run_id: str, folder: Path) -> Evaluated:
             target.parent.mkdir(parents=True, exist_ok=True)
             # Where below the folder it puts a file depends on the kind of store.
             Path(client.download_artifacts(run_id, name, str(target.parent))).replace(target)
-    return Evaluated(run_id, dict(run.data.tags), folder)
+    return Evaluated(run_id, str(run.info.experiment_id), dict(run.data.tags), folder)
 
 
 def _listed(client: MlflowClient, run_id: str) -> set[str]:

@@ -60,7 +60,7 @@ def test_the_page_is_whole_without_a_network(compared, browser, width, scheme):
 
 
 def test_the_page_shows_what_it_says(compared, browser, tmp_path):
-    page = browser.new_page(viewport={"width": 1280, "height": 1240})
+    page = browser.new_page(viewport={"width": 1280, "height": 1640})
     page.goto(compared.as_uri())
     shown = sum(int(n) for n in re.findall(r"(\d+) of \d+ shown", page.inner_text("main")))
     assert page.locator("figure img").count() == shown > 0

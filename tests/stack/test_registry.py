@@ -134,7 +134,7 @@ class Line:
                 if self.cut:
                     near.close()
                     continue
-                far = socket.create_connection(self.target)  # type: ignore[arg-type]
+                far = socket.create_connection(self.target)
                 for pair in ((near, far), (far, near)):
                     threading.Thread(target=self._carry, args=pair, daemon=True).start()
 

@@ -1,0 +1,62 @@
+"""The flow `audit`: hold the registry against the ledger, every hour."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from flows import view
+from flows.checkout import worktree
+from flows.commands import change, look, requester
+from flows.form import Dataset, Person
+from pipeline.markdown import escape
+
+
+def run_name() -> str:
+    """Return the name of a run in the UI."""
+    return str(flow_run.parameters.get("dataset") or "all models")
+
+
+@flow(name="audit", flow_run_name=run_name, persist_result=False)
+def audit(
+    dataset: Dataset | None = None, restore: bool = False, requested_by: Person = ""
+) -> State[Any]:
+    """Hold aliases and files in the registry against the ledger; what differs fails the run.
+
+    Args:
+        dataset: Whose model; empty takes every registered model.
+        restore: Put aliases back that somebody has moved by hand.
+        requested_by: Your name; the ledger keeps it where something is put back.
+    """
+    options = [*(["--restore"] if restore else []), f"--by={requester(requested_by)}"]
+    ask = change if restore else look
+    with worktree("HEAD", str(flow_run.id)) as checkout:
+        answer = ask(checkout, "audit", *options, "--", *([dataset] if dataset else []))
+    found, restored = answer["findings"], answer["restored"]
+    if not found:
+        return Completed(message="every alias and every file is what the ledger says")
+    create_markdown_artifact(
+        page(found, restored), "audit", "What the ledger does not account for."
+    )
+    if left := [row["message"] for row in found if row not in restored]:
+        return Failed(name="Findings", message="; ".join(left))
+    return Completed(name="Restored", message="; ".join(row["message"] for row in restored))
+
+
+def page(found: list[dict[str, Any]], restored: list[dict[str, Any]]) -> str:
+    """Return what was found, and what of it was put back, as a table in Markdown."""
+    lines = ["| model | alias | registry | ledger | | |", "|---|---|---|---|---|---|"]
+    for row in found:
+        cells = [
+            view.link(escape(row["name"]), f"models/{row['name']}"),
+            row["alias"],
+            row["holder"] or "nobody",
+            row["ledger"] or "nobody",
+            "put back" if row in restored else "**left**",
+            escape(row["message"]),
+        ]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)

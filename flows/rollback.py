@@ -1,0 +1,32 @@
+"""The flow `rollback`: return to a version that was in production before."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed
+
+from flows.checkout import worktree
+from flows.commands import change, requester
+from flows.form import Dataset, Person, SomeText, Version
+
+
+@flow(name="rollback", flow_run_name="{dataset}", persist_result=False)
+def rollback(
+    dataset: Dataset, reason: SomeText, version: Version | None = None, requested_by: Person = ""
+) -> State[Any]:
+    """Return to the version that was in production before, once it has shown that it works.
+
+    Args:
+        dataset: Whose model; the registered model has the same name.
+        reason: Why; the ledger keeps it.
+        version: One that once was in production; empty takes the one before the present one.
+        requested_by: Your name; the ledger keeps it.
+    """
+    target = [] if version is None else [f"--to={version}"]
+    options = [f"--reason={reason}", f"--by={requester(requested_by)}", *target]
+    with worktree("HEAD", str(flow_run.id)) as checkout:
+        done = change(checkout, "rollback", *options, "--", dataset)
+    message = f"{dataset} version {done['to']} is in production, version {done['from']} is not"
+    return Completed(name="Rolled back", message=message)
