@@ -12,10 +12,11 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from pipeline.addresses import mlflow_page
+from pipeline.decision import Decision
 from pipeline.errors import ParamsError, TrackingError
 from pipeline.ledger import Action, Entry, Standing, standing
 from pipeline.notify import Announcement, announce
-from pipeline.promotion import PREVIOUS, PRODUCTION, Decision
+from pipeline.promotion import PREVIOUS, PRODUCTION
 from pipeline.provenance import head
 from pipeline.tracking import registry
 from pipeline.tracking.ledger_run import Conflict, LedgerRun

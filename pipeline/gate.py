@@ -8,12 +8,13 @@ import pandas as pd
 
 from pipeline import promotion
 from pipeline.artifacts import Splits, TrainedModel
+from pipeline.decision import Decision
 from pipeline.errors import ArtifactError, TrackingError
 from pipeline.images import as_base64_png
 from pipeline.metrics import Probabilities, calibration_error
-from pipeline.params import Rules
 from pipeline.passport import Passport, test_md5
-from pipeline.promotion import Candidate, Decision, Incumbent, Scored
+from pipeline.promotion import Candidate, Incumbent, Scored
+from pipeline.rules import Rules
 from pipeline.scoring import Scorer, load_checked
 from pipeline.tracking import registry
 from pipeline.tracking.registry import Registered

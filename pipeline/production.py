@@ -7,11 +7,12 @@ import pandas as pd
 
 from pipeline import bookkeeping, gate
 from pipeline.artifacts import Splits
+from pipeline.decision import Decision
 from pipeline.errors import ArtifactError, ParamsError, TrackingError
 from pipeline.ledger import Action, Entry, Standing
-from pipeline.params import Rules
 from pipeline.passport import Passport
-from pipeline.promotion import PRODUCTION, Decision
+from pipeline.promotion import PRODUCTION
+from pipeline.rules import Rules
 from pipeline.tracking import registry
 from pipeline.tracking.ledger_run import LedgerRun, ledger_of
 from pipeline.tracking.registry import Registered

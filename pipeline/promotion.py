@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.decision import Check, Decision, answer, at_least, at_most
 from pipeline.paired import mcnemar, paired_interval
-from pipeline.params import Rules
-from pipeline.recipes import Frozen
+from pipeline.rules import Floors, Rules
 
 CHALLENGER, PRODUCTION, PREVIOUS = "challenger", "production", "previous"
 # What two ways of asking one model may differ by.
@@ -95,46 +95,6 @@ class Incumbent:
     reason: str = ""
 
 
-class Check(Frozen):
-    """One question that was asked, and its answer.
-
-    Attributes:
-        value: what was found.
-        limit: what is allowed.
-        message: the answer as a sentence.
-    """
-
-    name: str
-    value: float | str
-    limit: float | str
-    passed: bool
-    message: str
-
-
-class Decision(Frozen):
-    """Whether a version may go into production, and why.
-
-    Attributes:
-        test_md5: of the test split on which both were asked.
-        incumbent: the version in production; None where there is none.
-    """
-
-    candidate: int
-    incumbent: int | None
-    test_md5: str
-    checks: tuple[Check, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every check passed."""
-        return all(check.passed for check in self.checks)
-
-    @property
-    def failures(self) -> tuple[str, ...]:
-        """What did not pass, as sentences."""
-        return tuple(check.message for check in self.checks if not check.passed)
-
-
 def decide(
     candidate: Candidate, incumbent: Incumbent | None, rules: Rules, test_md5: str
 ) -> Decision:
@@ -146,7 +106,7 @@ def decide(
         rules: from params.yaml.
         test_md5: of that test split.
     """
-    checks = [*_own_checks(candidate, rules, test_md5)]
+    checks = [*_floors(candidate, rules.floors), *_in_order(candidate, rules, test_md5)]
     if incumbent is not None:
         checks += _against(candidate, incumbent, rules)
     return Decision(
@@ -157,50 +117,59 @@ def decide(
     )
 
 
-def _own_checks(candidate: Candidate, rules: Rules, test_md5: str) -> list[Check]:
-    """Ask what needs no other model."""
-    floors = rules.floors
+def _floors(candidate: Candidate, floors: Floors) -> list[Check]:
+    """Ask whether a candidate is good enough, whatever is in production."""
     lowest = min(candidate.recalls, key=lambda name: (candidate.recalls[name], name))
     recall = candidate.recalls[lowest]
-    made_on = candidate.test_md5 or "unknown"
-    most = {
-        "calibration_error": (candidate.calibration_error, floors.calibration_error),
-        "latency_p95_ms": (candidate.latency_p95_ms, floors.latency_p95_ms),
-        "size_mb": (candidate.size_mb, floors.size_mb),
-    }
+    most = [
+        ("calibration_error", candidate.calibration_error, floors.calibration_error),
+        ("latency_p95_ms", candidate.latency_p95_ms, floors.latency_p95_ms),
+        ("size_mb", candidate.size_mb, floors.size_mb),
+    ]
     return [
-        _at_least("accuracy", candidate.accuracy, floors.accuracy, "accuracy"),
-        _at_least("recall", recall, floors.recall, f"recall of {lowest}, the lowest,"),
-        *(_at_most(name, value, limit) for name, (value, limit) in most.items() if limit),
-        _is(
+        at_least("accuracy", candidate.accuracy, floors.accuracy, "accuracy"),
+        at_least("recall", recall, floors.recall, f"recall of {lowest}, the lowest,"),
+        *(
+            at_most(name, value, limit)
+            for name, (value, limit) in most.items()
+            if limit is not None
+        ),
+    ]
+
+
+def _in_order(candidate: Candidate, rules: Rules, test_md5: str) -> list[Check]:
+    """Ask whether a candidate is what it says, and whether all of it is known."""
+    made_on = candidate.test_md5 or "unknown"
+    return [
+        answer(
             "test_set",
             made_on == test_md5,
             (made_on, test_md5),
             "evaluated on this test split",
             f"evaluated on a test split of md5 {made_on}; the one here has {test_md5}",
         ),
-        _is(
+        answer(
             "lineage",
             not candidate.missing,
             (len(candidate.missing), 0),
             "the passport is complete",
             f"the passport lacks {', '.join(candidate.missing)}",
         ),
-        _is(
+        answer(
             "loads",
             candidate.apart <= SAME,
             (candidate.apart if math.isfinite(candidate.apart) else "not finite", SAME),
             "Keras and the MLflow flavour say the same",
             f"Keras and the MLflow flavour differ by {candidate.apart:.2g}, allowed: {SAME:g}",
         ),
-        _is(
+        answer(
             "validated",
             candidate.validated,
             (str(candidate.validated), "True"),
             "made from data that passed validation",
             "made from data that did not pass validation",
         ),
-        _is(
+        answer(
             "clean",
             rules.allow_dirty or not candidate.dirty,
             ("dirty" if candidate.dirty else "clean", "any" if rules.allow_dirty else "clean"),
@@ -216,10 +185,11 @@ def _against(candidate: Candidate, incumbent: Incumbent, rules: Rules) -> list[C
     old = incumbent.scored
     if old is None:
         text = f"version {incumbent.version} cannot be scored again: {incumbent.reason}"
-        return [_is("comparable", False, ("no", "yes"), "", text)]
+        return [answer("comparable", False, ("no", "yes"), "", text)]
     difference = candidate.accuracy - old.accuracy
     low, high = paired_interval(old.right, candidate.right, rules.confidence)
     pairs = mcnemar(old.right, candidate.right)
+    worst = -rules.margin
     seen = (
         f"accuracy {candidate.accuracy:.4f} against {old.accuracy:.4f} of version {old.version}, "
         f"{100 * rules.confidence:g}% interval of the difference {low:+.4f} to {high:+.4f}"
@@ -231,8 +201,10 @@ def _against(candidate: Candidate, incumbent: Incumbent, rules: Rules) -> list[C
     )
     same = candidate.skill is not None and candidate.skill == old.skill
     return [
-        _is("not_worse", low >= -rules.margin, (low, -rules.margin), seen, f"may be worse: {seen}"),
-        _is(
+        answer(
+            "not_worse", low >= -rules.margin, (low, -rules.margin), seen, f"may be worse: {seen}"
+        ),
+        answer(
             "better",
             better or not rules.better,
             (pairs.p_better, 1 - rules.confidence if rules.better else 1.0),
@@ -240,7 +212,7 @@ def _against(candidate: Candidate, incumbent: Incumbent, rules: Rules) -> list[C
             f"not proven better: {proof}, asked: {1 - rules.confidence:.3g}",
         ),
         _class_losses(candidate, old, rules),
-        _is(
+        answer(
             "not_a_reseed",
             not same,
             (candidate.skill or "unknown", f"not {old.skill}"),
@@ -258,29 +230,10 @@ def _class_losses(candidate: Candidate, old: Scored, rules: Rules) -> Check:
     over = [name for name in losses if losses[name] > allowed[name] + 1e-12]
     worst = max(losses, key=lambda name: (losses[name] - allowed[name], name))
     text = ", ".join(f"{name} loses {losses[name]:.4f} of {allowed[name]:g}" for name in over)
-    return _is(
+    return answer(
         "classes",
         not over,
         (losses[worst], allowed[worst]),
         f"no class loses more recall than it may; nearest to it is {worst}: {losses[worst]:.4f}",
         f"recall: {text} allowed",
     )
-
-
-def _at_least(name: str, value: float, floor: float, what: str) -> Check:
-    good, bad = f"{what} {value:.4f}", f"{what} {value:.4f} is below the floor {floor:g}"
-    return _is(name, value >= floor, (value, floor), good, bad)
-
-
-def _at_most(name: str, value: float, most: float) -> Check:
-    what = name.replace("_", " ")
-    good, bad = f"{what} {value:.4g}", f"{what} {value:.4g} is above {most:g}"
-    return _is(name, value <= most, (value, most), good, bad)
-
-
-def _is(
-    name: str, passed: bool, pair: tuple[float | str, float | str], good: str, bad: str
-) -> Check:
-    value, limit = pair
-    message = good if passed else bad
-    return Check(name=name, value=value, limit=limit, passed=passed, message=message)

@@ -11,9 +11,9 @@ from pipeline.artifacts import Evaluation, ModelVersion, Splits, TrainedModel, V
 from pipeline.errors import ArtifactError, TrackingError
 from pipeline.files import sha256
 from pipeline.images import as_base64_png
-from pipeline.params import Rules
 from pipeline.passport import FILE_NAME, Example, Passport, Provenance, Validation
 from pipeline.production import Outcome, promote
+from pipeline.rules import Rules
 from pipeline.tracking import registry
 from pipeline.tracking.registry import Registered
 from pipeline.tracking.runs import existing_run
@@ -33,7 +33,8 @@ def register(
 ) -> ModelVersion:
     """Register the model that is best on validation, unless that was done before.
 
-    It gets a model card, and is the challenger; it goes into production if it passes the gate and nobody has to agree.
+    It gets a model card, and is the challenger; it goes into production if it passes the gate and
+    nobody has to agree.
 
     Args:
         models: by name, what was trained and how it was evaluated.

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.evaluate import evaluate
-from pipeline.params import Rules
 from pipeline.register import register
+from pipeline.rules import Rules
 from pipeline.train import train
 from tests.tiny import tiny_plan, tiny_project, tiny_splits, tiny_validation
 

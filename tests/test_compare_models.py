@@ -27,9 +27,9 @@ from pipeline.comparing.sides import load
 from pipeline.errors import ArtifactError, ParamsError, TrackingError
 from pipeline.evaluate import evaluate
 from pipeline.files import dvc_md5
-from pipeline.params import Rules
 from pipeline.passport import test_md5 as md5_of_test
 from pipeline.register import register
+from pipeline.rules import Rules
 from pipeline.tracking.runs import new_run
 from pipeline.tracking.store import connect
 from pipeline.train import train

@@ -25,10 +25,11 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_torn_file_is_named(tmp_path):
+@pytest.mark.parametrize("kept", [200, 0])
+def test_a_torn_file_is_named(tmp_path, kept):
     path = tmp_path / "x.npy"
     write_array(path, np.zeros(100))
-    path.write_bytes(path.read_bytes()[:200])
+    path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ArtifactError, match=r"cannot read .*x\.npy"):
         read_array(path)
     with pytest.raises(ArtifactError, match=r"missing\.json is missing; .*: dvc repro"):

@@ -24,10 +24,10 @@ from pipeline.cli import app
 from pipeline.errors import ArtifactError, ParamsError, PipelineError, TrackingError
 from pipeline.evaluate import evaluate
 from pipeline.ledger import Entry
-from pipeline.params import Rules
 from pipeline.predict import predict
 from pipeline.production import promote, rollback
 from pipeline.register import register
+from pipeline.rules import Rules
 from pipeline.tracking import registry
 from pipeline.tracking.ledger_run import Conflict, ledger_of
 from pipeline.tracking.store import connect
@@ -452,7 +452,7 @@ from pipeline import bookkeeping
 from pipeline.tracking import registry
 from pipeline.production import promote
 from pipeline.artifacts import Splits
-from pipeline.params import Rules
+from pipeline.rules import Rules
 write = bookkeeping.write
 def together(*arguments, **more):
     Path(sys.argv[1]).touch()

@@ -20,9 +20,9 @@ from pipeline.artifacts import Evaluation, Splits, TrainedModel
 from pipeline.errors import ArtifactError, ImageError, TrackingError
 from pipeline.evaluate import evaluate
 from pipeline.files import write_array, write_json
-from pipeline.params import Floors, Rules
 from pipeline.predict import as_json, predict
 from pipeline.register import register
+from pipeline.rules import Floors, Rules
 from pipeline.tracking import registry
 from pipeline.tracking.store import connect
 from pipeline.train import train

@@ -14,7 +14,7 @@ from pipeline.errors import ParamsError
 from pipeline.ledger import Entry, in_production
 
 if TYPE_CHECKING:
-    from pipeline.promotion import Decision
+    from pipeline.decision import Decision
 
 
 def show(name: str, on: datetime | None, number: int | None, as_json: bool) -> None:
@@ -24,7 +24,7 @@ def show(name: str, on: datetime | None, number: int | None, as_json: bool) -> N
         ParamsError: there is no such entry.
         TrackingError: there is no such model, or the store cannot be reached.
     """
-    from pipeline.promotion import Decision
+    from pipeline.decision import Decision
     from pipeline.tracking import registry
     from pipeline.tracking.ledger_run import ledger_of
 

@@ -18,9 +18,9 @@ from pipeline.artifacts import Evaluation, TrainedModel
 from pipeline.audit import audit
 from pipeline.errors import TrackingError
 from pipeline.evaluate import evaluate
-from pipeline.params import Rules
 from pipeline.production import promote
 from pipeline.register import register
+from pipeline.rules import Rules
 from pipeline.tracking import registry
 from pipeline.tracking.ledger_run import LedgerRun, ledger_of
 from pipeline.train import train
