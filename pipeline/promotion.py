@@ -129,11 +129,7 @@ def _floors(candidate: Candidate, floors: Floors) -> list[Check]:
     return [
         at_least("accuracy", candidate.accuracy, floors.accuracy, "accuracy"),
         at_least("recall", recall, floors.recall, f"recall of {lowest}, the lowest,"),
-        *(
-            at_most(name, value, limit)
-            for name, (value, limit) in most.items()
-            if limit is not None
-        ),
+        *(at_most(name, value, limit) for name, value, limit in most if limit is not None),
     ]
 
 
@@ -189,7 +185,6 @@ def _against(candidate: Candidate, incumbent: Incumbent, rules: Rules) -> list[C
     difference = candidate.accuracy - old.accuracy
     low, high = paired_interval(old.right, candidate.right, rules.confidence)
     pairs = mcnemar(old.right, candidate.right)
-    worst = -rules.margin
     seen = (
         f"accuracy {candidate.accuracy:.4f} against {old.accuracy:.4f} of version {old.version}, "
         f"{100 * rules.confidence:g}% interval of the difference {low:+.4f} to {high:+.4f}"
