@@ -70,8 +70,8 @@ def head() -> str | None:
 def _branch() -> str | None:
     """Return the branch; a run in a worktree has none, and git names its commit after one."""
     branch = (_git("branch", "--show-current") or "").strip()
-    name = _git("name-rev", "--name-only", "--exclude=refs/tags/*", "HEAD")
-    return branch or (name or "").strip() or None
+    named = "--refs=refs/heads/*", "--refs=refs/remotes/*"
+    return branch or (_git("name-rev", "--name-only", *named, "HEAD") or "").strip() or None
 
 
 def _diff() -> str:

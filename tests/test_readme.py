@@ -25,6 +25,8 @@ ACTIVATE = "source .venv/bin/activate"
 ELSEWHERE = {"make test", "make ui", "make stack", "dataset=fashion_mnist", "dataset=flowers"}
 # What a gate says depends on the models: tests/test_production.py.
 ELSEWHERE |= {"pipeline promote", "pipeline rollback"}
+# A model is trained once more in tests/test_reproduce.py.
+ELSEWHERE |= {"pipeline reproduce"}
 
 
 @pytest.fixture

@@ -9,9 +9,19 @@ from pipeline.cli.app import app
 from pipeline.errors import EXIT_CODE, EXIT_CODE_PASSING, PipelineError
 
 # In the order in which --help shows them.
-from pipeline.cli import stages, flow, registry, passports, results, compare  # isort: skip
+from pipeline.cli import stages, flow, registry, passports, reproduce, results, compare  # isort: skip
 
-__all__ = ["app", "compare", "flow", "main", "passports", "registry", "results", "stages"]
+__all__ = [
+    "app",
+    "compare",
+    "flow",
+    "main",
+    "passports",
+    "registry",
+    "reproduce",
+    "results",
+    "stages",
+]
 
 
 def main() -> None:
