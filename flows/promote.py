@@ -54,12 +54,11 @@ def promote(
     version: Version | None = None,
     force: bool = False,
     reason: Text = "",
-    revision: str = "HEAD",
     requested_by: Person = "",
 ) -> State[Any]:
     """Put a version into production, if it passes the gate and nobody objects.
 
-    It is scored now, beside the version in production, on the test split of the revision. Where
+    It is scored now, beside the version in production, on the same test split. Where
     promotion.require_approval is true, the run waits for a person for a day.
 
     Args:
@@ -67,7 +66,6 @@ def promote(
         version: Of the registered model; empty takes the challenger.
         force: Against the gate; needs a reason, and is recorded as forced.
         reason: Why it is forced.
-        revision: The git commit, branch or tag whose code, data and rules decide.
         requested_by: Your name; the ledger keeps it.
     """
     if bool(reason.strip()) != force:
@@ -75,7 +73,7 @@ def promote(
             "`force` and `reason` go together: a promotion that is forced needs a reason, one that "
             "passes the gate gives its own"
         )
-    with worktree(revision, str(flow_run.id)) as checkout:
+    with worktree("HEAD", str(flow_run.id)) as checkout:
         if text := overlooked(checkout):
             get_run_logger().warning(text)
         job = run_until(checkout, data_of(dataset, checkout), "preprocess")

@@ -49,9 +49,10 @@ def audit(names: Sequence[str], restore: bool = False, who: str = "") -> list[Fi
         ledger = ledger_of(name)
         now = bookkeeping.settle(ledger)
         moved = _moved(name, now)
-        found += [*moved, *_damaged(name, now)]
-        if moved:
-            _tell(name, moved, who)
+        here = [*moved, *_damaged(name, now)]
+        found += here
+        if here:
+            _tell(name, here, who)
         if restore and moved:
             _restore(ledger, now, moved, who)
     return found
@@ -112,7 +113,7 @@ def _tell(name: str, found: Sequence[Finding], who: str) -> None:
             version=found[0].holder,
             previous=found[0].ledger,
             who=who or bookkeeping.me(),
-            reason="an alias was moved by hand",
+            reason="the registry is not as the ledger says",
             summary=tuple(finding.message for finding in found),
             url=mlflow_page(f"models/{name}"),
         )

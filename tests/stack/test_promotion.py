@@ -159,23 +159,22 @@ def test_rollback_returns_to_the_one_before(workers, poor_in_production):
 # A person has to agree.
 
 
-@pytest.fixture(scope="module")
-def revision(workers):
-    """Return a branch in which a person has to agree."""
+@pytest.fixture
+def approval(workers):
+    """Let the repository say that a person has to agree."""
     path = workers.source / "params.yaml"
     git = runner(workers.source)
-    git("git", "checkout", "-qb", "agreed")
     asked = "require_approval: true "
     path.write_text(path.read_text().replace("require_approval: false", asked))
     assert asked in path.read_text()
     git("git", "commit", "-qam", "a person has to agree")
-    git("git", "checkout", "-q", "-")
-    return "agreed"
+    yield
+    git("git", "revert", "--no-edit", "HEAD")
 
 
-def paused(workers, revision, version):
+def paused(workers, version):
     """Ask for a promotion, and return its run once it waits for a person."""
-    asked = {"dataset": "digits", "version": version, "requested_by": "Bob", "revision": revision}
+    asked = {"dataset": "digits", "version": version, "requested_by": "Bob"}
     run_id = workers.server.start("promote/promote", asked)
     workers.server.wait(run_id, {"PAUSED", "COMPLETED", "FAILED"}, 240)
     assert workers.server.flow_run(run_id)["state_name"] == "Paused"
@@ -187,11 +186,11 @@ def resume(workers, run_id, values):
 
 
 def test_a_run_waits_for_a_person_longer_than_the_silence_of_a_dead_one(
-    workers, poor_in_production, revision
+    workers, poor_in_production, approval
 ):
     _, good, _ = poor_in_production
     before = last_entry()
-    run_id = paused(workers, revision, good)
+    run_id = paused(workers, good)
     since = time.monotonic()
     assert "to-approve" in workers.server.artifacts(run_id)
     keys = workers.server.flow_run(run_id)["state"]["state_details"]["run_input_keyset"]
@@ -218,17 +217,17 @@ def test_a_run_waits_for_a_person_longer_than_the_silence_of_a_dead_one(
     assert workers.worktrees == []
 
 
-def test_who_does_not_agree_or_cancels_changes_nothing(workers, poor_in_production, revision):
+def test_who_does_not_agree_or_cancels_changes_nothing(workers, poor_in_production, approval):
     _, good, _ = poor_in_production
     before = last_entry()
-    run_id = paused(workers, revision, good)
+    run_id = paused(workers, good)
     resume(workers, run_id, {"approve": False, "approved_by": "Ada", "comment": "not today"})
     done = workers.server.wait(run_id, seconds=60)
     assert (done["state_name"], done["state_type"]) == ("Not approved", "COMPLETED")
     assert done["state"]["message"] == "not approved by Ada: not today"
     assert last_entry() == before
 
-    run_id = paused(workers, revision, good)
+    run_id = paused(workers, good)
     workers.server.change(run_id, "CANCELLING")
     workers.server.wait(run_id, {"CANCELLED"}, 60)
     until(lambda: workers.worktrees == [], 30, "the worktree is gone")
