@@ -23,6 +23,10 @@ class CheckoutError(PipelineError):
     """There is no repository, or it has no such revision."""
 
 
+class UnknownRevision(CheckoutError):
+    """The repository has no such revision."""
+
+
 @dataclass(frozen=True)
 class Checkout:
     """The files that a run works on.
@@ -61,7 +65,8 @@ def worktree(revision: str, name: str) -> Iterator[Checkout]:
         name: of the folder; the run's id.
 
     Raises:
-        CheckoutError: there is no such revision, or no repository.
+        UnknownRevision: there is no such revision.
+        CheckoutError: there is no repository, or git fails.
     """
     source = _source()
     commit = _resolve(source.repository, revision)
@@ -140,7 +145,7 @@ def _resolve(repository: Path, revision: str) -> str:
         repository, "for-each-ref", "--format=%(refname:lstrip=-1)", "refs/heads", "refs/remotes"
     )
     allowed = sorted(set(branches.split()) - {"HEAD"})
-    raise CheckoutError(
+    raise UnknownRevision(
         f"no revision {revision!r} in {repository}; allowed: a commit, a tag, or a branch: "
         f"{', '.join(allowed) or 'there is none'}"
     )

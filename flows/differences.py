@@ -3,11 +3,24 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pipeline.passport import Code, Environment, Passport
+from pipeline.passport import Environment, Passport, training_code
+from pipeline.recipes import Recipe
 
 # What trains comes first; a package that only draws or serves comes after it.
-TRAINS = ("tensorflow", "keras", "numpy", "ml-dtypes", "pillow", "scikit-learn", "pandas")
+TRAINS = (
+    "tensorflow",
+    "keras",
+    "numpy",
+    "ml_dtypes",
+    "h5py",
+    "scipy",
+    "pillow",
+    "scikit-learn",
+    "pandas",
+)
 NONE = "none"
+# Here equal seeds may end at other weights, and nobody is to blame.
+OTHER_MACHINE = ("Python", "package", "hardware")
 
 
 @dataclass(frozen=True)
@@ -15,7 +28,7 @@ class Difference:
     """One thing that is not as it was.
 
     Attributes:
-        part: data, code, lock file, Python, package, platform or hardware.
+        part: code, recipe, data, lock file, Python, package, platform or hardware.
         name: which one.
         then: what the passport says.
         now: what is here.
@@ -27,28 +40,49 @@ class Difference:
     now: str
 
     def __str__(self) -> str:
-        return f"{self.part} {self.name}: {self.then} → {self.now}"
+        return f"{' '.join(filter(None, (self.part, self.name)))}: {self.then} → {self.now}"
+
+    @property
+    def of_machine(self) -> bool:
+        """Whether it excuses other weights: what computes is another."""
+        return self.part in OTHER_MACHINE and self.name != "memory_gib"
+
+    @property
+    def likely(self) -> bool:
+        """Whether it is a likely cause of another model."""
+        return self.of_machine or self.part in ("code", "recipe")
 
 
-def of_environment(
-    passport: Passport, code: Code, environment: Environment
+def of_making(
+    passport: Passport,
+    modules: Mapping[str, str],
+    lockfiles: Mapping[str, str],
+    environment: Environment,
 ) -> tuple[Difference, ...]:
-    """Hold the code that is checked out, and this machine, against a passport.
+    """Hold the code and the machine against a passport: the likeliest causes come first.
 
     Args:
         passport: of the model.
-        code: of the worktree; only its lock files are compared, as its commit is that of the model.
+        modules: md5 of each module that the passport says training reached.
+        lockfiles: sha256 of the requirements files that this environment was made from.
         environment: of this process.
     """
-    then = passport.provenance.environment
-    pairs = [("version", then.python, environment.python)]
+    code, then = passport.provenance.code, passport.provenance.environment
+    reached = training_code(passport.dvc_lock, passport.run.model)
+    packages = _changed("package", then.packages, environment.packages)
     return (
-        *_changed("lock file", passport.provenance.code.lockfiles, code.lockfiles),
-        *(Difference("Python", *pair) for pair in pairs if pair[1] != pair[2]),
-        *sorted(_changed("package", then.packages, environment.packages), key=_rank),
-        *_changed("platform", {"": then.platform}, {"": environment.platform}),
+        *_changed("code", reached, modules),
+        *_changed("Python", {"": then.python}, {"": environment.python}),
+        *sorted(packages, key=_rank),
         *_changed("hardware", then.hardware, environment.hardware),
+        *_changed("platform", {"": then.platform}, {"": environment.platform}),
+        *_changed("lock file", code.lockfiles, lockfiles),
     )
+
+
+def of_recipe(passport: Passport, recipe: Recipe) -> tuple[Difference, ...]:
+    """Hold the recipe that the plan has, its seed among it, against a passport."""
+    return tuple(_changed("recipe", _fields(passport.provenance.recipe), _fields(recipe)))
 
 
 def of_data(passport: Passport, raw_md5: str, md5: Mapping[str, str]) -> tuple[Difference, ...]:
@@ -63,6 +97,10 @@ def of_data(passport: Passport, raw_md5: str, md5: Mapping[str, str]) -> tuple[D
         *_changed("data", passport.data.md5, md5),
         *_changed("data", {"raw": passport.data.raw_md5}, {"raw": raw_md5}),
     )
+
+
+def _fields(recipe: Recipe) -> dict[str, str]:
+    return {key: str(value) for key, value in recipe.model_dump(mode="json").items()}
 
 
 def _changed(part: str, then: Mapping[str, str], now: Mapping[str, str]) -> Iterable[Difference]:

@@ -3,72 +3,41 @@
 It needs git and DVC, and no Prefect.
 """
 
+import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from shutil import copytree
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
-
-from flows import differences
-from flows.checkout import Checkout, CheckoutError, worktree
+from flows import differences, patch
+from flows.checkout import Checkout, UnknownRevision, worktree
 from flows.differences import Difference
+from flows.form import Device
 from flows.stages import StageFailed, Stages, environment
+from flows.verdict import Reproduction, compare
 from pipeline import provenance
-from pipeline.artifacts import Splits, TrainedModel
+from pipeline.artifacts import TrainedModel
+from pipeline.claim import visible
+from pipeline.device import describe, gpus
 from pipeline.errors import EXIT_CODE_PASSING, PipelineError
 from pipeline.files import dvc_md5, sha256
 from pipeline.params import PARAMS_FILE
-from pipeline.passport import Passport
-from pipeline.scoring import Scorer, load_checked
+from pipeline.passport import Passport, training_code
+from pipeline.scoring import load_checked
 from pipeline.workspace import Workspace
 
 DATA_STAGES = ("resolve", "ingest", "validate", "preprocess")
+# The requirements beside the code that runs are those that its environment was made from.
+LOCKFILES = Path(__file__).parent.parent / provenance.LOCKFILES
+
+Say = Callable[[str], None]
 
 
 class NotReproducible(PipelineError):
     """The model cannot even be trained again: its code or its data are not to be had."""
-
-
-@dataclass(frozen=True)
-class Reproduction:
-    """A model that was trained again, beside the one that is registered.
-
-    Attributes:
-        differ: what is not as it was when the registered one was made.
-        strict: whether the weights must be identical: it was trained deterministically on a CPU,
-            and nothing that is known to matter has changed.
-        identical: whether they are, bit for bit.
-        weights_apart: the largest difference of two weights; None where the shapes differ.
-        probabilities_apart: the largest difference of two probabilities on the test split.
-        labels_agree: share of the test images that both call the same.
-        tolerance: the share that may be called differently.
-        accuracy: of the registered one and of the new one, on the test split.
-    """
-
-    name: str
-    version: int
-    differ: tuple[Difference, ...]
-    strict: bool
-    identical: bool
-    weights_apart: float | None
-    probabilities_apart: float
-    labels_agree: float
-    tolerance: float
-    accuracy: tuple[float, float]
-
-    @property
-    def same(self) -> bool:
-        """Whether the model was reproduced."""
-        return self.identical or (not self.strict and self.labels_agree >= 1 - self.tolerance)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return all of it as JSON values."""
-        return {**asdict(self), "reproduced": self.same}
 
 
 def reproduce(
@@ -77,8 +46,9 @@ def reproduce(
     registered: TrainedModel,
     *,
     tolerance: float,
+    device: Device | None,
     keep: Path | None,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Reproduction:
     """Train a registered model again, from the commit, the params and the data of its passport.
 
@@ -90,110 +60,145 @@ def reproduce(
         registered: its files, checked against the registry.
         tolerance: the share of test images that may be called differently, where the weights need
             not be identical.
-        keep: a folder that the new model is copied to.
-        say: is told how far it is.
+        device: to train on; None is the kind that trained the registered one.
+        keep: a new folder that the new model is copied to.
+        say: is told how far it is, and every difference before anything trains.
 
     Raises:
         NotReproducible: the commit is not in this repository, its diff does not apply, or the data
             are not those that it was trained on.
         StageFailed: a stage or the training failed.
     """
-    if keep is not None and keep.exists():
-        raise NotReproducible(f"{keep} exists already; --keep takes a folder that does not")
-    code = passport.provenance.code
-    say(f"a clean worktree at {code.commit}")
+    if keep is not None:
+        _check_keep(keep)
+    commit, model = str(passport.provenance.code.commit), passport.run.model
     try:
-        with worktree(str(code.commit), f"reproduce-{uuid4().hex[:8]}") as checkout:
-            _restore(checkout, passport)
-            given = environment(checkout, {"MLFLOW_TRACKING_URI": _own_store(checkout)})
+        with worktree(commit, f"reproduce-{uuid4().hex[:8]}") as checkout:
+            say(f"a worktree of its own at {commit}")
+            _restore(checkout, passport, say)
+            store = {"MLFLOW_TRACKING_URI": f"sqlite:///{checkout.root / 'mlflow.db'}"}
+            given = environment(checkout, {**store, "FLOW_RUN_ID": "", "FLOW_RUN_URL": ""})
             differ = _find_differences(checkout, passport, given, say)
-            _train(checkout, passport.run.model, given)
+            _train(checkout, model, device or passport.run.device.partition(":")[0], given)
             workspace = Workspace(passport.name, checkout.root)
-            made = workspace.trained(passport.run.model)
+            made = workspace.trained(model)
             if keep is not None:
                 copytree(made.path, keep)
-            return _compare(
-                passport, version, registered, made, workspace.splits, differ, tolerance
+            old = load_checked(registered.model, passport.run.model_sha256)
+            new = load_checked(made.model, made.run.model_sha256)
+            return Reproduction(
+                name=passport.name,
+                version=version,
+                commit=commit,
+                device=(passport.run.device, made.run.device),
+                deterministic=passport.provenance.deterministic,
+                differ=differ,
+                found=compare(old, new, workspace.splits),
+                tolerance=tolerance,
             )
-    except CheckoutError as error:
+    except UnknownRevision:
         raise NotReproducible(
-            f"commit {code.commit} of {passport.name}/{version} cannot be checked out; fetch it: "
-            f"git fetch --all ({error})"
+            f"commit {commit}, which trained {passport.name}/{version}, is not in this repository; "
+            "fetch it: git fetch --all --tags"
         ) from None
 
 
-def _restore(checkout: Checkout, passport: Passport) -> None:
+def _check_keep(folder: Path) -> None:
+    """Refuse what the model cannot be copied to, before it is trained."""
+    if folder.exists():
+        raise NotReproducible(f"{folder} exists already; --keep takes a folder that does not")
+    there = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise NotReproducible(f"{folder} cannot be made in {there}; --keep takes another folder")
+
+
+def _restore(checkout: Checkout, passport: Passport, say: Say) -> None:
     """Bring back what was not in the commit: the diff of a dirty tree, params.yaml, dvc.lock."""
     if diff := passport.provenance.code.diff:
         done = subprocess.run(
             ["git", "apply", "--whitespace=nowarn"],
             cwd=checkout.root,
-            input=diff,
+            input=diff.encode(),
             capture_output=True,
-            text=True,
             check=False,
         )
         if done.returncode:
-            raise NotReproducible(f"its diff does not apply: {' '.join(done.stderr.split())}")
+            reason = " ".join(done.stderr.decode(errors="replace").split())
+            raise NotReproducible(
+                f"the diff in the passport of {passport.name} does not apply to {checkout.commit}: "
+                f"{reason}; train and register it anew: dvc repro --force"
+            )
+        say(f"the tree was not clean: its diff of {len(diff.splitlines())} lines is applied")
     (checkout.root / PARAMS_FILE).write_text(passport.provenance.params_yaml)
     (checkout.root / "dvc.lock").write_text(passport.dvc_lock)
 
 
-def _own_store(checkout: Checkout) -> str:
-    return f"sqlite:///{checkout.root / 'mlflow.db'}"
-
-
 def _find_differences(
-    checkout: Checkout, passport: Passport, given: dict[str, str], say: Callable[[str], None]
+    checkout: Checkout, passport: Passport, given: Mapping[str, str], say: Say
 ) -> tuple[Difference, ...]:
-    """Get the data, and tell what is not as it was before anything trains.
+    """Get the data, and tell what is not as it was before anything trains."""
 
-    Raises:
-        NotReproducible: the arrays are others than those it was trained on.
-    """
-    lockfiles = {
-        path.relative_to(checkout.root).as_posix(): sha256(path)
-        for path in sorted((checkout.root / provenance.LOCKFILES).glob("*.txt"))
-    }
-    code = passport.provenance.code.model_copy(update={"lockfiles": lockfiles})
-    here = provenance.environment(_gpu_of(passport))
-    differ = differences.of_environment(passport, code, here)
-    for row in differ:
-        say(f"differs: {row}")
+    def tell(rows: tuple[Difference, ...]) -> tuple[Difference, ...]:
+        for row in rows:
+            say(f"differs: {row}")
+        return rows
+
+    reached = training_code(passport.dvc_lock, passport.run.model)
+    modules = _existing({name: checkout.root / name for name in reached})
+    lockfiles = {f"{provenance.LOCKFILES}/{p.name}": sha256(p) for p in LOCKFILES.glob("*.txt")}
+    machine = provenance.environment(_gpu_of(passport))
+    making = tell(differences.of_making(passport, modules, lockfiles, machine))
     with Stages(checkout, given) as stages:
         for stage in DATA_STAGES:
             ran = stages.run(stage, say)
             say(f"{stage}: {'done anew' if ran else 'from the cache'}")
     workspace = Workspace(passport.name, checkout.root)
-    md5 = {name: dvc_md5(workspace.splits.path / name) for name in passport.data.md5}
-    data = differences.of_data(passport, dvc_md5(workspace.raw.path), md5)
-    for row in data:
-        say(f"differs: {row}")
-    if any(row.name != "raw" for row in data):
+    planned = workspace.model_plan(passport.run.model).recipe
+    recipe = tell(differences.of_recipe(passport, planned))
+    data = tell(check_data(passport, workspace))
+    if not making + recipe + data:
+        say("nothing is known to differ")
+    return making + recipe + data
+
+
+def check_data(passport: Passport, workspace: Workspace) -> tuple[Difference, ...]:
+    """Return what differs in the raw data although the arrays made of it are the same.
+
+    The raw folder holds more than pixels: a Parquet file that names the library that wrote it.
+
+    Raises:
+        NotReproducible: the arrays are others than those that the model was trained and tested on.
+    """
+    arrays = _existing({name: workspace.splits.path / name for name in passport.data.md5})
+    raw = dvc_md5(workspace.raw.path)
+    found = differences.of_data(passport, raw, arrays)
+    if any(row.name in passport.data.md5 for row in found):
+        listed = "; ".join(f"{row.name}: expected {row.then}, found {row.now}" for row in found)
         raise NotReproducible(
-            f"the data are not those that {passport.name} was trained on: "
-            + "; ".join(map(str, data))
+            f"the data are not those that {passport.name} was trained on: {listed}; bring them "
+            "back, say with dvc pull, or put the images of then into place"
         )
-    return (*differ, *data)
+    return found
+
+
+def _existing(paths: Mapping[str, Path]) -> dict[str, str]:
+    return {name: dvc_md5(path) for name, path in paths.items() if path.is_file()}
 
 
 def _gpu_of(passport: Passport) -> dict[str, Any]:
     """Return what is known of the GPU here, where one trained the model."""
-    if not passport.run.device.startswith("gpu"):
-        return {}
-    from pipeline.claim import visible
-    from pipeline.device import describe, gpus
-
-    found = gpus()
+    found = gpus() if passport.run.device.startswith("gpu") else []
     return describe(found[0], visible(len(found))[0]).hardware() if found else {}
 
 
-def _train(checkout: Checkout, model: str, given: dict[str, str]) -> None:
+def _train(checkout: Checkout, model: str, device: str, given: Mapping[str, str]) -> None:
     """Train by the command of that commit; not through DVC, which would return the old model."""
+    params = checkout.root / PARAMS_FILE
+    params.write_text(patch.edit(params.read_text(), ["device"], device))
     done = subprocess.run(
         ["pipeline", "train", model],
         cwd=checkout.root,
-        env={**given, "FLOW_RUN_ID": ""},
+        env=given,
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
         check=False,
@@ -203,40 +208,3 @@ def _train(checkout: Checkout, model: str, given: dict[str, str]) -> None:
             f"training {model} again failed; its reason is above",
             done.returncode == EXIT_CODE_PASSING,
         )
-
-
-def _compare(
-    passport: Passport,
-    version: int,
-    registered: TrainedModel,
-    made: TrainedModel,
-    splits: Splits,
-    differ: tuple[Difference, ...],
-    tolerance: float,
-) -> Reproduction:
-    old = load_checked(registered.model, passport.run.model_sha256)
-    new = load_checked(made.model, made.run.model_sha256)
-    pairs = list(zip(old.get_weights(), new.get_weights(), strict=False))
-    alike = len(old.get_weights()) == len(new.get_weights()) and all(
-        a.shape == b.shape for a, b in pairs
-    )
-    said, again = (Scorer(model).probabilities(splits.x("test")) for model in (old, new))
-    y = splits.y("test")
-    matter = {"lock file", "Python", "package", "hardware"}
-    return Reproduction(
-        name=passport.name,
-        version=version,
-        differ=differ,
-        strict=passport.provenance.deterministic
-        and passport.run.device.startswith("cpu")
-        and not any(row.part in matter for row in differ),
-        identical=alike and all(np.array_equal(a, b) for a, b in pairs),
-        weights_apart=max(float(np.abs(a - b).max()) for a, b in pairs) if alike else None,
-        probabilities_apart=float(np.abs(said - again).max()),
-        labels_agree=float((said.argmax(axis=1) == again.argmax(axis=1)).mean()),
-        tolerance=tolerance,
-        accuracy=(
-            float((said.argmax(axis=1) == y).mean()),
-            float((again.argmax(axis=1) == y).mean()),
-        ),
-    )

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,7 +11,7 @@ from pipeline.cli.registry import REGISTRY
 from pipeline.errors import EXIT_CODE_NO
 
 if TYPE_CHECKING:
-    from flows.reproduce import Reproduction
+    from flows.verdict import Reproduction
 
 
 @app.command(rich_help_panel=REGISTRY)
@@ -28,6 +28,10 @@ def reproduce(
             "need not be identical.",
         ),
     ] = 0.02,
+    device: Annotated[
+        Literal["auto", "cpu", "gpu"] | None,
+        typer.Option(help="To train on; by default the kind that trained it."),
+    ] = None,
     keep: Annotated[
         Path | None, typer.Option(help="A new folder that the new model is copied to.")
     ] = None,
@@ -49,6 +53,7 @@ def reproduce(
         found.version,
         files,
         tolerance=tolerance,
+        device=device,
         keep=keep,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
@@ -61,19 +66,24 @@ def reproduce(
 
 
 def _show(done: "Reproduction") -> None:
-    weights = "identical, bit for bit"
-    if not done.identical:
-        apart = done.weights_apart
-        weights = "of other shapes" if apart is None else f"differ by up to {apart:.3g}"
-    limit = "they have to be identical" if done.strict else f"allowed: {1 - done.tolerance:.2%}"
-    before, after = done.accuracy
+    found = done.found
+    weights = f"{found.arrays} arrays, identical bit for bit"
+    if not found.identical:
+        apart = found.weights_apart
+        far = "not comparable" if apart is None else f"by up to {apart:.3g}"
+        weights = f"{len(found.weights)} of {found.arrays} arrays differ, {far}"
+    limit = f"at least {1 - done.tolerance:.2%} are wanted"
+    if done.strict:
+        limit = "the weights have to be identical"
+    before, after = found.accuracy
     print(f"weights        {weights}")
-    print(f"probabilities  differ by up to {done.probabilities_apart:.3g}")
-    print(f"labels         {done.labels_agree:.2%} of the test images agree; {limit}")
+    print(f"probabilities  differ by up to {found.probabilities_apart:.3g}")
+    print(f"labels         {found.labels_agree:.2%} of the test images agree; {limit}")
     print(f"test accuracy  {before:.2%}, now {after:.2%}")
+    print(f"differs        {len(done.differ) or 'nothing that is known'}")
     for row in done.differ:
-        print(f"differs        {row}")
-    if not done.differ:
-        print("differs        nothing that is known")
-    verdict = "reproduced" if done.same else "NOT reproduced"
-    print(f"{done.name}/{done.version} is {verdict}")
+        print(f"  {row}")
+    if not found.identical:
+        causes = "; ".join(done.causes) or "no difference is known that could be the cause"
+        print(f"likely causes  {causes}")
+    print(f"{done.name}/{done.version} is {'reproduced' if done.same else 'NOT reproduced'}")
