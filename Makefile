@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-long lint format accuracy lock ui deploy stack stack-down stack-env test-stack overhead
+.PHONY: help setup run test test-long lint format accuracy lock ui deploy stack stack-down stack-env test-stack bench overhead
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -60,6 +60,12 @@ ui: setup ## the MLflow UI on the same store, on http://127.0.0.1:5000 (PORT=…
 
 accuracy: setup ## test accuracy of all recipes over three seeds: an hour or two
 	@python -m benchmarks.accuracy
+
+bench: setup ## speed against plain Keras scripts, into docs/benchmarks.md: some hours
+	@python -m benchmarks.speed
+	@python -m benchmarks.whole --runs 3
+	@python -m benchmarks.prediction
+	@python -m benchmarks.document
 
 overhead: setup ## seconds that the flow adds to the stages; with `make stack` up: ten minutes
 	@eval "$$(python docker/stack.py env)" && python -m benchmarks.overhead

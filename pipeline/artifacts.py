@@ -195,7 +195,10 @@ class RunInfo(Record):
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """`models/<dataset>/<model>/`: `model.keras`, `history.csv`, `run.json`, `provenance.json`."""
+    """`models/<dataset>/<model>/`: `model.keras`, `history.csv`, `run.json`, `provenance.json`.
+
+    The evaluation adds `model.tflite` and `portable.json`.
+    """
 
     path: Path
 
@@ -203,6 +206,16 @@ class TrainedModel:
     def model(self) -> Path:
         """The Keras model: takes `uint8` images, returns probabilities."""
         return self.path / "model.keras"
+
+    @property
+    def portable(self) -> Path:
+        """The same model as a LiteRT file, which needs no TensorFlow."""
+        return self.path / "model.tflite"
+
+    @property
+    def portable_record(self) -> Path:
+        """Which model the LiteRT file is, and how it was checked; `pipeline.portable` reads it."""
+        return self.path / "portable.json"
 
     @property
     def history(self) -> Path:

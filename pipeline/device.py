@@ -6,11 +6,10 @@ from typing import Any, Literal
 
 import keras
 import pynvml
-import tensorflow as tf
 
 from pipeline.claim import claim, visible
 from pipeline.errors import TrainingError
-from pipeline.provenance import cpu_name
+from pipeline.provenance import cpu_flags, cpu_name
 
 
 @dataclass(frozen=True)
@@ -35,23 +34,33 @@ class Device:
         """Return what is known of a GPU and of what drives it; nothing of a CPU."""
         if self.kind == "cpu":
             return {}
-        built = tf.sysconfig.get_build_info()
         return {
             "gpu": self.name,
             "gpu_driver": self.driver,
             "gpu_memory_gib": self.memory_gib,
-            "cuda": built.get("cuda_version"),
-            "cudnn": built.get("cudnn_version"),
+            **_backend().libraries(),
         }
 
 
+def _backend() -> Any:
+    """Return how Keras' backend sees the devices."""
+    if keras.backend.backend() == "jax":
+        from pipeline import device_jax
+
+        return device_jax
+    from pipeline import device_tensorflow
+
+    return device_tensorflow
+
+
 def gpus() -> list[Any]:
-    """List the GPUs that TensorFlow finds."""
-    return list(tf.config.list_physical_devices("GPU"))
+    """List the GPUs that Keras' backend finds."""
+    found: list[Any] = _backend().gpus()
+    return found
 
 
 def choose(wanted: Literal["auto", "cpu", "gpu"]) -> Device:
-    """Set TensorFlow to the wanted device; call it before anything is built.
+    """Set Keras' backend to the wanted device; call it before anything is built.
 
     A GPU is claimed until this process ends: no two trainings share one.
 
@@ -59,7 +68,7 @@ def choose(wanted: Literal["auto", "cpu", "gpu"]) -> Device:
         wanted: `auto` takes a GPU where there is one.
 
     Raises:
-        TrainingError: a GPU is wanted and there is none, or none is free, or TensorFlow already
+        TrainingError: a GPU is wanted and there is none, or none is free, or the backend already
             runs on another.
     """
     found = require(wanted)
@@ -67,10 +76,7 @@ def choose(wanted: Literal["auto", "cpu", "gpu"]) -> Device:
     number = claim(names) if found else 0
     used = found[number : number + 1]
     try:
-        # Without growth TensorFlow takes all of a GPU's memory at once.
-        for gpu in used:
-            tf.config.experimental.set_memory_growth(gpu, True)
-        tf.config.set_visible_devices(used, "GPU")
+        _backend().use(used)
     except RuntimeError as error:
         raise TrainingError(f"device {wanted} must be chosen before training: {error}") from error
     if not used:
@@ -87,14 +93,13 @@ def require(wanted: Literal["auto", "cpu", "gpu"]) -> list[Any]:
     found = [] if wanted == "cpu" else gpus()
     if wanted == "gpu" and not found:
         raise TrainingError(
-            "device is gpu, but TensorFlow finds no GPU here; allowed: device: cpu or auto"
+            f"device is gpu, but {_backend().NAME} finds no GPU here; allowed: device: cpu or auto"
         )
     return found
 
 
 def describe(gpu: Any, name: str) -> Device:
-    """Return what TensorFlow and the driver tell of a GPU."""
-    details = tf.config.experimental.get_device_details(gpu)
+    """Return what the backend and the driver tell of a GPU."""
     driver, memory = None, None
     try:
         pynvml.nvmlInit()
@@ -108,18 +113,26 @@ def describe(gpu: Any, name: str) -> Device:
         memory = round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30, 1)
     except pynvml.NVMLError:
         pass  # a GPU of another maker
-    return Device("gpu", str(details.get("device_name", gpu.name)), _threads(), driver, memory)
+    return Device("gpu", _backend().name_of(gpu), _threads(), driver, memory)
+
+
+def computes_bfloat16() -> bool:
+    """Whether the device that is used has instructions for `bfloat16`."""
+    if used := _backend().used():
+        capability = _backend().capability_of(used[0])
+        return capability is not None and capability >= (8, 0)
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_flags())
 
 
 def make_deterministic(seed: int) -> None:
     """Let equal seeds give equal weights on CPU; it cannot be undone in this process."""
     # TensorFlow refuses to be deterministic before it has been given a seed.
     keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
+    _backend().make_deterministic()
 
 
 def _threads() -> int:
-    """Return TensorFlow's threads per operation: 0 there means every core it may use."""
+    """Return how many threads compute an operation."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return int(tf.config.threading.get_intra_op_parallelism_threads()) or cores
+    return _backend().threads() or cores

@@ -1,9 +1,15 @@
-"""Fit one model on arrays; knows no files and no tracking. `steps` does the computing."""
+"""Fit one model on arrays; knows no files and no tracking. `steps` does the computing.
+
+The `twin` of the model is trained, in the precision of the recipe, and fed by `feed`.
+"""
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
 import keras
@@ -11,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts import Images, Labels
-from pipeline.device import make_deterministic
+from pipeline.device import computes_bfloat16, make_deterministic
+from pipeline.feed import Wait, feed
 from pipeline.guards import (
     check_arrays,
     check_every_class_is_taught,
@@ -19,14 +26,15 @@ from pipeline.guards import (
     check_no_class_vanished,
 )
 from pipeline.history import Epoch, History, Progress
+from pipeline.models import core
 from pipeline.optimizers import optimizer_of
-from pipeline.recipes import Recipe
-from pipeline.steps import Resident, Totals, compile_forward, compile_training
+from pipeline.recipes import Augmentation, Conv, Recipe
+from pipeline.steps import steps
+from pipeline.totals import Mirrored, Rows, Totals, Train
+from pipeline.twin import Precision, learns_the_same, twin
+from pipeline.whitening import whiten
 
 _SECONDS_PER_CHUNK = 1.0
-
-
-Run = Callable[[NDArray[np.int64]], Totals]
 
 
 @dataclass(frozen=True)
@@ -77,19 +85,37 @@ def fit(
     check(data, model.input_shape[1:])
     if deterministic:
         make_deterministic(seed)
-    training = _Training(model, recipe, data, seed, on_progress)
+    once = core(model)
+    if isinstance(recipe.layers[0], Conv) and recipe.layers[0].whiten:
+        whiten(once.layers[2], data.x_train)
+    trained, precision = _twin(once, recipe, data)
+    training = _Training(trained, recipe, data, seed, on_progress)
     rows: list[Epoch] = []
     kept: _Snapshot | None = None
     for row, validation in training.epochs():
         rows.append(row)
         if kept is None or recipe.keep == "last" or _is_better(row, kept.epoch):
-            kept = _Snapshot(row, model.get_weights(), validation)
+            kept = _Snapshot(row, trained.get_weights(), validation)
         if on_epoch:
             on_epoch(row)
     assert kept is not None  # every recipe has at least one epoch
     model.set_weights(kept.weights)
     check_no_class_vanished(kept.validation.predicted, data.y_val, data.class_names)
-    return History(tuple(rows), kept.epoch)
+    return History(tuple(rows), kept.epoch, precision)
+
+
+def _twin(model: keras.Model, recipe: Recipe, data: Data) -> tuple[keras.Model, Precision]:
+    """Return what is trained in place of the model, in the precision that is safe here."""
+    if recipe.precision == "bfloat16" and computes_bfloat16():
+        made = twin(model, "bfloat16")
+        if learns_the_same(model, made, recipe, data.x_train, data.y_train):
+            return made, "bfloat16"
+        warnings.warn(
+            "this hardware computes other gradients in bfloat16 than in float32: "
+            "trained in float32, which takes longer",
+            stacklevel=3,
+        )
+    return twin(model, "float32"), "float32"
 
 
 def _is_better(row: Epoch, other: Epoch) -> bool:
@@ -108,6 +134,26 @@ def check(data: Data, image_shape: tuple[int, int, int]) -> None:
     check_every_class_is_taught(data.y_train, data.class_names)
 
 
+def order(seed: int, epoch: int, images: int, augmentation: Augmentation) -> tuple[Rows, Mirrored]:
+    """Return the order in which an epoch sees the images, and which of them are mirrored.
+
+    Args:
+        seed: of the training.
+        epoch: counted from 1.
+        images: how many there are.
+        augmentation: tells whether images are mirrored at random or in turn.
+
+    Returns:
+        Both (images,), for the same places.
+    """
+    draw = np.random.default_rng((seed, epoch))
+    rows = draw.permutation(images).astype(np.int32)
+    if augmentation.flip == "alternating":
+        at_first = np.random.default_rng((seed, 0)).random(images) < 0.5
+        return rows, (at_first ^ bool(epoch % 2))[rows]
+    return rows, draw.random(images) < 0.5
+
+
 class _Training:
     """Epochs of chunks of steps; the optimizer's state is kept through all phases."""
 
@@ -120,32 +166,37 @@ class _Training:
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self.model, self.recipe, self.seed, self.on_progress = model, recipe, seed, on_progress
-        self.train = Resident(data.x_train, data.y_train)
+        self.train, self.val = feed(data.x_train, data.y_train), feed(data.x_val, data.y_val)
         self.images = len(data.x_train)
         self.steps = math.ceil(self.images / recipe.batch_size)
         self.total_epochs = sum(phase.epochs for phase in recipe.phases)
         self.optimizer = optimizer_of(recipe, self.steps * self.total_epochs)
         self.optimizer.build(model.trainable_variables)
-        self.measure = compile_forward(model, recipe, Resident(data.x_val, data.y_val))
+        self.measure = steps().compile_forward(model, recipe)
         self.chunks = _Chunks(self.steps * self.total_epochs)
 
     def epochs(self) -> Iterator[tuple[Epoch, Totals]]:
         """Train epoch by epoch; yield each row, and the sums of its validation."""
         number = 0
         for phase in self.recipe.phases:
-            run = compile_training(
-                self.model, self.optimizer, self.recipe, phase.augmentation, self.train, self.seed
+            run = steps().compile_training(
+                self.model,
+                self.optimizer,
+                self.recipe,
+                phase.augmentation,
+                self.seed,
+                self.steps * self.total_epochs,
             )
             for _ in range(phase.epochs):
                 number += 1
-                yield self._epoch(number, run)
+                yield self._epoch(number, run, phase.augmentation)
 
-    def _epoch(self, number: int, run: Run) -> tuple[Epoch, Totals]:
+    def _epoch(self, number: int, run: Train, augmentation: Augmentation) -> tuple[Epoch, Totals]:
         """Train on each image once, then validate."""
         start = time.perf_counter()
-        trained = self._steps(number, run)
+        trained = self._steps(number, run, augmentation)
         learning_rate = float(self.optimizer.learning_rate)
-        validation = self.measure()
+        validation = reduce(add, (self.measure(x, y) for x, y in self.val.blocks()))
         check_finite(validation.loss, f"validation after epoch {number}", learning_rate)
         row = Epoch(
             epoch=number,
@@ -158,24 +209,36 @@ class _Training:
         )
         return row, validation
 
-    def _steps(self, number: int, run: Run) -> Totals:
-        """Run the steps of an epoch, chunk by chunk."""
-        order = np.random.default_rng((self.seed, number)).permutation(self.images)
-        batch, done = self.recipe.batch_size, 0
-        full = self.images // batch
+    def _steps(self, number: int, run: Train, augmentation: Augmentation) -> Totals:
+        """Run the steps of an epoch, chunk by chunk; the next chunk is read meanwhile."""
+        pieces = self._pieces(number, augmentation)
+        piece, done = next(pieces, None), 0
         totals: Totals | None = None
-        while done < self.steps:
-            # The last, smaller batch has a chunk of its own: a chunk is one rectangle of indices.
-            size = min(self.chunks.size, full - done) if done < full else 1
-            rows = order[done * batch : (done + size) * batch].reshape(size, -1)
-            chunk = self.chunks.timed(run, rows)
+        while piece:
+            following = next(pieces, None)
+            wait, mirrored = piece
+            chunk = self.chunks.timed(run, *wait(), mirrored)
             at = f"epoch {number}, step {done + chunk.steps} of {self.steps}"
             check_finite(chunk.loss, at, float(self.optimizer.learning_rate))
             totals = totals + chunk if totals else chunk
-            done += size
+            done += len(mirrored)
             self._report(number, done, totals)
+            piece = following
         assert totals is not None  # there is at least one image
         return totals
+
+    def _pieces(self, number: int, augmentation: Augmentation) -> Iterator[tuple[Wait, Mirrored]]:
+        """Cut an epoch into chunks, each asked for as it is taken."""
+        rows, mirrored = order(self.seed, number, self.images, augmentation)
+        batch, asked = self.recipe.batch_size, 0
+        full = self.images // batch
+        while asked < self.steps:
+            # The last, smaller batch has a chunk of its own: a chunk is one rectangle of indices.
+            most = max(1, min(self.chunks.size, self.train.most_rows // batch))
+            size = min(most, full - asked) if asked < full else 1
+            here = slice(asked * batch, (asked + size) * batch)
+            asked += size
+            yield self.train.ask(rows[here].reshape(size, -1)), mirrored[here].reshape(size, -1)
 
     def _report(self, number: int, step: int, totals: Totals) -> None:
         """Tell where the training stands."""
@@ -201,10 +264,10 @@ class _Chunks:
         self.size, self.done, self.total = 1, 0, total_steps
         self.start = time.perf_counter()
 
-    def timed(self, run: Run, rows: NDArray[np.int64]) -> Totals:
-        """Run a chunk, and fit the size of the next one to the time that it took."""
+    def timed(self, run: Train, x: Any, y: Any, rows: Rows, mirrored: Mirrored) -> Totals:
+        """Run a chunk, and fit the size of the ones to come to the time that it took."""
         start = time.perf_counter()
-        totals = run(rows)
+        totals = run(x, y, rows, mirrored)
         seconds = time.perf_counter() - start
         fitting = int(len(rows) * _SECONDS_PER_CHUNK / seconds)
         self.size = max(1, min(fitting, 8 * self.size))

@@ -1,4 +1,4 @@
-"""evaluate: a model and the untouched test split -> metrics, pictures and predictions."""
+"""evaluate: a model and the untouched test split -> metrics, pictures, predictions, LiteRT file."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,23 +10,25 @@ from numpy.typing import NDArray
 
 from pipeline import figures, metrics
 from pipeline.artifacts import Evaluation, RunInfo, Splits, TrainedModel
+from pipeline.export import export
 from pipeline.files import atomic, write_array, write_json
 from pipeline.gradcam import draw_gradcam
 from pipeline.intervals import add_intervals
+from pipeline.portable import PortableModel, PortableRecord
 from pipeline.scoring import Scorer, load_checked
 from pipeline.tracking.runs import Run, existing_run
 
 
 def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
-    """Measure one model.
+    """Measure one model, and write it as a LiteRT file that gives the same answers.
 
     Args:
-        trained: the model and its run.
+        trained: the model and its run; gets `model.tflite` and `portable.json`.
         splits: only `test` is read.
         output: `reports/<dataset>/evaluation/<model>/`.
 
     Raises:
-        ArtifactError: the model is not the one that was trained.
+        ArtifactError: the model is not the one that was trained, or its LiteRT file differs.
         TrackingError: the store does not have its run.
     """
     names, run_info, y_test = splits.info.class_names, trained.run, splits.y("test")
@@ -34,10 +36,16 @@ def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
     model = load_checked(trained.model, run_info.model_sha256)
     scorer = Scorer(model)
     probabilities = scorer.probabilities(splits.x("test"))
+    portable = export(model, trained, splits.x("test"), probabilities)
     summary = add_intervals(metrics.summarize(y_test, probabilities, names), y_test, probabilities)
     # A file of its own: `dvc metrics diff` would show a line for each number of each class.
     classes = summary.pop("classes")
-    content = {**summary, **scorer.latency(), **_carried(run_info, trained)}
+    content = {
+        **summary,
+        **scorer.latency(),
+        **_of_portable(portable, trained),
+        **_carried(run_info, trained),
+    }
     counts = metrics.confusion(y_test, probabilities.argmax(axis=1), len(names))
     _save_tables(probabilities, counts, splits, output)
     write_json(output / "predictions" / "classes.json", classes)
@@ -47,7 +55,20 @@ def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
     )
     write_json(output / "metrics.json", content)
     _log(run, content, classes, output)
+    run.log_artifact(trained.portable_record, "evaluation")
     return Evaluation(output)
+
+
+def _of_portable(portable: PortableModel, trained: TrainedModel) -> dict[str, Any]:
+    """Measure the LiteRT file, which `pipeline predict` asks, beside the Keras model."""
+    record = PortableRecord.load(trained.portable_record)
+    rows = {
+        **portable.latency(),
+        "size_bytes": trained.portable.stat().st_size,
+        "difference": record.difference,
+        "sha256": record.sha256,
+    }
+    return {f"portable_{key}": value for key, value in rows.items()}
 
 
 def _carried(run_info: RunInfo, trained: TrainedModel) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.artifacts import Images, Labels
 from pipeline.figures import draw_images
 from pipeline.metrics import Probabilities
+from pipeline.models import core
 
 Maps = NDArray[np.float32]  # (n, height, width), 0 to 1
 
@@ -45,6 +46,7 @@ def draw_gradcam(
     Returns:
         Whether it was drawn: only what a convolution sees has a place in the image.
     """
+    model = core(model)
     layer = last_feature_map(model)
     if layer is None:
         path.unlink(missing_ok=True)

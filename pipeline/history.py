@@ -38,7 +38,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class History:
-    """All epochs, and the one whose weights the model has now."""
+    """All epochs, and the one whose weights the model has now.
+
+    Attributes:
+        precision: in which the layers were computed.
+    """
 
     epochs: tuple[Epoch, ...]
     kept: Epoch
+    precision: str = "float32"

@@ -52,7 +52,28 @@ def build(
     softmax = keras.layers.Dense(
         num_classes, activation="softmax", dtype="float32", name="probabilities"
     )
-    return keras.Model(images, softmax(x), name="classifier")
+    core = keras.Model(images, softmax(x), name="classifier")
+    if recipe.test_time_augmentation == "none":
+        return core
+    seen = _views(images, shifted=recipe.test_time_augmentation == "flip_and_shift")
+    mean = keras.layers.Average(name="mean", dtype="float32")([core(view) for view in seen])
+    return keras.Model(images, mean, name="classifier_of_views")
+
+
+def core(model: keras.Model) -> keras.Model:
+    """Return the part of a model that sees an image once: that which is trained."""
+    nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return nested[0] if nested else model
+
+
+def _views(images: Any, *, shifted: bool) -> list[Any]:
+    """Return the images, moved to two corners where that is asked for, and all mirrored."""
+    seen = [images]
+    if shifted:
+        height, width = images.shape[1:3]
+        padded = keras.ops.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+        seen += [padded[:, at : at + height, at : at + width] for at in (0, 2)]
+    return [*seen, *(keras.ops.flip(view, axis=2) for view in seen)]
 
 
 def _apply(layer: Frozen, x: Any, position: int) -> Any:
@@ -82,6 +103,7 @@ def _conv(layer: Conv, name: str) -> keras.layers.Layer:
         activation=layer.activation,
         use_bias=layer.use_bias,
         kernel_constraint=_max_norm(layer.max_norm),
+        trainable=not layer.whiten,
         name=name,
     )
 
@@ -119,7 +141,7 @@ def _dropout(layer: Dropout, name: str) -> keras.layers.Layer:
 
 
 def _batch_norm(layer: BatchNorm, name: str) -> keras.layers.Layer:
-    return keras.layers.BatchNormalization(momentum=layer.momentum, name=name)
+    return keras.layers.BatchNormalization(momentum=layer.momentum, scale=layer.scale, name=name)
 
 
 def _activation(layer: Activate, name: str) -> keras.layers.Layer:

@@ -1,4 +1,4 @@
-"""A recipe's optimizer and learning rate schedule, as Keras objects."""
+"""A recipe's loss, optimizer and learning rate schedule, as Keras computes them."""
 
 import math
 from collections.abc import Callable
@@ -8,12 +8,22 @@ import keras
 
 from pipeline.recipes import Optimizer, Recipe, Schedule
 
-OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
-    "adam": keras.optimizers.Adam,
-    "adamw": keras.optimizers.AdamW,
-    "rmsprop": keras.optimizers.RMSprop,
-    "sgd": keras.optimizers.SGD,
-}
+CLASSES = {"adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "sgd": "SGD"}
+
+
+def loss_of(recipe: Recipe, num_classes: int) -> Callable[[Any, Any], Any]:
+    """Return the loss of each image, from labels and probabilities."""
+    if recipe.loss == "sparse_categorical_crossentropy":
+        return keras.losses.sparse_categorical_crossentropy  # type: ignore[no-any-return]
+
+    def one_hot_loss(labels: Any, probabilities: Any) -> Any:
+        return keras.losses.categorical_crossentropy(
+            keras.ops.one_hot(labels, num_classes),
+            probabilities,
+            label_smoothing=recipe.label_smoothing,
+        )
+
+    return one_hot_loss
 
 
 def optimizer_of(recipe: Recipe, total_steps: int) -> keras.optimizers.Optimizer:
@@ -26,10 +36,19 @@ def optimizer_of(recipe: Recipe, total_steps: int) -> keras.optimizers.Optimizer
         "weight_decay": said.weight_decay,
     }
     given = {key: value for key, value in settings.items() if value is not None}
-    optimizer = OPTIMIZERS[said.name](learning_rate=rate, **given)
+    optimizer = getattr(_implementations(), CLASSES[said.name])(learning_rate=rate, **given)
     # Decay is meant to keep kernels small; a bias or a normalisation has no reason to shrink.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
+
+
+def _implementations() -> Any:
+    """Return the module whose classes are fastest on Keras' backend."""
+    if keras.backend.backend() != "tensorflow":
+        return keras.optimizers
+    from pipeline import fused
+
+    return fused
 
 
 def schedule_of(schedule: Schedule, rate: float, total_steps: int) -> Any:

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.table import Table
 
 from pipeline.artifacts import RunInfo, TrainedModel
-from pipeline.errors import ImageError, TrackingError
+from pipeline.errors import ArtifactError, ImageError, TrackingError
 from pipeline.images import EXTENSIONS, decode
-from pipeline.scoring import Scorer, load_checked
+from pipeline.portable import PortableModel, load_portable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 IMAGES_PER_BATCH = 1024
 
@@ -38,15 +40,16 @@ def predict(images: Sequence[Path], model: str, top: int = 1) -> list[Prediction
 
     Raises:
         TrackingError: there is no such model.
+        ArtifactError: it has no LiteRT file, or one that is not what was evaluated.
         ImageError: a path does not exist, or no image is found.
     """
     files = find_images(images)
     trained = find_model(model)
     info = trained.run
-    scorer = Scorer(load_checked(trained.model, info.model_sha256))
+    portable = load_portable(trained)
     out: list[Prediction] = []
     for start in range(0, len(files), IMAGES_PER_BATCH):
-        out += _predict_batch(files[start : start + IMAGES_PER_BATCH], scorer, info, top)
+        out += _predict_batch(files[start : start + IMAGES_PER_BATCH], portable, info, top)
     return out
 
 
@@ -71,9 +74,10 @@ def find_model(model: str) -> TrainedModel:
 
     Raises:
         TrackingError: it is neither.
+        ArtifactError: the version has no LiteRT file.
     """
     path = Path(model)
-    if path.suffix == ".keras":
+    if path.suffix in (".keras", ".tflite"):
         path = path.parent
     if (path / "run.json").exists():
         return TrainedModel(path)
@@ -84,10 +88,20 @@ def find_model(model: str) -> TrainedModel:
         )
     from pipeline.tracking.registry import fetch, find
 
-    return TrainedModel(fetch(find(model)))
+    version = find(model)
+    trained = TrainedModel(fetch(version))
+    if not trained.portable.exists():
+        raise ArtifactError(
+            f"{version.spec} has no {trained.portable.name}: it was registered by an older version "
+            "of the pipeline; load it with MLflow, as its model card shows, or train and register "
+            "it anew: dvc repro --force"
+        )
+    return trained
 
 
-def _predict_batch(files: list[Path], scorer: Scorer, info: RunInfo, top: int) -> list[Prediction]:
+def _predict_batch(
+    files: list[Path], portable: PortableModel, info: RunInfo, top: int
+) -> list[Prediction]:
     pixels: dict[Path, Any] = {}
     errors: dict[Path, str] = {}
     for file in files:
@@ -97,7 +111,7 @@ def _predict_batch(files: list[Path], scorer: Scorer, info: RunInfo, top: int) -
             errors[file] = str(error)
     if not pixels:
         return [Prediction(str(file), error=errors[file]) for file in files]
-    rows = dict(zip(pixels, scorer.probabilities(np.stack(list(pixels.values()))), strict=True))
+    rows = dict(zip(pixels, portable.probabilities(np.stack(list(pixels.values()))), strict=True))
     return [
         Prediction(str(file), error=errors[file])
         if file in errors
@@ -123,8 +137,10 @@ def as_json(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
     ]
 
 
-def render(predictions: Sequence[Prediction]) -> Table:
+def render(predictions: Sequence[Prediction]) -> "Table":
     """Return the predictions as a table for people."""
+    from rich.table import Table
+
     table = Table("image", "class", "probability")
     for row in predictions:
         if row.error:

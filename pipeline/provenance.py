@@ -142,9 +142,17 @@ def environment(hardware: Mapping[str, Any] | None = None) -> Environment:
 
 def cpu_name() -> str:
     """Return the CPU's model name where Linux tells it."""
+    return next(iter(_of_cpu("model name")), "CPU")
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return the names of the CPU's instruction sets where Linux tells them."""
+    return frozenset(" ".join((*_of_cpu("flags"), *_of_cpu("Features"))).split())
+
+
+def _of_cpu(field: str) -> list[str]:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
     except OSError:
-        names = []
-    return names[0] if names else "CPU"
+        return []
+    return [line.split(":", 1)[1].strip() for line in lines if line.startswith(field)]

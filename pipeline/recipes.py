@@ -24,7 +24,13 @@ class Frozen(BaseModel):
 
 
 class Conv(Frozen):
-    """`{conv: filters, …}`: a square two-dimensional convolution."""
+    """`{conv: filters, …}`: a square two-dimensional convolution.
+
+    Attributes:
+        whiten: its kernels are not trained but computed from the training images, as the first
+            layer of all: pairs of opposites, whose outputs on patches of these are not correlated
+            and vary equally.
+    """
 
     conv: Positive
     kernel_size: Positive = 3
@@ -33,6 +39,7 @@ class Conv(Frozen):
     activation: Activation = "relu"
     use_bias: bool = True
     max_norm: Annotated[float, Field(gt=0)] | None = None
+    whiten: bool = False
 
 
 class Dense(Frozen):
@@ -64,10 +71,11 @@ class Activate(Frozen):
 
 
 class BatchNorm(Frozen):
-    """`batch_norm`, or `{batch_norm: true, momentum: 0.9}`."""
+    """`batch_norm`, or `{batch_norm: true, momentum: 0.9}`; scale: whether it learns a factor."""
 
     batch_norm: Literal[True] = True
     momentum: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    scale: bool = True
 
 
 class Flatten(Frozen):
@@ -180,7 +188,8 @@ class Augmentation(Frozen):
 
     Attributes:
         shift: largest move in either direction, as a share of the height and width.
-        flip: mirror half of the images.
+        flip: mirror half of the images; `alternating` mirrors each image from left to right in
+            every second epoch, so that it is seen both ways in any two.
         rotation: largest turn in either direction, in degrees.
         zoom: largest enlargement or reduction, as a share.
         crop: pixels of reflected border from which a window of the old size is cut.
@@ -189,12 +198,17 @@ class Augmentation(Frozen):
     """
 
     shift: Share = 0.0
-    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
+    flip: Literal["none", "horizontal", "alternating", "vertical", "both"] = "none"
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     zoom: Share = 0.0
     crop: Annotated[int, Field(ge=0)] = 0
     cutout: Share = 0.0
     fill: Literal["constant", "nearest", "reflect"] = "nearest"
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether images are mirrored from left to right."""
+        return self.flip in ("horizontal", "alternating", "both")
 
 
 class Phase(Frozen):
@@ -211,6 +225,11 @@ class Recipe(Frozen):
         layers: from the scaled image to the last hidden layer.
         then: phases that follow the first `epochs`, with the optimizer's state kept.
         keep: the weights of the epoch that was `best` on the validation split, or the `last`.
+        test_time_augmentation: what the finished model looks at besides each image: its mirror
+            image (`flip`), and both moved by one pixel to two corners (`flip_and_shift`). It
+            answers with the mean, at two and six times the work.
+        precision: of the layers while they are trained; `bfloat16` where the hardware is made for
+            it and computes the same gradients, else `float32`. What is kept is always `float32`.
         seed: of weights, order and augmentation; None takes the `seed` of params.yaml.
     """
 
@@ -226,12 +245,21 @@ class Recipe(Frozen):
     augmentation: Augmentation = Augmentation()
     then: tuple[Phase, ...] = ()
     keep: Literal["best", "last"] = "best"
+    test_time_augmentation: Literal["none", "flip", "flip_and_shift"] = "none"
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
 
     @model_validator(mode="after")
     def _smoothing_has_a_place(self) -> "Recipe":
         if self.label_smoothing and self.loss != "categorical_crossentropy":
             raise ValueError("label_smoothing needs loss: categorical_crossentropy")
+        return self
+
+    @model_validator(mode="after")
+    def _whitening_has_a_place(self) -> "Recipe":
+        for layer in self.layers[1:]:
+            if isinstance(layer, Conv) and layer.whiten:
+                raise ValueError("whiten belongs to the first layer: it is computed from images")
         return self
 
     @property

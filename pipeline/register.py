@@ -12,6 +12,7 @@ from pipeline.errors import ArtifactError, TrackingError
 from pipeline.files import sha256
 from pipeline.images import as_base64_png
 from pipeline.passport import FILE_NAME, Example, Passport, Provenance, Validation
+from pipeline.portable import read_checked
 from pipeline.production import Outcome, promote
 from pipeline.rules import Rules
 from pipeline.tracking import registry
@@ -92,11 +93,15 @@ def _find_or_create(
     if version is not None:
         return version
     passport = make_passport(trained, evaluation, splits, validation)
+    read_checked(trained)
     with TemporaryDirectory() as folder:
         file = Path(folder) / FILE_NAME
         passport.save(file)
         uri = registry.log_model(trained, file, splits.x("test")[0])
-        tags = _tags(passport) | {"passport_sha256": sha256(file)}
+        tags = _tags(passport) | {
+            "passport_sha256": sha256(file),
+            "portable_sha256": sha256(trained.portable),
+        }
     apart = gate.apart(uri, splits, evaluation.probabilities)
     if not apart <= promotion.SAME:
         raise TrackingError(

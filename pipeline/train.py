@@ -61,6 +61,7 @@ def train(
         model = build(plan.recipe, info.image_shape, info.num_classes, seed)
         run.log_text(_summary(model), "model_summary.txt")
         history = _fit(run, model, plan, _data(splits, info), deterministic)
+        run.log_params({"trained_in": history.precision})
         _save(run, model, history, trained)
         provenance.save(trained.provenance)
         run.log_artifact(trained.provenance)
@@ -115,7 +116,9 @@ def _one_line(layer: dict[str, Any]) -> str:
 
 def _summary(model: keras.Model) -> str:
     lines: list[str] = []
-    model.summary(print_fn=lambda line, **_: lines.append(line), line_length=100)
+    model.summary(
+        print_fn=lambda line, **_: lines.append(line), line_length=100, expand_nested=True
+    )
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.augment import augment
+from pipeline.augment import DRAWS, augment
 from pipeline.recipes import Augmentation
 
 MANY = 64
@@ -14,7 +14,10 @@ def noise(height=12, width=16, channels=3):
 
 
 def changed(images, seed=(1, 2), **changes):
-    return np.asarray(augment(images, Augmentation(**changes), list(seed)))
+    draw = np.random.default_rng(seed)
+    draws = draw.random((DRAWS, len(images)), dtype=np.float32)
+    mirrored = draw.random(len(images)) < 0.5
+    return np.asarray(augment(images, Augmentation(**changes), draws, mirrored))
 
 
 def brightest(images):

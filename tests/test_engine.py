@@ -7,14 +7,14 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from pipeline import engine, models
+from pipeline import models
 from pipeline.engine import Data, fit
 from pipeline.errors import TrainingError
 from pipeline.history import Epoch, Progress
 from pipeline.optimizers import optimizer_of
 from pipeline.params import load_params
 from pipeline.recipes import Recipe
-from pipeline.steps import Resident, compile_forward, compile_training
+from pipeline.steps import steps
 
 SMALL = {
     "layers": ["flatten", {"dense": 16}],
@@ -59,8 +59,12 @@ def build(recipe, seed=0):
     return models.build(recipe, (8, 8, 1), 10, seed)
 
 
+def measured(model, recipe, x, y):
+    return steps().compile_forward(model, recipe)(*steps().put(x, y))
+
+
 def accuracy(model, recipe, x, y):
-    return compile_forward(model, recipe, Resident(x, y))().accuracy
+    return measured(model, recipe, x, y).accuracy
 
 
 @pytest.mark.parametrize(("name", "floor"), [("dense", 0.97), ("cnn", 0.98)])
@@ -82,11 +86,11 @@ def test_a_history_row_is_what_keras_measures(digits):
     history = fit(model, recipe(keep="last"), data, seed=0, on_epoch=seen.append)
 
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    loss, measured = model.evaluate(data.x_val, data.y_val, verbose=0)
+    loss, right = model.evaluate(data.x_val, data.y_val, verbose=0)
     assert tuple(seen) == history.epochs
     assert [row.epoch for row in seen] == [1, 2]
     assert seen[-1].val_loss == pytest.approx(loss, rel=1e-4)
-    assert seen[-1].val_accuracy == pytest.approx(measured)
+    assert seen[-1].val_accuracy == pytest.approx(right)
     assert seen[1].loss < seen[0].loss
     assert all(row.seconds > 0 for row in seen)
 
@@ -116,16 +120,18 @@ def test_the_weights_are_those_of_keras_own_loop(optimizer, loss, digits):
 def test_every_image_is_seen_once_an_epoch_in_another_order(digits, monkeypatch):
     seen = []
 
-    def record(model, optimizer, recipe, augmentation, data, seed):
-        run = compile_training(model, optimizer, recipe, augmentation, data, seed)
+    compile_training = steps().compile_training
 
-        def run_and_record(rows):
+    def record(*arguments):
+        run = compile_training(*arguments)
+
+        def run_and_record(x, y, rows, mirrored):
             seen.append(rows)
-            return run(rows)
+            return run(x, y, rows, mirrored)
 
         return run_and_record
 
-    monkeypatch.setattr(engine, "compile_training", record)
+    monkeypatch.setattr(steps(), "compile_training", record)
     fit(build(recipe()), recipe(), few(digits[0]), seed=0)
 
     first, second = np.split(np.concatenate([rows.ravel() for rows in seen]), 2)
@@ -186,8 +192,8 @@ def test_the_weights_of_the_epoch_that_counts_are_kept(keep, digits):
 def test_label_smoothing_raises_the_least_loss(digits):
     said = recipe(loss="categorical_crossentropy", label_smoothing=0.2, epochs=1)
     plain = recipe(loss="categorical_crossentropy", epochs=1)
-    model, data = build(plain), Resident(digits[0].x_val, digits[0].y_val)
-    assert compile_forward(model, said, data)().loss != compile_forward(model, plain, data)().loss
+    model, data = build(plain), (digits[0].x_val, digits[0].y_val)
+    assert measured(model, said, *data).loss != measured(model, plain, *data).loss
 
 
 @pytest.mark.parametrize("augmentation", [{}, {"shift": 0.2, "rotation": 30, "crop": 1}])

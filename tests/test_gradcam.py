@@ -20,7 +20,8 @@ def made(tmp_path_factory):
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         splits = tiny_splits(folder / "data")
-        plan = tiny_plan("cnn", layers=[{"conv": 8}, {"conv": 8}, "flatten", {"dense": 16}])
+        layers = [{"conv": 8}, {"conv": 8}, "flatten", {"dense": 16}]
+        plan = tiny_plan("cnn", layers=layers)
         trained = train(splits, plan, folder / "cnn", device="cpu")
         yield trained, evaluate(trained, splits, folder / "evaluation")
 
@@ -184,3 +185,12 @@ def test_a_dense_model_leaves_no_picture_of_another_model(tmp_path):
     probabilities = np.array([[1, 0]], np.float32)
     assert not draw_gradcam(tmp_path / "gradcam.png", model, images, y, probabilities, ["a", "b"])
     assert not (tmp_path / "gradcam.png").exists()
+
+
+def test_a_model_of_views_is_looked_into(tmp_path):
+    said = {"layers": [{"conv": 4}, "flatten"], "epochs": 1, "test_time_augmentation": "flip"}
+    model = build(Recipe.model_validate(said), (8, 8, 1), 2, 0)
+    images, y = random_images(2), np.array([0, 1])
+    probabilities = np.array([[1, 0], [1, 0]], np.float32)
+    assert draw_gradcam(tmp_path / "gradcam.png", model, images, y, probabilities, ["a", "b"])
+    assert (tmp_path / "gradcam.png").exists()

@@ -141,3 +141,23 @@ def test_layers_that_do_not_fit_are_named(layers, reason):
 def test_one_class_is_no_classifier():
     with pytest.raises(TrainingError, match="at least 2 classes; received 1"):
         build("flatten", num_classes=1)
+
+
+@pytest.mark.parametrize(("views", "count"), [("flip", 2), ("flip_and_shift", 6)])
+def test_a_model_of_views_answers_with_their_mean(views, count, tmp_path):
+    plain = Recipe.model_validate({"layers": [{"conv": 4}, "flatten"], "epochs": 1})
+    model = models.build(
+        plain.model_copy(update={"test_time_augmentation": views}), (8, 6, 3), 3, 0
+    )
+    once = models.core(model)
+    assert models.core(once) is once
+    x = images(5, 8, 6, 3)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    seen = [x, padded[:, :8, :6], padded[:, 2:, 2:]][: count // 2]
+    answers = [once(view).numpy() for view in (*seen, *(view[:, :, ::-1] for view in seen))]
+    assert len(answers) == count
+    np.testing.assert_allclose(model(x).numpy(), np.mean(answers, axis=0), atol=1e-6)
+    assert model.count_params() == once.count_params()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+    np.testing.assert_array_equal(loaded(x), model(x))

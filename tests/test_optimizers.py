@@ -32,7 +32,7 @@ def test_a_schedule_covers_all_steps(schedule, expected):
 @pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "sgd"])
 def test_an_optimizer_has_keras_defaults_unless_told_otherwise(name):
     ours, default = optimizer_of(recipe(optimizer=name), 1), keras.optimizers.get(name)
-    assert type(ours) is type(default)
+    assert isinstance(ours, type(default))
     assert ours.get_config() | {"name": ""} == default.get_config() | {"name": ""}
 
 

@@ -440,6 +440,21 @@ def test_a_tampered_model_is_neither_loaded_nor_served(two):
         predict([two.folder], "tiny/2")
 
 
+def test_a_tampered_litert_file_is_not_asked(two):
+    with (files_of(2) / "model.tflite").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ArtifactError, match=r"model.tflite of tiny/2 is not what was registered"):
+        predict([two.folder], "tiny/2")
+
+
+def test_a_version_from_before_there_were_litert_files_is_served_all_the_same(two):
+    (files_of(2) / "model.tflite").unlink()
+    connect().delete_model_version_tag("tiny", "2", "portable_sha256")
+    with pytest.raises(ArtifactError, match=r"tiny/2 has no model.tflite: .* dvc repro --force"):
+        predict([two.folder], "tiny/2")
+    assert registry.load("models:/tiny/2")
+
+
 # two at once, and killed in between
 
 

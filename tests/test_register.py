@@ -19,7 +19,8 @@ from PIL import Image
 from pipeline.artifacts import Evaluation, Splits, TrainedModel
 from pipeline.errors import ArtifactError, ImageError, TrackingError
 from pipeline.evaluate import evaluate
-from pipeline.files import write_array, write_json
+from pipeline.export import TOLERANCE
+from pipeline.files import sha256, write_array, write_json
 from pipeline.predict import as_json, predict
 from pipeline.register import register
 from pipeline.rules import Floors, Rules
@@ -99,6 +100,17 @@ def test_the_metrics_are_those_of_the_stored_predictions(made):
     assert metrics["size_bytes"] == made.models["dense"][0].model.stat().st_size
 
 
+def test_the_litert_file_is_measured_beside_the_keras_model(made):
+    trained, evaluation = made.models["dense"]
+    metrics = evaluation.metrics
+    assert metrics["portable_sha256"] == sha256(trained.portable)
+    assert metrics["portable_size_bytes"] == trained.portable.stat().st_size
+    assert 0 <= metrics["portable_difference"] <= TOLERANCE
+    assert 0 < metrics["portable_latency_p50_ms"] <= metrics["portable_latency_p95_ms"]
+    listed = connect().list_artifacts(trained.run.run_id, "evaluation")
+    assert "evaluation/portable.json" in {file.path for file in listed}
+
+
 def test_the_files_that_the_graph_names_are_there(made):
     folder = made.models["dense"][1].path
     rows = pd.read_csv(folder / "confusion.csv")
@@ -146,6 +158,7 @@ def test_the_better_one_on_validation_is_the_first_in_production(made):
     assert tags["dataset_md5"] == run.data_md5
     assert tags["run_id"] == run.run_id
     assert tags["model_sha256"] == run.model_sha256
+    assert tags["portable_sha256"] == sha256(made.models["dense"][0].portable)
     assert "left $" in connect().get_model_version("tiny", "1").description.replace("&#36;", "$")
     cards = connect().list_artifacts(run.run_id, "card")
     assert {file.path for file in cards} == {"card/card.html", "card/card.md"}
@@ -173,6 +186,14 @@ def test_a_floor_holds_back_and_what_lacks_a_part_is_not_registered(copy):
     with pytest.raises(ArtifactError, match=r"its passport lacks dvc.lock"):
         register(copy.models, copy.splits, VALIDATION, HALF, copy.folder / "none.json")
     assert not (copy.folder / "none.json").exists()
+    assert connect().search_registered_models() == []
+
+
+def test_a_model_without_its_litert_file_is_not_registered(copy):
+    connect().delete_registered_model("tiny")
+    copy.models["dense"][0].portable.unlink()
+    with pytest.raises(ArtifactError, match=r"no model.tflite .* dvc repro evaluate@dense"):
+        register(copy.models, copy.splits, VALIDATION, HALF, copy.folder / "none.json")
     assert connect().search_registered_models() == []
 
 
@@ -289,7 +310,7 @@ def pictures(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("model", ["tiny@production", "tiny/1", "dense", "dense/model.keras"])
+@pytest.mark.parametrize("model", ["tiny@production", "tiny/1", "dense", "dense/model.tflite"])
 def test_predict_by_alias_version_and_path(made, pictures, model):
     rows = predict([pictures], model, top=2)
     assert [row.classes[0][0] for row in rows] == ["bright", "left $"]

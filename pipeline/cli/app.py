@@ -5,8 +5,6 @@ Every stage is imported where it runs: TensorFlow alone takes 6 s, `--help` must
 
 import json
 import os
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -23,17 +21,18 @@ app = typer.Typer(
 )
 
 
+def import_keras() -> None:
+    """Import Keras on its backend, without the greeting of that."""
+    from pipeline.quiet import quiet_stderr
+
+    with quiet_stderr():
+        import keras  # noqa: F401
+
+
 def import_tensorflow() -> None:
-    """Import TensorFlow without its greeting, which it writes to stderr past every log level."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            import tensorflow  # noqa: F401
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+    """Import Keras on TensorFlow: whatever trained a model, this is what reads it."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import_keras()
 
 
 def print_json(content: dict[str, Any]) -> None:

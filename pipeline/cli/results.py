@@ -35,15 +35,14 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
 ) -> None:
     """Classify images of any size with a registered model."""
-    from rich.console import Console
-
-    import_tensorflow()
     from pipeline import predict as prediction
 
     rows = prediction.predict(images, model, top)
     if as_json:
         print(json.dumps(prediction.as_json(rows), indent=2, ensure_ascii=False))
     else:
+        from rich.console import Console
+
         Console().print(prediction.render(rows))
     broken = [row.file for row in rows if row.error]
     if broken:

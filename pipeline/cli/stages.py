@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.app import app, import_tensorflow, params_here, workspace_here
+from pipeline.cli.app import app, import_keras, import_tensorflow, params_here, workspace_here
 
 STAGES = "Stages (dvc repro runs them)"
 ModelName = Annotated[str, typer.Argument(help="One of `models` in params.yaml.")]
@@ -60,7 +60,7 @@ def preprocess() -> None:
 @app.command(rich_help_panel=STAGES)
 def train(model: ModelName) -> None:
     """Train one model and track it as an MLflow run."""
-    import_tensorflow()
+    import_keras()
     from pipeline.train import train
 
     params, workspace = params_here(), workspace_here()

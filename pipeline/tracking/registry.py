@@ -90,6 +90,8 @@ def log_model(trained: TrainedModel, passport: Path, example: Any) -> str:
             artifacts={
                 "model": str(trained.model),
                 "run": str(trained.path / "run.json"),
+                "portable": str(trained.portable),
+                "portable_record": str(trained.portable_record),
                 "passport": str(passport),
             },
             code_paths=[str(Path(pipeline.__file__).parent)],
@@ -217,10 +219,10 @@ def find(spec: str) -> Registered:
 
 
 def fetch(version: Registered) -> Path:
-    """Return the folder of a version's files: `model.keras`, `run.json`, `passport.json`.
+    """Return the folder of a version's files: the models, `run.json`, `passport.json`.
 
     Raises:
-        ArtifactError: the model or the passport is not what was registered.
+        ArtifactError: a model or the passport is not what was registered.
         TrackingError: a file is gone, or the store cannot be reached.
     """
     client = connect()
@@ -228,6 +230,7 @@ def fetch(version: Registered) -> Path:
         uri = client.get_model_version_download_uri(version.name, str(version.version))
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/artifacts"))
     _check_bytes(version, "model_sha256", folder / "model.keras")
+    _check_bytes(version, "portable_sha256", folder / "model.tflite")
     _check_bytes(version, "passport_sha256", folder / FILE_NAME)
     return folder
 
@@ -256,7 +259,7 @@ def _check_bytes(version: Registered, tag: str, file: Path) -> None:
     """Hold a file against the sha256 that its version was registered with."""
     expected = version.tags.get(tag)
     if expected is None and not file.exists():
-        return  # of a version that was registered without a passport
+        return  # of a version that was registered without it
     found = sha256(file) if file.exists() else "none: the file is gone"
     if found != expected:
         raise ArtifactError(

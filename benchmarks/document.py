@@ -1,0 +1,53 @@
+"""Write docs/benchmarks.md from what was measured: the end of `make bench`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import accuracy, prediction, speed, whole
+from pipeline.files import atomic
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+
+def main() -> None:
+    """Write the page."""
+    machines = sorted(
+        {f"{row['machine']['cpu']}, {row['machine']['cores']} cores" for row in speed.results()}
+    )
+    peaks = [row["peak"] for row in speed.results()]
+    best = {kind: max(peak[kind] for peak in peaks) for kind in ("float32", "bfloat16")}
+    parts: list[tuple[str, str, Callable[[], str]]] = [
+        ("The engine against `model.fit`", ENGINE, speed.table),
+        ("The whole pipeline against the scripts", WHOLE, whole.table),
+        ("Prediction", PREDICTION, prediction.table),
+        ("Accuracy of all recipes", ACCURACY, accuracy.table),
+    ]
+    lines = [HEAD.format(machines="; ".join(machines), **best)]
+    for title, text, table in parts:
+        lines += [f"## {title}\n", f"{text}\n", f"{table()}\n"]
+    with atomic(PAGE) as part:
+        part.write_text("\n".join(lines))
+
+
+HEAD = """# Benchmarks
+
+`make bench` measures all of this anew and writes this page; the single runs are the JSON lines in
+`benchmarks/`. It takes hours, most of them for `model.fit`. Delete lines to measure them again.
+
+Measured on {machines}. A large matrix product reaches {float32:.0f} GFLOP/s there in `float32` and
+{bfloat16:.0f} in `bfloat16`. Both sides of a ratio ran in turn, each in a process of its own.
+"""
+ENGINE = """Same arrays, architecture, optimizer, batch size, number of images and epochs. `bare` is
+`benchmarks/bare.py`: Keras layers, `float32` arrays, `model.fit` by default, which imports nothing
+of this project. Seconds per epoch are the median after the first, validation included. The first
+step is the time to the second one, compiling included."""
+WHOLE = """Both sides train as many epochs. The scripts do nothing else; the pipeline also reads the
+raw files, validates, splits, evaluates, draws, exports and registers."""
+PREDICTION = """`pipeline predict` of one image from the start of the process, and the same model
+asked again and again in one process."""
+ACCURACY = """On the test split, which no recipe has seen. Seconds are those of training, and
+upper bounds: the machines were partly busy."""
+
+
+if __name__ == "__main__":
+    main()

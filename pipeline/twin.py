@@ -1,0 +1,74 @@
+"""The twin of a model that is trained in its place: the same weights, computed faster.
+
+What is trained is never what is kept: after the training its weights return to the plain Keras
+model, in `float32`, which any machine loads and whose answers do not depend on how it was trained.
+"""
+
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from pipeline.artifacts import Images, Labels
+from pipeline.recipes import Recipe
+from pipeline.steps import steps
+
+Precision = Literal["float32", "bfloat16"]
+# The least cosine of the gradients of one array, in both precisions. Rounding alone leaves 0.99.
+LEAST_COSINE = 0.9
+IMAGES_TO_COMPARE = 256
+
+
+def twin(model: keras.Model, precision: Precision) -> keras.Model:
+    """Return a model with the same weights that computes in that precision.
+
+    Args:
+        model: from `models.build`.
+        precision: of the layers in between. Weights, scaling and softmax stay `float32`.
+    """
+    policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
+    fast_layers = _fast_layers()
+
+    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if layer.name not in ("scaled", "probabilities"):
+            config["dtype"] = policy
+        kind: Any = fast_layers.get(type(layer), type(layer))
+        return kind.from_config(config)
+
+    made = keras.models.clone_model(model, clone_function=copy)
+    made.set_weights(model.get_weights())
+    return made
+
+
+def learns_the_same(
+    model: keras.Model, other: keras.Model, recipe: Recipe, x: Images, y: Labels
+) -> bool:
+    """Tell whether both see the same gradients: some hardware computes some layers wrongly.
+
+    Args:
+        model: the one in `float32`.
+        other: its twin.
+        recipe: of both.
+        x: the training images, of which some are looked at.
+        y: their labels.
+    """
+    some = slice(0, IMAGES_TO_COMPARE)
+    both = (steps().gradients(one, recipe, x[some], y[some]) for one in (model, other))
+    return all(_cosine(a, b) >= LEAST_COSINE for a, b in zip(*both, strict=True))
+
+
+def _cosine(a: Any, b: Any) -> float:
+    a, b = (np.asarray(array, np.float64).ravel() for array in (a, b))
+    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+    # An array without any gradient, in both, is one that both leave alone.
+    return float(a @ b) / lengths if lengths else float(not a.any() and not b.any())
+
+
+def _fast_layers() -> dict[type, Any]:
+    """Return what stands for which layer, where the backend has something faster."""
+    if keras.backend.backend() != "tensorflow":
+        return {}
+    from pipeline.fused import BatchNormalization
+
+    return {keras.layers.BatchNormalization: BatchNormalization}

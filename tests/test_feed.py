@@ -1,0 +1,81 @@
+"""Arrays that are read chunk by chunk train the same as those that lie on the device."""
+
+import numpy as np
+import pytest
+
+from pipeline import engine, feed, models
+from pipeline.engine import Data, fit
+from pipeline.feed import Resident, Streamed
+from pipeline.recipes import Recipe
+
+RECIPE = Recipe.model_validate(
+    {
+        "layers": [{"conv": 4, "strides": 2}, "flatten", {"dense": 16}],
+        "epochs": 2,
+        "batch_size": 16,
+        "augmentation": {"flip": "alternating", "crop": 1},
+        "keep": "last",
+    }
+)
+DRAW = np.random.default_rng(0)
+X = DRAW.integers(0, 256, (100, 8, 8, 1), dtype=np.uint8)
+Y = np.arange(100) % 4
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """The same images in a file."""
+    np.save(tmp_path / "x.npy", X)
+    return np.load(tmp_path / "x.npy", mmap_mode="r")
+
+
+def images_of(found):
+    x, y, rows = found
+    return np.asarray(x)[rows], np.asarray(y)[rows]
+
+
+@pytest.mark.parametrize("make", [Resident, lambda x, y: Streamed(x, y, 16 * 64)])
+def test_rows_lead_to_their_images(make, mapped):
+    fed = make(mapped, Y)
+    for rows in (np.array([[5, 99, 5], [0, 1, 2]], np.int32), np.array([[7]], np.int32)):
+        x, y = images_of(fed.ask(rows)())
+        np.testing.assert_array_equal(x, X[rows])
+        np.testing.assert_array_equal(y, Y[rows])
+    x, y = (np.concatenate([np.asarray(b[n]) for b in fed.blocks()]) for n in (0, 1))
+    np.testing.assert_array_equal(x, X)
+    np.testing.assert_array_equal(y, Y)
+
+
+def test_a_chunk_is_as_small_as_asked(mapped):
+    fed = Streamed(mapped, Y, 16 * 64)
+    assert fed.most_rows == 16
+    assert [len(np.asarray(x)) for x, _ in fed.blocks()] == [16] * 6 + [4]
+
+
+def test_what_fits_into_memory_lies_on_the_device(mapped, monkeypatch):
+    assert isinstance(feed.feed(mapped, Y), Resident)
+    monkeypatch.setattr(feed, "memory", lambda: X.nbytes)
+    assert isinstance(feed.feed(mapped, Y), Streamed)
+
+
+@pytest.mark.parametrize(("most", "free"), [("max", None), ("1000", 600), (None, None)])
+def test_a_container_has_the_memory_that_it_may_take(most, free, tmp_path, monkeypatch):
+    monkeypatch.setattr(feed, "_CGROUP", tmp_path)
+    if most:
+        (tmp_path / "memory.max").write_text(most)
+        (tmp_path / "memory.current").write_text("400")
+    found = feed.memory()
+    assert found == free if free else found > 2**20
+
+
+def test_both_train_the_same(mapped, monkeypatch):
+    ends = []
+    for make in (Resident, lambda x, y: Streamed(x, y, 40 * 64)):
+        monkeypatch.setattr(engine, "feed", make)
+        model = models.build(RECIPE, (8, 8, 1), 4, 0)
+        data = Data(mapped, Y, mapped[:40], Y[:40], ("a", "b", "c", "d"))
+        history = fit(model, RECIPE, data, seed=0)
+        ends.append((model.get_weights(), [row.val_loss for row in history.epochs]))
+    for a, b in zip(ends[0][0], ends[1][0], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert ends[0][1] == pytest.approx(ends[1][1], rel=1e-4)

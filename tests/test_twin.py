@@ -1,0 +1,161 @@
+"""What is trained in place of a model learns what the model would have learned."""
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline import engine, fused, models
+from pipeline.engine import Data, fit
+from pipeline.recipes import Recipe
+from pipeline.steps import steps
+from pipeline.twin import learns_the_same, twin
+
+CNN = {
+    "layers": [
+        {"conv": 16, "strides": 2, "activation": "linear", "use_bias": False},
+        "batch_norm",
+        {"activation": "gelu"},
+        {"conv": 32},
+        {"max_pool": 2},
+        "flatten",
+        {"dense": 32},
+    ],
+    "epochs": 2,
+    "batch_size": 32,
+}
+DRAW = np.random.default_rng(0)
+
+
+def recipe(**changes):
+    return Recipe.model_validate({**CNN, **changes})
+
+
+def made_up(count=320):
+    """Images of three classes, each bright in rows of its own."""
+    y = np.arange(count) % 3
+    x = DRAW.integers(0, 100, (count, 12, 12, 2))
+    x[np.arange(12)[None, :] // 4 == y[:, None]] += 120
+    return x.astype(np.uint8), y
+
+
+@pytest.fixture(scope="module")
+def data():
+    (x_train, y_train), (x_val, y_val) = made_up(), made_up(90)
+    return Data(x_train, y_train, x_val, y_val, ("a", "b", "c"))
+
+
+def build(said):
+    return models.build(said, (12, 12, 2), 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("Adam", {}),
+        ("AdamW", {"weight_decay": 0.1}),
+        ("RMSprop", {}),
+        ("RMSprop", {"momentum": 0.5}),
+        ("SGD", {}),
+        ("SGD", {"momentum": 0.9}),
+        ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+    ],
+)
+@pytest.mark.parametrize("decay", [0, 0.1])
+def test_a_fused_optimizer_is_keras_own(name, given, decay):
+    gradients = DRAW.normal(size=(20, 100)).astype(np.float32)
+    ends = []
+    for module in (keras.optimizers, fused):
+        rate = keras.optimizers.schedules.InverseTimeDecay(0.01, 1, decay)
+        optimizer = getattr(module, name)(learning_rate=rate, **given)
+        variable = keras.Variable(np.linspace(-1, 1, 100, dtype=np.float32))
+        optimizer.build([variable])
+        for gradient in gradients:
+            optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+        ends.append(np.asarray(variable))
+    assert np.abs(ends[0] - np.linspace(-1, 1, 100)).max() > 0.01
+    np.testing.assert_allclose(ends[0], ends[1], atol=3e-6)
+
+
+def test_fused_batch_normalisation_is_keras_own():
+    images = DRAW.normal(3, 2, (16, 6, 5, 4)).astype(np.float32)
+    outputs, averages = [], []
+    for kind in (keras.layers.BatchNormalization, fused.BatchNormalization):
+        layer = kind(momentum=0.9)
+        for _ in range(3):
+            outputs.append(np.asarray(layer(images, training=True)))
+        outputs.append(np.asarray(layer(images, training=False)))
+        averages.append([np.asarray(layer.moving_mean), np.asarray(layer.moving_variance)])
+    for plain, fast in zip(outputs[:4], outputs[4:], strict=True):
+        np.testing.assert_allclose(plain, fast, atol=1e-4)
+    np.testing.assert_allclose(averages[0], averages[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_twin_has_the_weights_the_answers_and_the_gradients(precision, data):
+    model = build(recipe())
+    made = twin(model, precision)
+    for a, b in zip(model.weights, made.weights, strict=True):
+        assert a.path.partition("/")[2] == b.path.partition("/")[2]
+        assert b.dtype == "float32"
+        np.testing.assert_array_equal(a, b)
+    computed = {layer.compute_dtype for layer in made.layers[2:-1]}
+    assert computed == {precision}
+    assert {made.layers[1].compute_dtype, made.layers[-1].compute_dtype} == {"float32"}
+    answers = [np.asarray(one(data.x_val)) for one in (model, made)]
+    allowed = 1e-5 if precision == "float32" else 0.02
+    np.testing.assert_allclose(answers[0], answers[1], atol=allowed)
+    assert learns_the_same(model, made, recipe(), data.x_train, data.y_train)
+
+
+def test_a_twin_with_other_gradients_is_found_out(data):
+    model = build(recipe())
+    wrong = twin(model, "float32")
+    kernel = next(w for w in wrong.trainable_variables if "conv_4/kernel" in w.path)
+    kernel.assign(-kernel)
+    assert not learns_the_same(model, wrong, recipe(), data.x_train, data.y_train)
+
+
+def test_where_bfloat16_is_computed_wrongly_float32_trains(data, monkeypatch):
+    said = recipe(precision="bfloat16")
+    monkeypatch.setattr(engine, "computes_bfloat16", lambda: True)
+    assert fit(build(said), said, data, seed=0).precision == "bfloat16"
+    monkeypatch.setattr(engine, "computes_bfloat16", lambda: False)
+    assert fit(build(said), said, data, seed=0).precision == "float32"
+    gradients, calls = steps().gradients, []
+
+    def twice_as_wrong(*arguments):
+        calls.append(arguments)
+        return [(-1) ** len(calls) * gradient for gradient in gradients(*arguments)]
+
+    monkeypatch.setattr(engine, "computes_bfloat16", lambda: True)
+    monkeypatch.setattr(steps(), "gradients", twice_as_wrong)
+    with pytest.warns(UserWarning, match="other gradients in bfloat16"):
+        assert fit(build(said), said, data, seed=0).precision == "float32"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_is_kept_is_the_plain_model_in_float32(precision, data, monkeypatch, tmp_path):
+    monkeypatch.setattr(engine, "computes_bfloat16", lambda: True)
+    said = recipe(precision=precision)
+    model = build(said)
+    history = fit(model, said, data, seed=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+    assert {layer.compute_dtype for layer in loaded.layers[1:]} == {"float32"}
+    assert {type(layer).__module__.partition(".")[0] for layer in loaded.layers} == {"keras"}
+    right = np.asarray(loaded(data.x_val)).argmax(axis=1) == data.y_val
+    assert right.mean() == pytest.approx(history.kept.val_accuracy, abs=0.05)
+    assert right.mean() > 0.9
+
+
+@pytest.mark.parametrize("layers", [["flatten", {"dense": 16}], CNN["layers"]])
+def test_xla_trains_the_same(layers, data, monkeypatch):
+    said = recipe(layers=layers)
+    ends = []
+    for repaid in (10**9, 0):
+        monkeypatch.setattr(steps(), "_STEPS_THAT_REPAY_XLA", repaid)
+        model = build(said)
+        fit(model, said, data, seed=0)
+        ends.append(model.get_weights())
+    for a, b in zip(*ends, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
