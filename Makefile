@@ -70,7 +70,8 @@ bench: setup ## speed against plain Keras scripts, into docs/benchmarks.md: some
 overhead: setup ## seconds that the flow adds to the stages; with `make stack` up: ten minutes
 	@eval "$$(python docker/stack.py env)" && python -m benchmarks.overhead
 
+# Extras are kept: older versions of pip take the newest `name[extra]` where only `name` is pinned.
 lock: $(VENV)/dev.stamp ## resolve the requirements anew
-	@uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade -o requirements/run.txt
-	@echo 'tensorflow[and-cuda]' | uv pip compile pyproject.toml - --constraints requirements/run.txt --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade -o requirements/gpu.txt
-	@uv pip compile pyproject.toml --group dev --constraints requirements/run.txt --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade -o requirements/dev.txt
+	@uv pip compile pyproject.toml --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade -o requirements/run.txt
+	@echo 'tensorflow[and-cuda]' | uv pip compile pyproject.toml - --constraints requirements/run.txt --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade -o requirements/gpu.txt
+	@uv pip compile pyproject.toml --group dev --constraints requirements/run.txt --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade -o requirements/dev.txt

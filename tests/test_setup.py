@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import distributions
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.conftest import ROOT
 
@@ -55,3 +58,15 @@ def test_every_requirement_is_pinned_and_hashed():
         assert len(entries) > 100
         assert all("==" in entry for entry in entries)
         assert text.count("--hash=sha256:") >= len(entries)
+
+
+def test_a_requirement_with_extras_is_pinned_with_them():
+    # Python 3.11 comes with a pip that takes the newest `name[extra]` where only `name` is pinned.
+    text = (ROOT / "requirements" / "dev.txt").read_text()
+    entries = [e.rstrip(" \\") for e in text.split("\n") if e and not e.startswith((" ", "#"))]
+    pinned = {canonicalize_name(r.name): r.extras for r in map(Requirement, entries)}
+    asked = [Requirement(text) for each in distributions() for text in each.requires or ()]
+    asked = [r for r in asked if r.extras and (not r.marker or r.marker.evaluate({"extra": ""}))]
+    assert "py-key-value-aio" in {r.name for r in asked}
+    for requirement in asked:
+        assert requirement.extras <= pinned[canonicalize_name(requirement.name)], requirement
