@@ -89,7 +89,7 @@ def fit(
     if isinstance(recipe.layers[0], Conv) and recipe.layers[0].whiten:
         whiten(once.layers[2], data.x_train)
     trained, precision = _twin(once, recipe, data)
-    training = _Training(trained, recipe, data, seed, on_progress)
+    training = _Training(trained, recipe, data, seed, precision, on_progress)
     rows: list[Epoch] = []
     kept: _Snapshot | None = None
     for row, validation in training.epochs():
@@ -163,6 +163,7 @@ class _Training:
         recipe: Recipe,
         data: Data,
         seed: int,
+        precision: Precision,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self.model, self.recipe, self.seed, self.on_progress = model, recipe, seed, on_progress
@@ -170,7 +171,7 @@ class _Training:
         self.images = len(data.x_train)
         self.steps = math.ceil(self.images / recipe.batch_size)
         self.total_epochs = sum(phase.epochs for phase in recipe.phases)
-        self.optimizer = optimizer_of(recipe, self.steps * self.total_epochs)
+        self.optimizer = optimizer_of(recipe, self.steps * self.total_epochs, precision)
         self.optimizer.build(model.trainable_variables)
         self.measure = steps().compile_forward(model, recipe)
         self.chunks = _Chunks(self.steps * self.total_epochs)

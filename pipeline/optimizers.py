@@ -9,6 +9,10 @@ import keras
 from pipeline.recipes import Optimizer, Recipe, Schedule
 
 CLASSES = {"adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "sgd": "SGD"}
+OUTPUT_LAYER = "probabilities"
+# Of the iteration that makes an update orthogonal. Keras takes five, which teach no more and cost
+# a tenth of a step of a small network.
+NEWTON_SCHULZ_STEPS = 3
 
 
 def loss_of(recipe: Recipe, num_classes: int) -> Callable[[Any, Any], Any]:
@@ -26,8 +30,16 @@ def loss_of(recipe: Recipe, num_classes: int) -> Callable[[Any, Any], Any]:
     return one_hot_loss
 
 
-def optimizer_of(recipe: Recipe, total_steps: int) -> keras.optimizers.Optimizer:
-    """Return the optimizer, with the learning rate laid out over all steps of all phases."""
+def optimizer_of(
+    recipe: Recipe, total_steps: int, precision: str = "float32"
+) -> keras.optimizers.Optimizer:
+    """Return the optimizer, with the learning rate laid out over all steps of all phases.
+
+    Args:
+        recipe: names it.
+        total_steps: of the whole training.
+        precision: in which large products may be computed; the weights stay `float32`.
+    """
     said: Optimizer = recipe.optimizer
     rate = schedule_of(recipe.schedule, said.learning_rate, total_steps)
     settings = {
@@ -36,7 +48,10 @@ def optimizer_of(recipe: Recipe, total_steps: int) -> keras.optimizers.Optimizer
         "weight_decay": said.weight_decay,
     }
     given = {key: value for key, value in settings.items() if value is not None}
-    optimizer = getattr(_implementations(), CLASSES[said.name])(learning_rate=rate, **given)
+    if said.name == "muon":
+        optimizer: keras.optimizers.Optimizer = Muon(precision, learning_rate=rate, **given)
+    else:
+        optimizer = getattr(_implementations(), CLASSES[said.name])(learning_rate=rate, **given)
     # Decay is meant to keep kernels small; a bias or a normalisation has no reason to shrink.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
@@ -49,6 +64,33 @@ def _implementations() -> Any:
     from pipeline import fused
 
     return fused
+
+
+class Muon(keras.optimizers.Muon):  # type: ignore[misc]
+    """Keras' Muon, for convolutions as well: their kernels are matrices with a row per input.
+
+    Each update of a kernel is made orthogonal, so that no direction of it is learned much faster
+    than another. Vectors and the output layer are updated as by AdamW.
+    """
+
+    def __init__(self, precision: str, *, weight_decay: float = 0.004, **settings: Any) -> None:
+        settings |= {"weight_decay": weight_decay, "adam_weight_decay": weight_decay}
+        super().__init__(ns_steps=NEWTON_SCHULZ_STEPS, **settings)
+        self.precision = precision
+
+    def _should_use_adamw(self, variable: Any) -> bool:
+        return len(variable.shape) < 2 or OUTPUT_LAYER in variable.path
+
+    def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
+        """Return the orthogonal matrix next to an update of a kernel."""
+        matrix = keras.ops.cast(keras.ops.reshape(x, (-1, x.shape[-1])), self.precision)
+        update = super().zeropower_via_newtonschulz5(matrix, steps)
+        return keras.ops.reshape(keras.ops.cast(update, "float32"), x.shape)
+
+    def lr_adjust(self, x: Any) -> Any:
+        """Scale an orthogonal update to steps as large as those of AdamW."""
+        rows, columns = math.prod(x.shape[:-1]), x.shape[-1]
+        return x * (math.sqrt(max(rows, columns)) * self.rms_rate)
 
 
 def schedule_of(schedule: Schedule, rate: float, total_steps: int) -> Any:

@@ -134,13 +134,13 @@ Layer = Annotated[
     BeforeValidator(_as_mapping),
 ]
 
-DEFAULT_LEARNING_RATES = {"adam": 0.001, "adamw": 0.001, "rmsprop": 0.001, "sgd": 0.01}
+DEFAULT_LEARNING_RATES = {"sgd": 0.01}  # all others: 0.001
 
 
 class Optimizer(Frozen):
     """`adam`, or `{name: sgd, learning_rate: 0.01, momentum: 0.9}`; Keras' defaults otherwise."""
 
-    name: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
+    name: Literal["adam", "adamw", "muon", "rmsprop", "sgd"] = "adam"
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.001
     momentum: Share = 0.0
     nesterov: bool = False
@@ -151,14 +151,14 @@ class Optimizer(Frozen):
     def _fill_in(cls, value: Any) -> Any:
         value = {"name": value} if isinstance(value, str) else value
         if isinstance(value, dict):
-            rate = DEFAULT_LEARNING_RATES.get(str(value.get("name", "adam")), 0.001)
+            rate = DEFAULT_LEARNING_RATES.get(str(value.get("name")), 0.001)
             value = {"learning_rate": rate, **value}
         return value
 
     @model_validator(mode="after")
     def _momentum_has_a_place(self) -> "Optimizer":
-        if self.momentum and self.name not in ("sgd", "rmsprop"):
-            raise ValueError(f"momentum belongs to sgd and rmsprop; this is {self.name}")
+        if self.momentum and self.name not in ("sgd", "rmsprop", "muon"):
+            raise ValueError(f"momentum belongs to sgd, rmsprop and muon; this is {self.name}")
         if self.nesterov and self.name != "sgd":
             raise ValueError(f"nesterov belongs to sgd; this is {self.name}")
         return self

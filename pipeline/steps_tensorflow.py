@@ -106,7 +106,14 @@ def compile_forward(model: keras.Model, recipe: Recipe) -> Measure:
 
 def gradients(model: keras.Model, recipe: Recipe, x: Images, y: Labels) -> list[Any]:
     """Return the gradient of each trainable variable, without dropout and augmentation."""
-    with tf.GradientTape() as tape:
-        probabilities = model(x, training=False)
-        loss = tf.reduce_mean(loss_of(recipe, model.output_shape[-1])(y, probabilities))
-    return [np.asarray(gradient) for gradient in tape.gradient(loss, model.trainable_variables)]
+
+    def computed(x: Any, y: Any) -> Any:
+        with tf.GradientTape() as tape:
+            probabilities = model(x, training=False)
+            loss = tf.reduce_mean(loss_of(recipe, model.output_shape[-1])(y, probabilities))
+        return tape.gradient(loss, model.trainable_variables)
+
+    # Compiled as the training is: its kernels are others than those of single operations, of
+    # which BiasAddGrad sums bfloat16 so coarsely that large sums stand still.
+    compiled: Callable[..., Any] = tf.function(computed)
+    return [np.asarray(gradient) for gradient in compiled(x, y)]

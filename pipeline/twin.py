@@ -69,6 +69,9 @@ def _fast_layers() -> dict[type, Any]:
     """Return what stands for which layer, where the backend has something faster."""
     if keras.backend.backend() != "tensorflow":
         return {}
-    from pipeline.fused import BatchNormalization
+    from pipeline import fused
 
-    return {keras.layers.BatchNormalization: BatchNormalization}
+    return {
+        keras.layers.BatchNormalization: fused.BatchNormalization,
+        keras.layers.Conv2D: fused.Conv2D,
+    }

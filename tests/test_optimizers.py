@@ -29,6 +29,31 @@ def test_a_schedule_covers_all_steps(schedule, expected):
     np.testing.assert_allclose(rates, expected, atol=0.03)
 
 
+def test_muon_makes_the_updates_of_kernels_orthogonal():
+    rate, ratio = 0.1, 0.2  # the ratio is Keras' own
+    layers = [keras.layers.Conv2D(8, 3), keras.layers.Dense(8, name="hidden")]
+    layers.append(keras.layers.Dense(8, name="probabilities"))
+    for layer, shape in zip(layers, [(None, 5, 5, 4), (None, 20), (None, 20)], strict=True):
+        layer.build(shape)
+    variables = [variable for layer in layers for variable in layer.variables]
+    before = [np.array(variable) for variable in variables]
+    said = {"name": "muon", "learning_rate": rate, "weight_decay": 0}
+    draw = np.random.default_rng(0)
+    gradients = [draw.normal(size=v.shape).astype(np.float32) for v in variables]
+    optimizer_of(recipe(optimizer=said), 1).apply(
+        [keras.ops.convert_to_tensor(gradient) for gradient in gradients], variables
+    )
+    moved = [a - np.asarray(b) for a, b in zip(before, variables, strict=True)]
+    conv, _, hidden, _, output, bias = (each.reshape(-1, each.shape[-1]) for each in moved)
+    for update in (conv, hidden):
+        scale = rate * ratio * np.sqrt(len(update))
+        singular = np.linalg.svd(update / scale, compute_uv=False)
+        assert 0.6 < singular.min() <= singular.max() < 1.3
+    for update in (output, bias):  # as AdamW: each number by the learning rate, at first
+        np.testing.assert_allclose(np.abs(update), rate, rtol=0.01)
+    assert all((a * b).sum() > 0 for a, b in zip(moved, gradients, strict=True))
+
+
 @pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "sgd"])
 def test_an_optimizer_has_keras_defaults_unless_told_otherwise(name):
     ours, default = optimizer_of(recipe(optimizer=name), 1), keras.optimizers.get(name)

@@ -86,7 +86,7 @@ def test_numbers_may_be_written_as_dvc_writes_them(tmp_path):
         ("models: [dense, cnn]", "models: []", ["params.yaml:2: models", "received []"]),
         ("models: [dense, cnn]", "models: [a, a]", ["params.yaml:2: models", "named twice: a, a"]),
         ("seed: 7", "device: tpu", ["params.yaml:3: device", "'auto', 'cpu' or 'gpu'", "'tpu'"]),
-        ("name: sgd", "name: adam", ["momentum belongs to sgd and rmsprop; this is adam"]),
+        ("name: sgd", "name: adam", ["momentum belongs to sgd, rmsprop and muon; this is adam"]),
         ("[32, 32]", "[32, 2]", ["datasets.flowers.image_size.1", "received 2"]),
         ("dataset: digits", "dataset: ../digits", ["params.yaml:1: dataset", "'../digits'"]),
         ("seed: 7", "seed: [", ["is not YAML", "line"]),

@@ -90,6 +90,21 @@ def test_fused_batch_normalisation_is_keras_own():
     np.testing.assert_allclose(averages[0], averages[1], rtol=1e-5)
 
 
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_a_convolution_of_one_pixel_is_keras_own(size, strides):
+    images = DRAW.normal(size=(8, 1, 1, 4)).astype(np.float32)
+    plain, fast = (
+        kind(6, size, strides=strides, padding="same")
+        for kind in (keras.layers.Conv2D, fused.Conv2D)
+    )
+    plain.build(images.shape)
+    fast.build(images.shape)
+    fast.set_weights([DRAW.normal(size=w.shape) for w in plain.get_weights()])
+    plain.set_weights(fast.get_weights())
+    np.testing.assert_allclose(plain(images), fast(images), atol=1e-5)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_twin_has_the_weights_the_answers_and_the_gradients(precision, data):
     model = build(recipe())
