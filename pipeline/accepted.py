@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
+CHUNK = 50_000  # rows that are in memory as text
+
+
 class AcceptedVersion(Frozen):
     """One version: the digest of its pixels and labels, and what is compared."""
 
@@ -48,6 +51,10 @@ class Accepted(Record):
 
 def content_digest(manifest: "DataFrame") -> str:
     """Return the sha256 of splits, labels and pixels; file names and origin do not matter."""
-    columns = (manifest[name].fillna("").astype(str) for name in ("split", "label", "sha256"))
-    rows = "\n".join(map(" ".join, zip(*columns, strict=True)))
-    return hashlib.sha256(rows.encode()).hexdigest()
+    digest = hashlib.sha256()
+    for start in range(0, len(manifest), CHUNK):
+        part = manifest.iloc[start : start + CHUNK]
+        columns = (part[name].fillna("").astype(str) for name in ("split", "label", "sha256"))
+        rows = "\n".join(map(" ".join, zip(*columns, strict=True)))
+        digest.update(f"{rows}\n".encode() if start + CHUNK < len(manifest) else rows.encode())
+    return digest.hexdigest()

@@ -9,6 +9,7 @@ PipelineError
 ├── ValidationFailed   a dataset was checked and did not pass
 ├── TrainingError      a model cannot be built, or training went wrong
 ├── TrackingError      the MLflow store cannot be reached or lacks what is asked for
+├── WorkerError        a process that shared the work died
 └── ArtifactError      a file that a stage needs is missing, torn or cannot be written
 
 The command line prints the message of any of them on one line and exits with 1, or with 75 (the
@@ -63,6 +64,10 @@ class TrainingError(PipelineError):
 
 class TrackingError(PipelineError):
     """The MLflow store cannot be reached, or lacks what is asked for."""
+
+
+class WorkerError(PipelineError):
+    """A process that shared the work died."""
 
 
 class ArtifactError(PipelineError):

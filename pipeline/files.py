@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,9 @@ def dvc_md5(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "md5").hexdigest()
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    rows = [{"md5": dvc_md5(f), "relpath": f.relative_to(path).as_posix()} for f in files]
+    with ThreadPoolExecutor() as pool:
+        sums = pool.map(dvc_md5, files)
+        names = (file.relative_to(path).as_posix() for file in files)
+        rows = [{"md5": md5, "relpath": name} for md5, name in zip(sums, names, strict=True)]
     rows.sort(key=lambda row: row["relpath"])
     return hashlib.md5(json.dumps(rows, sort_keys=True).encode()).hexdigest() + ".dir"

@@ -1,9 +1,11 @@
 """Image folders: which image belongs to which split and class, read off the names alone."""
 
 import os
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from pipeline.archives import Entry, entries
@@ -12,9 +14,14 @@ from pipeline.errors import DatasetError, ImageError
 from pipeline.images import EXTENSIONS
 
 SPLITS = ("train", "test")
+ENDINGS = tuple(EXTENSIONS)
 LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
 # Names that say "validation split", which is drawn from train and not read from a folder.
 VALIDATION = ("val", "valid", "validation", "dev")
+# Small files take the disk its time each, unless it is asked for many at once.
+FILES_AHEAD, BYTES_AHEAD = 64, 2**20
+Folder = tuple[str, ...]  # the parts of its path
+Images = dict[Folder, list[str]]  # names of images by the folder that they lie in
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,32 @@ def folder_entries(path: Path, caps: Caps | None = None) -> Iterator[Entry]:
     return _directory(path, caps or Caps()) if path.is_dir() else entries(path, caps)
 
 
+def entries_to_read(path: Path, caps: Caps | None = None) -> Iterator[Entry]:
+    """Stream the same entries, the images of a directory with their bytes on the way from disk."""
+    found = folder_entries(path, caps)
+    return _ahead(path, found) if path.is_dir() else found
+
+
+def _ahead(path: Path, found: Iterable[Entry]) -> Iterator[Entry]:
+    waiting: deque[Entry] = deque()
+    for entry in found:
+        if _is_image(entry.name):
+            _ask_disk(f"{path}/{entry.name}")
+        waiting.append(entry)
+        if len(waiting) > FILES_AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _ask_disk(file: str) -> None:
+    with suppress(OSError):  # reading it will say why
+        opened = os.open(file, os.O_RDONLY)
+        try:
+            os.posix_fadvise(opened, 0, BYTES_AHEAD, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(opened)
+
+
 def _directory(path: Path, caps: Caps) -> Iterator[Entry]:
     """Walk a directory in sorted order; links are followed, each folder once."""
     seen: set[str] = set()
@@ -48,22 +81,20 @@ def _directory(path: Path, caps: Caps) -> Iterator[Entry]:
             subfolders.clear()
             continue
         seen.add(real)
-        relative = Path(folder).relative_to(path)
-        yield from (Entry(f"{(relative / name).as_posix()}/", bytes) for name in subfolders)
+        # Text and not paths: there may be a million names.
+        relative = Path(folder).relative_to(path).as_posix()
+        prefix = "" if relative == "." else f"{relative}/"
+        yield from (Entry(f"{prefix}{name}/", bytes) for name in subfolders)
         for name in sorted(files):
-            file = Path(folder, name)
-
-            def read(file: Path = file) -> bytes:
-                return _read(file, caps)
-
-            yield Entry((relative / name).as_posix(), read)
+            yield Entry(f"{prefix}{name}", partial(_read, f"{folder}/{name}", caps))
 
 
-def _read(file: Path, caps: Caps) -> bytes:
+def _read(file: str, caps: Caps) -> bytes:
     try:
-        if (size := file.stat().st_size) > caps.file_bytes:
-            raise ImageError(f"{size:,} bytes are more than the {caps.file_bytes:,} allowed")
-        return file.read_bytes()
+        with open(file, "rb", buffering=0) as opened:  # noqa: PTH123 (a Path costs as much again)
+            if (size := os.fstat(opened.fileno()).st_size) > caps.file_bytes:
+                raise ImageError(f"{size:,} bytes are more than the {caps.file_bytes:,} allowed")
+            return opened.read()
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
 
@@ -77,62 +108,69 @@ def layout(names: Iterable[str]) -> Layout:
         DatasetError: there are no images, or fewer than two classes; a class has none; two
             classes differ only by case; train and test differ in classes; an image lies outside.
     """
-    paths = [(name, PurePosixPath(name).parts) for name in names]
-    paths = [(name, parts) for name, parts in paths if parts and not _is_litter(parts)]
-    images = [item for item in paths if _is_image(item[0])]
-    folders = [item for item in paths if item[0].endswith("/") or len(item[1]) > 1]
-    if not images:
+    images, ignored = _by_folder(names)
+    if not any(images.values()):
         raise DatasetError(f"no images found; allowed: {', '.join(sorted(EXTENSIONS))}")
-    depth = _leading(images, folders)
-    splits = _split_names(images, folders, depth)
+    depth = _leading(images)
+    splits = _split_names(images, depth)
     classes: dict[str, dict[str, list[str]]] = {split: defaultdict(list) for split in splits}
-    for name, parts in folders:
-        place = _place(name, parts, depth, splits)
-        if place:
-            found = classes[place[0]][place[1]]
-            if _is_image(name):
-                found.append(name)
-    stray = next((n for n, p in images if not _place(n, p, depth, splits)), None)
-    if stray:
-        raise DatasetError(f"image {stray!r} lies outside of the class folders")
-    return _checked(classes, sum(not n.endswith("/") for n, _ in paths) - len(images))
+    for folder, found in images.items():
+        if place := _place(folder, depth, splits):
+            classes[place[0]][place[1]] += found
+        elif found:
+            raise DatasetError(f"image {found[0]!r} lies outside of the class folders")
+    return _checked(classes, ignored)
 
 
-def _is_litter(parts: tuple[str, ...]) -> bool:
-    return any(part.startswith(".") or part in LITTER for part in parts)
+def _by_folder(names: Iterable[str]) -> tuple[Images, int]:
+    """Sort the names of images by their folder, and count the files that are none."""
+    # A million files lie in few folders, so that these are worth a closer look.
+    known: dict[str, Folder | None] = {}
+    images: Images = defaultdict(list)
+    ignored = 0
+    for name in names:
+        path, _, file = name.rpartition("/")
+        if path not in known:
+            parts = PurePosixPath(path).parts
+            known[path] = None if any(map(_is_litter, parts)) else parts
+        folder = known[path]
+        if folder is None or _is_litter(file):
+            continue
+        found = images[folder]
+        if _is_image(file):
+            found.append(name)
+        else:
+            ignored += bool(file)
+    return images, ignored
 
 
-def _is_image(name: str) -> bool:
-    return not name.endswith("/") and PurePosixPath(name).suffix.lower() in EXTENSIONS
+def _is_litter(part: str) -> bool:
+    return part.startswith(".") or part in LITTER
 
 
-def _inside(parts: tuple[str, ...], name: str) -> tuple[str, ...]:
-    """Return the folders that an entry names: a folder's own name included."""
-    return parts if name.endswith("/") else parts[:-1]
+def _is_image(file: str) -> bool:
+    return file.lower().endswith(ENDINGS)
 
 
-def _tops(items: list[tuple[str, tuple[str, ...]]], depth: int) -> set[str]:
-    return {inside[depth] for n, p in items if len(inside := _inside(p, n)) > depth}
+def _tops(images: Images, depth: int) -> set[str]:
+    return {folder[depth] for folder in images if len(folder) > depth}
 
 
-def _leading(
-    images: list[tuple[str, tuple[str, ...]]], folders: list[tuple[str, tuple[str, ...]]]
-) -> int:
+def _leading(images: Images) -> int:
     """Return 1 where one folder lies around all classes or splits, else 0."""
-    around = _tops(folders, 0)
-    direct = any(len(parts) <= 2 for _, parts in images)
+    around = _tops(images, 0)
+    direct = any(found and len(folder) < 2 for folder, found in images.items())
     return int(len(around) == 1 and not direct and not around & set(SPLITS))
 
 
-def _split_names(
-    images: list[tuple[str, tuple[str, ...]]],
-    folders: list[tuple[str, tuple[str, ...]]],
-    depth: int,
-) -> tuple[str, ...]:
+def _split_names(images: Images, depth: int) -> tuple[str, ...]:
     """Return the splits that are folders, or nothing where the folders are classes."""
-    tops = _tops(folders, depth)
+    tops = _tops(images, depth)
     other = sorted(tops - set(SPLITS))
-    nested = any(parts[depth] == "train" and len(parts) > depth + 2 for _, parts in images)
+    nested = any(
+        found and len(folder) > depth + 1 and folder[depth] == "train"
+        for folder, found in images.items()
+    )
     if nested and other and other[0].lower() in VALIDATION:
         raise DatasetError(
             f"beside train lies {other[0]!r}: only train and test are read, and the validation "
@@ -145,11 +183,9 @@ def _split_names(
     return tuple(split for split in SPLITS if split in tops)
 
 
-def _place(
-    name: str, parts: tuple[str, ...], depth: int, splits: tuple[str, ...]
-) -> tuple[str, str] | None:
-    """Return split and class of an entry, or None where it lies above the classes."""
-    inside = _inside(parts, name)[depth:]
+def _place(folder: Folder, depth: int, splits: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return split and class of what a folder holds, or None where it lies above the classes."""
+    inside = folder[depth:]
     if splits == ("",):
         return ("", inside[0]) if inside else None
     return (inside[0], inside[1]) if len(inside) > 1 else None

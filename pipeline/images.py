@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import ImageError
 
@@ -64,11 +64,13 @@ def to_array(image: Image.Image, image_shape: tuple[int, int, int]) -> NDArray[n
         ImageError: the pixels are truncated or damaged.
     """
     height, width, channels = image_shape
+    mode = "L" if channels == 1 else "RGB"
     try:
         # Lets a large JPEG be decoded at half, a quarter or an eighth of its size.
         image.draft(None, (2 * max(height, width),) * 2)
         image.load()
-        image = _opaque(_eight_bit(_upright(image))).convert("L" if channels == 1 else "RGB")
+        image = _opaque(_eight_bit(_upright(image)))
+        image = image if image.mode == mode else image.convert(mode)
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling.BILINEAR)
     except Exception as error:  # see read_image
@@ -86,7 +88,9 @@ def as_base64_png(pixels: NDArray[np.uint8]) -> str:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        # Of a picture that lies as it should, exif_transpose would make a copy.
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image
     except Exception:  # damaged EXIF: the picture itself is sound, and shown as it lies
         return image
 

@@ -1,27 +1,25 @@
 """The manifest: one row per image, with what can be said of its pixels by themselves."""
 
-import hashlib
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.artifacts import RawDataset, Split
 from pipeline.errors import ArtifactError
-from pipeline.files import atomic
+from pipeline.files import atomic, read_array
+from pipeline.pixels import Histogram, measure_rows
+from pipeline.workers import spread
 
 SPLITS: tuple[Split, ...] = ("train", "test")
-# Of brightness, per channel: fine enough to see a shift of one hundredth of the range.
-HISTOGRAM_BINS = 64
-# Pixels that one thread holds at a time, as eight-byte numbers.
-CHUNK_PIXELS = 2**20
-
-Histogram = NDArray[np.int64]  # (channels, HISTOGRAM_BINS)
+# Pixels that a worker is given at a time: enough to be worth handing over.
+CHUNK_PIXELS = 2**22
+# From so many on, processes repay what it takes to start them.
+MANY_PIXELS = 2**27
 
 
 def build_manifest(raw: RawDataset) -> tuple[pd.DataFrame, Histogram]:
@@ -41,9 +39,13 @@ def build_manifest(raw: RawDataset) -> tuple[pd.DataFrame, Histogram]:
         files = pd.read_parquet(raw.files)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"cannot read {raw.files}: {error}; run ingest again") from error
-    parts = [_describe_split(raw, split, files[files["split"] == split]) for split in SPLITS]
-    manifest = pd.concat([part for part, _ in parts], ignore_index=True)
-    return manifest, np.sum([histogram for _, histogram in parts], axis=0)
+    heads = {split: _head(raw, split, files[files["split"] == split]) for split in SPLITS}
+    head = pd.concat(heads.values(), ignore_index=True)
+    readable = {
+        raw.path / f"x_{split}.npy": part["error"].to_numpy() == "" for split, part in heads.items()
+    }
+    pixels, histogram = describe(readable)
+    return pd.concat([head, pixels], axis=1), histogram
 
 
 def save_manifest(manifest: pd.DataFrame, path: Path) -> None:
@@ -52,9 +54,8 @@ def save_manifest(manifest: pd.DataFrame, path: Path) -> None:
         manifest.to_parquet(part, index=False)
 
 
-def _describe_split(
-    raw: RawDataset, split: Split, files: pd.DataFrame
-) -> tuple[pd.DataFrame, Histogram]:
+def _head(raw: RawDataset, split: Split, files: pd.DataFrame) -> pd.DataFrame:
+    """Return what is known of the images of a split without looking at a pixel."""
     x, labels = raw.x(split), raw.y(split)
     if not len(x) == len(labels) == len(files):
         raise ArtifactError(
@@ -64,28 +65,36 @@ def _describe_split(
     names = dict(enumerate(raw.info.class_names))
     head = files[["split", "file", "height", "width", "mode", "error"]].reset_index(drop=True)
     head.insert(2, "label", labels)
-    head.insert(3, "class_name", [names.get(int(label), "") for label in labels])
+    head.insert(3, "class_name", [names.get(label, "") for label in labels.tolist()])
     head["dtype"] = str(x.dtype)
     head["shape"] = "x".join(map(str, x.shape[1:]))
-    readable = head["error"].to_numpy() == ""
-    pixels, histogram = describe(x, readable)
-    return pd.concat([head, pixels], axis=1), histogram
+    return head
 
 
-def describe(x: NDArray[Any], readable: NDArray[np.bool_]) -> tuple[pd.DataFrame, Histogram]:
-    """Measure images, those that are not readable with empty values.
+def describe(readable: Mapping[Path, NDArray[np.bool_]]) -> tuple[pd.DataFrame, Histogram]:
+    """Measure the images of some arrays, those that are not readable with empty values.
 
     Args:
-        x: (n, height, width, channels); other shapes are measured too, so that a check can name
-            them.
-        readable: (n,).
+        readable: `.npy` files of images, (n, height, width, channels), and which of their images
+            are, (n,). Other shapes are measured too, so that a check can name them.
     """
-    images = x.reshape(*(*x.shape, 1, 1)[:3], int(np.prod(x.shape[3:])))
-    # Most of numpy lets go of the interpreter lock, so threads share the work.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        parts = list(pool.map(lambda rows: _measure(images[rows], readable[rows]), _chunks(images)))
-    table = pd.concat([pixels for pixels, _ in parts], ignore_index=True)
-    return table, np.sum([histogram for _, histogram in parts], axis=0)
+    pieces = (
+        (path, rows, known[rows])
+        for path, known in readable.items()
+        for rows in _chunks(read_array(path))
+    )
+    everything = np.concatenate(list(readable.values()))
+    many = sum(read_array(path).size for path in readable) >= MANY_PIXELS
+    found = [part for parts in spread(measure_rows, pieces, many) for part in parts]
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in found])
+        for name in ("mean", "std", "min", "max", "sha256", "dhash")
+    }
+    columns |= {name: _hexadecimal(columns[name]) for name in ("sha256", "dhash")}
+    table = pd.DataFrame(columns)
+    if not everything.all():
+        table.loc[~everything] = np.nan
+    return table, np.sum([part.histogram for part in found], axis=0)
 
 
 def _chunks(images: NDArray[Any]) -> Iterator[slice]:
@@ -95,51 +104,9 @@ def _chunks(images: NDArray[Any]) -> Iterator[slice]:
         yield slice(start, start + size)
 
 
-def _measure(images: NDArray[Any], readable: NDArray[np.bool_]) -> tuple[pd.DataFrame, Histogram]:
-    pixels = images.astype(np.float64)
-    flat = pixels.reshape(len(pixels), -1)
-    table = pd.DataFrame(
-        {
-            "mean": flat.mean(axis=1),
-            "std": flat.std(axis=1),
-            "min": images.min(axis=(1, 2, 3)).astype(np.float64),
-            "max": images.max(axis=(1, 2, 3)).astype(np.float64),
-            "sha256": pd.Series(
-                [hashlib.sha256(image.tobytes()).hexdigest() for image in images], dtype="str"
-            ),
-            "dhash": pd.Series([f"{h:016x}" for h in dhash(pixels.sum(axis=3))], dtype="str"),
-        }
-    )
-    table.loc[~readable] = np.nan
-    return table, _histogram(images[readable])
-
-
-def _histogram(images: NDArray[Any]) -> Histogram:
-    bins = np.clip(images, 0, 255).astype(np.uint8) // (256 // HISTOGRAM_BINS)
-    channels = range(images.shape[3])
-    return np.stack([np.bincount(bins[..., c].ravel(), minlength=HISTOGRAM_BINS) for c in channels])
-
-
-def dhash(gray: NDArray[np.float64]) -> NDArray[np.uint64]:
-    """Return the difference hash of images: near-equal ones differ in few of its 64 bits.
-
-    An image is averaged to 8 rows of 9 values; each bit says whether a value is less than its
-    right neighbour. See Neal Krawetz, "Kind of Like That", 2013.
-
-    Args:
-        gray: (n, height, width), whole numbers.
-    """
-    _, height, width = gray.shape
-    # Whole numbers throughout, so that no rounding decides a bit.
-    small = _overlaps(height, 8) @ gray @ _overlaps(width, 9).T
-    bits = (small[:, :, :-1] < small[:, :, 1:]).reshape(len(gray), 64)
-    return np.packbits(bits, axis=1).view(">u8").astype(np.uint64).ravel()
-
-
-def _overlaps(length: int, cells: int) -> NDArray[np.float64]:
-    """How much of each pixel lies in each cell when both divide the same line: (cells, length)."""
-    pixels, edges = np.arange(length + 1) * cells, np.arange(cells + 1) * length
-    right = np.minimum(edges[1:, None], pixels[None, 1:])
-    left = np.maximum(edges[:-1, None], pixels[None, :-1])
-    overlaps: NDArray[np.float64] = np.maximum(right - left, 0).astype(np.float64)
-    return overlaps
+def _hexadecimal(rows: NDArray[np.uint8]) -> pd.Series:
+    """Write each row of bytes as text."""
+    text = rows.tobytes().hex().encode()
+    ends = np.arange(0, len(text) + 1, 2 * rows.shape[1])
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(text)]
+    return pd.Series(pa.Array.from_buffers(pa.large_string(), len(rows), buffers), dtype="str")

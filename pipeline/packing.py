@@ -2,27 +2,31 @@
 
 import hashlib
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import Images, Split
+from pipeline.artifacts import Split
 from pipeline.content import Caps
 from pipeline.errors import ImageError
 from pipeline.files import atomic
-from pipeline.folders import folder_entries
+from pipeline.folders import entries_to_read
 from pipeline.images import read_image, to_array
 from pipeline.progress import bar
+from pipeline.workers import spread
 
 # What one task decodes: enough to be worth its overhead, few enough to bound memory.
-TASK_IMAGES = 64
+TASK_IMAGES = 256
 TASK_BYTES = 1 << 23
+# From so many on, processes repay what it takes to start them.
+MANY_IMAGES = 30_000
 Item = tuple[Split, int, bytes]  # where the image goes: split and row, and what its file holds
+Fact = tuple[Split, int, int, int, str, str]  # split, row; height, width, mode, error
 
 
 class Facts:
@@ -43,28 +47,18 @@ class Facts:
         self.mode, self.error = [""] * len(file), [""] * len(file)
 
 
-class _Packer:
-    """The open arrays of all splits and the facts beside them."""
+@dataclass(frozen=True)
+class Rows:
+    """A `.npy` file of zeros, whose rows several processes write.
 
-    def __init__(self, x: dict[Split, Images], facts: dict[Split, Facts]) -> None:
-        self.x, self.facts = x, facts
+    Attributes:
+        offset: of the first row.
+        shape: of a row.
+    """
 
-    def decode(self, items: list[Item]) -> int:
-        """Decode images into their rows; return how many there were."""
-        for split, row, data in items:
-            facts = self.facts[split]
-            try:
-                image = read_image(data)
-                facts.height[row], facts.width[row] = image.height, image.width
-                facts.mode[row] = image.mode
-                self.x[split][row] = to_array(image, self.x[split].shape[1:])
-            except ImageError as error:
-                facts.error[row] = str(error)
-        return len(items)
-
-    def fail(self, split: Split, row: int, error: ImageError) -> None:
-        """Note that a file could not even be read."""
-        self.facts[split].error[row] = str(error)
+    path: Path
+    offset: int
+    shape: tuple[int, int, int]
 
 
 def pack(
@@ -91,62 +85,79 @@ def pack(
     Raises:
         ArchiveError: the archive is damaged or hostile.
         ArtifactError: the arrays cannot be written.
+        WorkerError: a process that decoded images died.
     """
     facts = {split: Facts([name for name, _ in files]) for split, files in splits.items()}
     total = sum(len(files) for files in splits.values())
     digest = hashlib.sha256()
     with ExitStack() as stack:
-        x: dict[Split, Images] = {}
+        arrays: dict[Split, Rows] = {}
         for split, files in splits.items():
             part = stack.enter_context(atomic(output / f"x_{split}.npy"))
-            x[split] = _create(part, (len(files), *image_shape))
-        packer = _Packer(x, facts)
+            arrays[split] = _create(part, len(files), image_shape)
         advance = stack.enter_context(bar("decode images", total, progress))
-        for count in _in_parallel(packer, _items(source, packer, caps, digest)):
-            advance(count)
+        tasks = _tasks(_items(source, facts, caps, digest))
+        decoded = spread(partial(decode, arrays), tasks, total >= MANY_IMAGES)
+        for made in stack.enter_context(closing(decoded)):
+            for split, row, height, width, mode, error in made:
+                its = facts[split]
+                its.height[row], its.width[row] = height, width
+                its.mode[row], its.error[row] = mode, error
+            advance(len(made))
     return facts, digest.hexdigest()
 
 
-def _create(path: Path, shape: tuple[int, ...]) -> Images:
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    with path.open("r+b") as file:
-        # A full disk is an error here; found while writing to the map, it kills the process.
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return array
+def decode(arrays: dict[Split, Rows], items: list[Item]) -> list[Fact]:
+    """Decode images into their rows; return what became of each."""
+    made: list[Fact] = []
+    with ExitStack() as stack:
+        files = {
+            split: stack.enter_context(rows.path.open("r+b", buffering=0))
+            for split, rows in arrays.items()
+        }
+        for split, row, data in items:
+            rows, height, width, mode, error = arrays[split], 0, 0, "", ""
+            try:
+                image = read_image(data)
+                height, width, mode = image.height, image.width, image.mode
+                pixels = to_array(image, rows.shape)
+                # Not a memory map, whose pages would count as this process's memory.
+                os.pwrite(files[split].fileno(), pixels.data, rows.offset + row * pixels.nbytes)
+            except ImageError as reason:
+                error = str(reason)
+            made.append((split, row, height, width, mode, error))
+    return made
+
+
+def _create(path: Path, count: int, image_shape: tuple[int, int, int]) -> Rows:
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *image_shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        # A disk that is too small is found out at once, and not after an hour.
+        os.posix_fallocate(file.fileno(), 0, file.tell() + count * int(np.prod(image_shape)))
+        return Rows(path, file.tell(), image_shape)
 
 
 def _items(
-    source: Path, packer: _Packer, caps: Caps | None, digest: "hashlib._Hash"
+    source: Path, facts: dict[Split, Facts], caps: Caps | None, digest: "hashlib._Hash"
 ) -> Iterator[Item]:
     rows: dict[str, tuple[Split, int]] = {
-        name: (split, row)
-        for split, facts in packer.facts.items()
-        for row, name in enumerate(facts.file)
+        name: (split, row) for split, each in facts.items() for row, name in enumerate(each.file)
     }
-    for entry in folder_entries(source, caps):
+    for entry in entries_to_read(source, caps):
         if (place := rows.pop(entry.name, None)) is None:
             continue
+        split, row = place
         try:
             data = entry.read()
         except ImageError as error:
-            packer.fail(*place, error)
+            facts[split].error[row] = str(error)
             continue
         digest.update(f"{entry.name}\0{len(data)}\0".encode(errors="surrogateescape") + data)
-        yield *place, data
+        yield split, row, data
     for split, row in rows.values():
-        packer.fail(split, row, ImageError("vanished while it was read"))
-
-
-def _in_parallel(packer: _Packer, items: Iterable[Item]) -> Iterator[int]:
-    workers = min(os.cpu_count() or 1, 16)
-    running: deque[Future[int]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for task in _tasks(items):
-            running.append(pool.submit(packer.decode, task))
-            if len(running) > 2 * workers:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
+        facts[split].error[row] = "vanished while it was read"
 
 
 def _tasks(items: Iterable[Item]) -> Iterator[list[Item]]:

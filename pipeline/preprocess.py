@@ -1,14 +1,17 @@
 """preprocess: a dataset that passed its checks -> train, val and test, ready to be trained on."""
 
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts import RawDataset, Split, Splits, SplitsInfo, ValidationReport
 from pipeline.errors import ArtifactError, DatasetError, ValidationFailed
-from pipeline.files import atomic, dvc_md5
+from pipeline.files import atomic, dvc_md5, read_array
 from pipeline.params import Preprocess
 from pipeline.pictures import save_samples
 from pipeline.stratify import stratified
@@ -49,14 +52,18 @@ def preprocess(
         "test": ("test", np.arange(len(raw.y("test")))),
     }
     _withdraw(output / "metadata.json")
-    for split, (source, rows) in parts.items():
-        copy_rows(raw.x(source), rows, output / f"x_{split}.npy")
-        copy_rows(raw.y(source), rows, output / f"y_{split}.npy")
+    md5 = {
+        f"{kind}_{split}.npy": copy_rows(
+            raw.path / f"{kind}_{source}.npy", rows, output / f"{kind}_{split}.npy"
+        )
+        for kind in "xy"
+        for split, (source, rows) in parts.items()
+    }
     save_samples(splits.x("train"), splits.y("train"), info.class_names, picture)
     SplitsInfo(
         **info.model_dump(exclude={"counts", "expected"}),
         counts={split: len(rows) for split, (_, rows) in parts.items()},
-        md5={file.name: dvc_md5(file) for file in sorted(output.glob("[xy]_*.npy"))},
+        md5=md5,
         raw_md5=raw_md5,
         warnings=tuple(result.check for result in report.failures("warning")),
     ).save(output / "metadata.json")
@@ -104,16 +111,29 @@ def split_train(
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def copy_rows(source: NDArray[Any], rows: Indices, path: Path) -> None:
-    """Write some rows of an array as `.npy`, a few megabytes at a time."""
-    size = max(1, CHUNK_BYTES // max(1, source[:1].nbytes))
-    header = {
-        "descr": np.lib.format.dtype_to_descr(source.dtype),
-        "fortran_order": False,
-        "shape": (len(rows), *source.shape[1:]),
-    }
+def copy_rows(source: Path, rows: Indices, path: Path) -> str:
+    """Write some rows of a `.npy` file as another, a few megabytes at a time; return its md5."""
+    digest = hashlib.md5()
     # Not a writable memory map: on a full disk that ends the process without a word.
-    with atomic(path) as part, part.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(rows), size):
-            file.write(source[rows[start : start + size]].tobytes())
+    with atomic(path) as part, part.open("wb") as file, ThreadPoolExecutor(1) as aside:
+        hashed = aside.submit(digest.update, b"")
+        for data in _content(source, rows):
+            file.write(data)
+            hashed.result()  # so that no more than two pieces are in memory
+            hashed = aside.submit(digest.update, data)
+    return digest.hexdigest()
+
+
+def _content(source: Path, rows: Indices) -> Iterator[bytes]:
+    array, header = read_array(source), BytesIO()
+    size = max(1, CHUNK_BYTES // max(1, array[:1].nbytes))
+    fields = {
+        "descr": np.lib.format.dtype_to_descr(array.dtype),
+        "fortran_order": False,
+        "shape": (len(rows), *array.shape[1:]),
+    }
+    np.lib.format.write_array_header_1_0(header, fields)
+    yield header.getvalue()
+    for start in range(0, len(rows), size):
+        # Mapped anew: the pages of a map count as this process's memory until it goes.
+        yield read_array(source)[rows[start : start + size]].tobytes()

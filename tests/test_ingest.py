@@ -17,11 +17,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline import datasets
+from pipeline import datasets, folders
 from pipeline.artifacts import DatasetPlan, RawDataset
 from pipeline.content import Caps
 from pipeline.errors import ArchiveError, DatasetError, DownloadError, ParamsError
 from pipeline.files import dvc_md5
+from pipeline.folders import entries_to_read, folder_entries
 from pipeline.ingest import ingest, ingest_known
 from pipeline.params import ImageFolder, load_params
 from tests.cifar10 import archive, batches, members
@@ -257,6 +258,26 @@ def test_folders_that_are_links_are_followed_once(tmp_path):
     (pets / "dog").symlink_to(write(tmp_path / "elsewhere", files(("x",))))
     (pets / "cat" / "loop").symlink_to(pets)
     assert take(pets).info.class_names == ("cat", "dog")
+
+
+def test_the_disk_is_asked_for_images_before_they_are_read(tmp_path, monkeypatch):
+    source, asked = write(tmp_path / "pets", files(count=9)), []
+    (source / "cat" / "notes.txt").write_text("of no use")
+    monkeypatch.setattr(folders, "FILES_AHEAD", 4)
+    monkeypatch.setattr(os, "posix_fadvise", lambda *args: asked.append(args))
+    read = [(entry.name, entry.read(), len(asked)) for entry in entries_to_read(source)]
+    plain = [(entry.name, entry.read()) for entry in folder_entries(source)]
+    assert [entry[:2] for entry in read] == plain
+    assert len(asked) == sum(name.endswith(".png") for name, _ in plain)
+    assert len({count for _, _, count in read}) > 4  # and not all of them at once
+
+
+def test_an_image_that_cannot_be_opened_is_named(tmp_path):
+    source = write(tmp_path / "pets", files(count=9))
+    (source / "cat" / "gone.png").symlink_to(tmp_path / "nowhere")
+    table = pd.read_parquet(take(source, tmp_path / "raw").files).set_index("file")
+    assert table["error"]["cat/gone.png"] == "cannot be read: No such file or directory"
+    assert (table["error"] != "").sum() == 1
 
 
 def test_a_missing_source_says_where_to_put_it(tmp_path):

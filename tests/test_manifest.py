@@ -7,13 +7,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import manifest as module
+from pipeline import pixels
 from pipeline.errors import ArtifactError
-from pipeline.manifest import build_manifest, describe, dhash, save_manifest
+from pipeline.manifest import build_manifest, describe, save_manifest
+from pipeline.pixels import HISTOGRAM_BINS, dhash
 from tests.raw import raw_dataset
 
 
 def images(seed, n=5, height=9, width=7, channels=3):
     return np.random.default_rng(seed).integers(0, 256, (n, height, width, channels), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory):
+    """Return a function that writes images to a file and describes them."""
+    path = tmp_path_factory.mktemp("described") / "x.npy"
+
+    def describe_images(x, readable):
+        np.save(path, x)
+        return describe({path: readable})
+
+    return describe_images
 
 
 @settings(max_examples=25, deadline=None)
@@ -25,10 +39,10 @@ def images(seed, n=5, height=9, width=7, channels=3):
     channels=st.sampled_from([1, 3]),
     readable=st.lists(st.booleans(), min_size=6, max_size=6),
 )
-def test_pixels_are_measured_image_by_image(seed, n, height, width, channels, readable):
+def test_pixels_are_measured_image_by_image(described, seed, n, height, width, channels, readable):
     x, mask = images(seed, n, height, width, channels), np.array(readable[:n])
-    table, histogram = describe(x, mask)
-    assert histogram.shape == (channels, module.HISTOGRAM_BINS)
+    table, histogram = described(x, mask)
+    assert histogram.shape == (channels, HISTOGRAM_BINS)
     assert (histogram.sum(axis=1) == mask.sum() * height * width).all()
     for image, row, known in zip(x, table.itertuples(), mask, strict=True):
         if not known:
@@ -40,19 +54,20 @@ def test_pixels_are_measured_image_by_image(seed, n, height, width, channels, re
         assert len(str(row.dhash)) == 16
 
 
-def test_the_size_of_a_chunk_changes_nothing(monkeypatch):
+def test_the_size_of_a_chunk_changes_nothing(described, monkeypatch):
     x = images(0, n=11)
-    whole, histogram = describe(x, np.ones(11, bool))
-    monkeypatch.setattr(module, "CHUNK_PIXELS", 2 * x[0].size)
-    parts, same = describe(x, np.ones(11, bool))
+    whole, histogram = described(x, np.ones(11, bool))
+    monkeypatch.setattr(module, "CHUNK_PIXELS", 5 * x[0].size)
+    monkeypatch.setattr(pixels, "BLOCK_PIXELS", 2 * x[0].size)
+    parts, same = described(x, np.ones(11, bool))
     pd.testing.assert_frame_equal(whole, parts)
     np.testing.assert_array_equal(histogram, same)
 
 
 @given(value=st.integers(0, 255), height=st.integers(1, 40), width=st.integers(1, 40))
 @settings(max_examples=25, deadline=None)
-def test_a_constant_image_has_no_deviation_and_no_bit(value, height, width):
-    table, _ = describe(np.full((1, height, width, 3), value, np.uint8), np.array([True]))
+def test_a_constant_image_has_no_deviation_and_no_bit(described, value, height, width):
+    table, _ = described(np.full((1, height, width, 3), value, np.uint8), np.array([True]))
     assert table["std"][0] == 0
     assert table["dhash"][0] == "0" * 16
 

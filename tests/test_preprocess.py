@@ -115,9 +115,11 @@ def test_copying_in_chunks_is_the_same_as_saving(tmp_path, monkeypatch):
     source = np.arange(2000, dtype=np.int64).reshape(100, 4, 5)
     rows = np.array([3, 4, 50, 99])
     monkeypatch.setattr(module, "CHUNK_BYTES", 3 * source[0].nbytes)
-    copy_rows(source, rows, tmp_path / "some.npy")
+    np.save(tmp_path / "source.npy", source)
+    md5 = copy_rows(tmp_path / "source.npy", rows, tmp_path / "some.npy")
     np.save(tmp_path / "whole.npy", source[rows])
     assert (tmp_path / "some.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    assert md5 == dvc_md5(tmp_path / "some.npy")
 
 
 @pytest.mark.parametrize(
