@@ -40,7 +40,9 @@ Measured on {machines}. A large matrix product reaches {float32:.0f} GFLOP/s the
 ENGINE = """Same arrays, architecture, optimizer, batch size, number of images and epochs. `bare` is
 `benchmarks/bare.py`: Keras layers, `float32` arrays, `model.fit` by default, which imports nothing
 of this project. Seconds per epoch are the median after the first, validation included. The first
-step is the time to the second one, compiling included."""
+step is the time to the second one, compiling included. `p` is Welch's test of the accuracies over
+the seeds: from 0.05 on, their difference is one that seeds make by themselves. The engine trains
+the convolutional recipes in `bfloat16`, as `params.yaml` says."""
 WHOLE = """Both sides train as many epochs. The scripts do nothing else; the pipeline also reads the
 raw files, validates, splits, evaluates, draws, exports and registers."""
 PREDICTION = """`pipeline predict` of one image from the start of the process, and the same model

@@ -124,6 +124,11 @@ def computes_bfloat16() -> bool:
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_flags())
 
 
+def compute_small_steps() -> None:
+    """Give each operation one thread; call it before anything is built."""
+    _backend().use_one_thread()
+
+
 def make_deterministic(seed: int) -> None:
     """Let equal seeds give equal weights on CPU; it cannot be undone in this process."""
     # TensorFlow refuses to be deterministic before it has been given a seed.

@@ -49,6 +49,10 @@ def threads() -> int:
     return 0
 
 
+def use_one_thread() -> None:
+    """Do nothing: XLA decides itself what is worth a second thread."""
+
+
 def make_deterministic() -> None:
     """Let equal seeds give equal weights, which they do anyway on CPU."""
     flags = os.environ.get("XLA_FLAGS", "")

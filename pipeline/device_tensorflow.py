@@ -1,5 +1,6 @@
 """Devices as TensorFlow sees them; `device_jax` gives the same of JAX."""
 
+from contextlib import suppress
 from typing import Any
 
 import tensorflow as tf
@@ -51,6 +52,13 @@ def libraries() -> dict[str, Any]:
 def threads() -> int:
     """Return the threads per operation; 0 is one for each core."""
     return int(tf.config.threading.get_intra_op_parallelism_threads())
+
+
+def use_one_thread() -> None:
+    """Compute each operation in one thread; two operations may still go side by side."""
+    # A process that has computed something keeps the threads that it has.
+    with suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
 def make_deterministic() -> None:

@@ -8,9 +8,13 @@ and keep their state in the same variables.
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 _UPDATE = tf.raw_ops
+# A convolution is written as one matrix only where that has at most so many times its numbers.
+_MOST_COPIES = 4
 
 
 class Adam(keras.optimizers.Adam):  # type: ignore[misc]
@@ -108,18 +112,68 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
         return outputs
 
 
-class Conv2D(keras.layers.Conv2D):  # type: ignore[misc]
-    """A convolution; of a single pixel, a matrix product.
+class Dropout(keras.layers.Dropout):  # type: ignore[misc]
+    """Dropout that draws 16 bits for each number, instead of a number of 32."""
 
-    The last layers of a small network see images of one pixel. All of a padded kernel but its
-    centre meets zeros there, which the convolution would multiply all the same.
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Drop some of the numbers while training, and enlarge the others."""
+        if not training or not self.rate:
+            return inputs
+        dropped, count = round(self.rate * 2**16), tf.size(inputs)
+        draws = tf.random.stateless_uniform(
+            [(count + 1) // 2], self.seed_generator.next(), None, None, tf.uint32
+        )
+        bits = tf.reshape(tf.bitcast(draws, tf.uint16), [-1])[:count]
+        kept = tf.cast(tf.reshape(bits, tf.shape(inputs)) >= dropped, inputs.dtype)
+        return inputs * (kept * (2**16 / (2**16 - dropped)))
+
+
+class MaxNorm(keras.constraints.MaxNorm):  # type: ignore[misc]
+    """The largest norm of the columns of a kernel, which is written only where one is larger."""
+
+    def __call__(self, w: Any) -> Any:
+        """Return the kernel, no column of which is longer than allowed."""
+        w = tf.convert_to_tensor(w)
+        bound = super().__call__
+        norms = tf.raw_ops.EuclideanNorm(input=w, axis=self.axis)
+        return tf.cond(tf.reduce_any(norms > self.max_value), lambda: bound(w), lambda: w)
+
+
+class Conv2D(keras.layers.Conv2D):  # type: ignore[misc]
+    """A convolution; of images of few pixels, with which small networks end, a matrix product.
+
+    The kernels for convolutions take as long for a few pixels as for many, and multiply the zeros
+    of the padding as well.
     """
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        """Convolve; images of one pixel with the part of the kernel that reaches them."""
-        if tuple(inputs.shape[1:3]) != (1, 1):
+        """Convolve images (n, height, width, channels)."""
+        seen = [
+            _seen(size, self.kernel_size[axis], self.strides[axis], self.padding)
+            for axis, size in enumerate(inputs.shape[1:3])
+        ]
+        (rows_out, rows_in, _), (columns_out, columns_in, _) = (axis.shape for axis in seen)
+        pixels_out, pixels_in = rows_out * columns_out, rows_in * columns_in
+        taps = self.kernel_size[0] * self.kernel_size[1]
+        if pixels_out * pixels_in > _MOST_COPIES * taps:
             return super().convolution_op(inputs, kernel)
-        # TensorFlow pads an even kernel by one pixel less before the image than after it.
-        row, column = ((size - 1) // 2 for size in self.kernel_size)
-        centre = tf.convert_to_tensor(kernel)[row, column]
-        return tf.matmul(inputs[:, 0, 0], centre)[:, None, None]
+        # Which tap leads from which pixel to which: none or one.
+        leads = np.einsum("oit,puv->opiutv", *seen).reshape(-1, taps)
+        blocks = tf.matmul(
+            tf.constant(leads, kernel.dtype), tf.reshape(kernel, [taps, -1])
+        )  # of the matrix, one for each pair of pixels
+        blocks = tf.reshape(blocks, [pixels_out, pixels_in, -1, self.filters])
+        matrix = tf.reshape(tf.transpose(blocks, [1, 2, 0, 3]), [-1, pixels_out * self.filters])
+        outputs = tf.matmul(tf.reshape(inputs, [-1, matrix.shape[0]]), matrix)
+        return tf.reshape(outputs, [-1, rows_out, columns_out, self.filters])
+
+
+def _seen(size: int, taps: int, stride: int, padding: str) -> NDArray[np.float32]:
+    """Return (outputs, inputs, taps) of one axis: 1 where a tap lies on an input, for an output."""
+    outputs, before = (size - taps) // stride + 1, 0
+    if padding == "same":
+        outputs = -(-size // stride)
+        before = max((outputs - 1) * stride + taps - size, 0) // 2
+    to, at, tap = np.ogrid[:outputs, :size, :taps]
+    seen: NDArray[np.float32] = (to * stride - before + tap == at).astype(np.float32)
+    return seen

@@ -9,12 +9,12 @@ import keras
 import pandas as pd
 
 from pipeline.artifacts import ModelPlan, RunInfo, Splits, SplitsInfo, TrainedModel
-from pipeline.device import choose, make_deterministic
+from pipeline.device import choose, compute_small_steps, make_deterministic
 from pipeline.engine import Data, fit
 from pipeline.figures import draw_curves
 from pipeline.files import atomic, dvc_md5, sha256
 from pipeline.history import Epoch, History
-from pipeline.models import build
+from pipeline.models import build, steps_are_small
 from pipeline.passport import Provenance
 from pipeline.provenance import LIBRARIES, describe
 from pipeline.tracking.runs import Run, flat, new_run
@@ -43,12 +43,15 @@ def train(
             the run says FAILED and why.
         TrackingError: the MLflow store cannot be reached.
     """
+    info = splits.info
+    if steps_are_small(plan.recipe, info.image_shape):
+        compute_small_steps()
     chosen = choose(device)
     seed = plan.recipe.seed or 0
     if deterministic:
         make_deterministic(seed)
     # Asked once, before training: it is this code that trains, whatever is edited meanwhile.
-    info, trained = splits.info, TrainedModel(output)
+    trained = TrainedModel(output)
     provenance = describe(
         plan.recipe,
         deterministic=deterministic,

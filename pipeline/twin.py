@@ -27,14 +27,17 @@ def twin(model: keras.Model, precision: Precision) -> keras.Model:
         precision: of the layers in between. Weights, scaling and softmax stay `float32`.
     """
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
-    fast_layers = _fast_layers()
+    fast = _fast()
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         config = layer.get_config()
         if layer.name not in ("scaled", "probabilities"):
             config["dtype"] = policy
-        kind: Any = fast_layers.get(type(layer), type(layer))
-        return kind.from_config(config)
+        made = fast.get(type(layer), type(layer)).from_config(config)
+        constraint: Any = getattr(layer, "kernel_constraint", None)
+        if type(constraint) in fast:
+            made.kernel_constraint = fast[type(constraint)].from_config(constraint.get_config())
+        return made
 
     made = keras.models.clone_model(model, clone_function=copy)
     made.set_weights(model.get_weights())
@@ -65,8 +68,8 @@ def _cosine(a: Any, b: Any) -> float:
     return float(a @ b) / lengths if lengths else float(not a.any() and not b.any())
 
 
-def _fast_layers() -> dict[type, Any]:
-    """Return what stands for which layer, where the backend has something faster."""
+def _fast() -> dict[type, Any]:
+    """Return what stands for which layer or constraint, where the backend has something faster."""
     if keras.backend.backend() != "tensorflow":
         return {}
     from pipeline import fused
@@ -74,4 +77,6 @@ def _fast_layers() -> dict[type, Any]:
     return {
         keras.layers.BatchNormalization: fused.BatchNormalization,
         keras.layers.Conv2D: fused.Conv2D,
+        keras.layers.Dropout: fused.Dropout,
+        keras.constraints.MaxNorm: fused.MaxNorm,
     }

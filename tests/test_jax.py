@@ -100,6 +100,7 @@ def test_a_convolutional_recipe_learns_and_twice_the_same():
     layers = [{"conv": 16, "activation": "linear"}, normalised, {"activation": "gelu"}]
     said = {
         "layers": [*layers, {"max_pool": 2}, "flatten", {"dropout": 0.1}],
+        "optimizer": {"name": "muon", "learning_rate": 0.01},
         "augmentation": {"shift": 0.05, "rotation": 5},
         "epochs": 20,
     }

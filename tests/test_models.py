@@ -161,3 +161,30 @@ def test_a_model_of_views_answers_with_their_mean(views, count, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
     np.testing.assert_array_equal(loaded(x), model(x))
+
+
+def every_recipe():
+    return [(dataset, name) for dataset, models in RECIPES.items() for name in models]
+
+
+@pytest.mark.parametrize(("dataset", "name"), every_recipe())
+def test_the_products_of_an_image_are_those_of_the_layers_of_keras(dataset, name):
+    recipe, image_shape = RECIPES[dataset][name], SHAPES.get(dataset, (32, 32, 3))
+    model = models.core(models.build(recipe, image_shape, 10, 0))
+    expected = 0
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+            pixels = np.prod(layer.output.shape[1:-1], dtype=int)
+            expected += int(pixels * np.prod(layer.kernel.shape))
+    softmax = int(np.prod(model.get_layer("probabilities").kernel.shape))
+    assert models.multiplications(recipe, image_shape) == expected - softmax
+
+
+def test_only_small_convolutions_take_one_thread():
+    small = {
+        f"{dataset}.{name}"
+        for dataset, name in every_recipe()
+        if dataset in SHAPES and models.steps_are_small(RECIPES[dataset][name], SHAPES[dataset])
+    }
+    assert {"fashion_mnist.cnn", "digits.cnn"} <= small
+    assert not {"fashion_mnist.dense", "mnist.cnn", "fashion_mnist.fast"} & small

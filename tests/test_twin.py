@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pipeline import engine, fused, models
 from pipeline.engine import Data, fit
@@ -90,19 +91,49 @@ def test_fused_batch_normalisation_is_keras_own():
     np.testing.assert_allclose(averages[0], averages[1], rtol=1e-5)
 
 
-@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_dropout_drops_its_share_anew_each_time_and_keeps_the_mean(dtype):
+    layer = fused.Dropout(0.2, seed=1)
+    images = tf.ones([99, 31, 7, 3], dtype)
+    first, second = (np.asarray(tf.cast(layer(images, training=True), tf.float32)) for _ in "ab")
+    for seen in (first, second):
+        assert np.unique(seen).size == 2
+        assert (seen == 0).mean() == pytest.approx(0.2, abs=0.01)
+        assert seen.mean() == pytest.approx(1, abs=0.01)
+        assert np.ptp((seen == 0).mean(axis=(0, 1, 2))) < 0.02  # no channel is favoured
+    assert (first != second).mean() == pytest.approx(2 * 0.2 * 0.8, abs=0.02)
+    np.testing.assert_array_equal(fused.Dropout(0.2, seed=1)(images, training=True), first)
+    np.testing.assert_array_equal(layer(images, training=False), images)
+
+
+@pytest.mark.parametrize("shape", [(30, 5), (3, 3, 4, 6)])
+@pytest.mark.parametrize("limit", [0.5, 3, 100])
+def test_a_fused_max_norm_is_keras_own(shape, limit):
+    kernel = DRAW.normal(size=shape).astype(np.float32)
+    plain, fast = (kind(limit)(kernel) for kind in (keras.constraints.MaxNorm, fused.MaxNorm))
+    np.testing.assert_allclose(plain, fast, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (2, 3), (3, 3), (4, 5), (9, 9)])
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_a_convolution_of_one_pixel_is_keras_own(size, strides):
-    images = DRAW.normal(size=(8, 1, 1, 4)).astype(np.float32)
-    plain, fast = (
-        kind(6, size, strides=strides, padding="same")
-        for kind in (keras.layers.Conv2D, fused.Conv2D)
-    )
-    plain.build(images.shape)
-    fast.build(images.shape)
-    fast.set_weights([DRAW.normal(size=w.shape) for w in plain.get_weights()])
-    plain.set_weights(fast.get_weights())
-    np.testing.assert_allclose(plain(images), fast(images), atol=1e-5)
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_convolution_of_few_pixels_is_keras_own(shape, size, strides, padding):
+    if padding == "valid" and size > min(shape):
+        pytest.skip("nothing is left")
+    images = keras.ops.convert_to_tensor(DRAW.normal(size=(8, *shape, 4)).astype(np.float32))
+    kernel = keras.Variable(DRAW.normal(size=(size, size, 4, 6)).astype(np.float32))
+    answers = []
+    for kind in (keras.layers.Conv2D, fused.Conv2D):
+        layer = kind(6, size, strides=strides, padding=padding)
+        layer.build(images.shape)
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            output = layer.convolution_op(images, kernel.value)
+            loss = tf.reduce_sum(output**2)
+        answers.append([output, *tape.gradient(loss, [images, kernel.value])])
+    for plain, fast in zip(*answers, strict=True):
+        np.testing.assert_allclose(plain, fast, atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
