@@ -7,6 +7,7 @@ import keras
 
 from pipeline.errors import TrainingError
 from pipeline.recipes import (
+    OUTPUT_LAYER,
     Activate,
     BatchNorm,
     Conv,
@@ -56,7 +57,7 @@ def build(
             "add flatten or global_average_pool before the dense layers"
         )
     softmax = keras.layers.Dense(
-        num_classes, activation="softmax", dtype="float32", name="probabilities"
+        num_classes, activation="softmax", dtype="float32", name=OUTPUT_LAYER
     )
     core = keras.Model(images, softmax(x), name="classifier")
     if recipe.test_time_augmentation == "none":

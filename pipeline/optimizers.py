@@ -6,10 +6,9 @@ from typing import Any
 
 import keras
 
-from pipeline.recipes import Optimizer, Recipe, Schedule
+from pipeline.recipes import OUTPUT_LAYER, Optimizer, Recipe, Schedule
 
 CLASSES = {"adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "sgd": "SGD"}
-OUTPUT_LAYER = "probabilities"
 # Of the iteration that makes an update orthogonal. Keras takes five, which teach no more and cost
 # a tenth of a step of a small network.
 NEWTON_SCHULZ_STEPS = 3

@@ -17,6 +17,9 @@ Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
+OUTPUT_LAYER = "probabilities"  # the name of the softmax layer, which is in no recipe
+
+
 class Frozen(BaseModel):
     """A typed value read from a file: immutable, and an unknown key is an error."""
 

@@ -1,6 +1,5 @@
 """Steps as compiled JAX functions. What a step changes is handed in and out, and then put back."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,9 +11,18 @@ from pipeline.artifacts import Images, Labels
 from pipeline.augment import DRAWS, augment
 from pipeline.optimizers import loss_of
 from pipeline.recipes import Augmentation, Recipe
-from pipeline.totals import Measure, Mirrored, Rows, Totals, Train, added, nothing, read, score
-
-_PIXELS_PER_FORWARD = 2**20  # per batch of a forward pass, so that its activations stay small
+from pipeline.totals import (
+    Measure,
+    Mirrored,
+    Rows,
+    Totals,
+    Train,
+    added,
+    images_per_forward,
+    nothing,
+    read,
+    score,
+)
 
 
 def put(x: Images, y: Labels) -> tuple[Any, Any]:
@@ -88,7 +96,7 @@ def compile_training(
 def compile_forward(model: keras.Model, recipe: Recipe) -> Measure:
     """Return what measures the model on all images, in large batches."""
     loss = loss_of(recipe, model.output_shape[-1])
-    size = max(1, min(1000, _PIXELS_PER_FORWARD // int(np.prod(model.input_shape[1:3]))))
+    size = images_per_forward(model.input_shape[1:])
 
     @jax.jit  # type: ignore[untyped-decorator]
     def forward(variables: Any, images: Any, labels: Any) -> Any:
@@ -118,11 +126,3 @@ def gradients(model: keras.Model, recipe: Recipe, x: Images, y: Labels) -> list[
 
     found = jax.jit(jax.grad(mean_loss))([v.value for v in model.trainable_variables])
     return [np.asarray(gradient) for gradient in found]
-
-
-def compile_answers(model: keras.Model) -> Callable[[Images], Any]:
-    """Return what gives the probabilities of a batch of images."""
-    kinds = (model.trainable_variables, model.non_trainable_variables)
-    variables = [[variable.value for variable in kind] for kind in kinds]
-    answer = jax.jit(lambda x: model.stateless_call(*variables, x, training=False)[0])
-    return lambda images: answer(np.asarray(images))

@@ -11,9 +11,18 @@ from pipeline.artifacts import Images, Labels
 from pipeline.augment import DRAWS, augment
 from pipeline.optimizers import loss_of
 from pipeline.recipes import Augmentation, Conv, Recipe
-from pipeline.totals import Measure, Mirrored, Rows, Train, added, nothing, read, score
+from pipeline.totals import (
+    Measure,
+    Mirrored,
+    Rows,
+    Train,
+    added,
+    images_per_forward,
+    nothing,
+    read,
+    score,
+)
 
-_PIXELS_PER_FORWARD = 2**20  # per batch of a forward pass, so that its activations stay small
 # XLA makes a step of dense layers a fifth to a half faster on CPU and those of convolutions many
 # times slower; it takes two seconds to compile, which so many steps repay.
 _STEPS_THAT_REPAY_XLA = 10_000
@@ -89,7 +98,7 @@ def compile_forward(model: keras.Model, recipe: Recipe) -> Measure:
     """Return what measures the model on all images, in large batches."""
     loss = loss_of(recipe, model.output_shape[-1])
     shape = model.input_shape[1:]
-    size = max(1, min(1000, _PIXELS_PER_FORWARD // int(np.prod(shape[:2]))))
+    size = images_per_forward(shape)
 
     def forward(x: Any, y: Any) -> Any:
         totals = nothing(model.output_shape[-1])

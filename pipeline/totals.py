@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+_PIXELS_PER_FORWARD = 2**20  # so that the activations of a forward pass stay small
 Rows = NDArray[np.int32]  # (steps, batch_size), each the index of an image
 Mirrored = NDArray[np.bool_]  # of the same shape: which of them are mirrored from left to right
 
@@ -50,6 +51,11 @@ class Totals:
 Train = Callable[[Any, Any, Rows, Mirrored], Totals]
 # images, labels
 Measure = Callable[[Any, Any], Totals]
+
+
+def images_per_forward(image_shape: tuple[int, ...]) -> int:
+    """Return how many images are measured at once."""
+    return max(1, min(1000, _PIXELS_PER_FORWARD // int(np.prod(image_shape[:2]))))
 
 
 def score(labels: Any, probabilities: Any, losses: Any) -> Any:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from pipeline.artifacts import Images, Labels
-from pipeline.recipes import Recipe
+from pipeline.recipes import OUTPUT_LAYER, Recipe
 from pipeline.steps import steps
 
 Precision = Literal["float32", "bfloat16"]
@@ -31,7 +31,7 @@ def twin(model: keras.Model, precision: Precision) -> keras.Model:
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         config = layer.get_config()
-        if layer.name not in ("scaled", "probabilities"):
+        if layer.name not in ("scaled", OUTPUT_LAYER):
             config["dtype"] = policy
         made = fast.get(type(layer), type(layer)).from_config(config)
         constraint: Any = getattr(layer, "kernel_constraint", None)
