@@ -185,6 +185,7 @@ def train(name: str, arrays: Path, epochs: int, seed: int, limit: int | None) ->
         verbose=0,
         callbacks=[clock],
     )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     ends = [start, *clock.ends]
     _, accuracy = model.evaluate(x["test"], y["test"], batch_size=512, verbose=0)
     return {
@@ -192,7 +193,7 @@ def train(name: str, arrays: Path, epochs: int, seed: int, limit: int | None) ->
         "epochs": [after - before for before, after in pairwise(ends)],
         "test_accuracy": accuracy,
         "parameters": model.count_params(),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": peak,
     }
 
 

@@ -42,7 +42,9 @@ ENGINE = """Same arrays, architecture, optimizer, batch size, number of images a
 of this project. Seconds per epoch are the median after the first, validation included. The first
 step is the time to the second one, compiling included. `p` is Welch's test of the accuracies over
 the seeds: from 0.05 on, their difference is one that seeds make by themselves. The engine trains
-the convolutional recipes in `bfloat16`, as `params.yaml` says."""
+the convolutional recipes in `bfloat16`, as `params.yaml` says. Asked of the memory is what
+importing TensorFlow takes, twice the arrays, and the model. *Streamed* is the engine when the
+arrays do not fit into memory and are read chunk by chunk, as a share of its speed when they do."""
 WHOLE = """Both sides train as many epochs. The scripts do nothing else; the pipeline also reads the
 raw files, validates, splits, evaluates, draws, exports and registers."""
 PREDICTION = """`pipeline predict` of one image from the start of the process, and the same model

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import feed
 from pipeline.artifacts import Splits
 from pipeline.device import compute_small_steps
 from pipeline.engine import Data, fit
@@ -30,7 +31,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="images to train on, instead of all")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), help="not the recipe's")
+    parser.add_argument("--streamed", action="store_true", help="as if memory could not hold them")
     given = parser.parse_args()
+    if given.streamed:
+        feed.SHARE_OF_MEMORY = 0
     changes = {"precision": given.precision} if given.precision else {}
     print(
         json.dumps(train(given.name, given.arrays, given.epochs, given.seed, given.limit, changes))
@@ -60,6 +64,7 @@ def train(
 
     start = time.perf_counter()
     history = fit(model, recipe, data, seed=seed, on_progress=on_progress)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     said = Scorer(model).probabilities(splits.x("test")[rows]).argmax(axis=1)
     return {
         "first_step": first[0] - start,
@@ -67,7 +72,7 @@ def train(
         "test_accuracy": float(np.mean(said == splits.y("test")[rows])),
         "parameters": model.count_params(),
         "precision": history.precision,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": peak,
     }
 
 

@@ -1,8 +1,9 @@
 """The engine against `model.fit`, recipe by recipe: part of `make bench`.
 
 Runs `benchmarks.bare` and `benchmarks.engine` in turn, each in a process of its own, on the same
-arrays with the same seed, and adds a line for each pair to `benchmarks/speed.jsonl`. What has a
-line is not measured again; delete the line to do so.
+arrays with the same seed, and the engine once more as if the arrays did not fit into memory. Adds a
+line for these to `benchmarks/speed.jsonl`. What has a line is not measured again; delete the line
+to do so.
 
     python -m benchmarks.speed                          # the six tutorial recipes, three seeds
     python -m benchmarks.speed mnist.cnn --seeds 1
@@ -16,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,7 @@ def main() -> None:
     if not given.table:
         for seed in range(given.seeds):
             for recipe in given.recipes:
-                _pair(recipe, seed)
+                _measure(recipe, seed)
     print(table())
 
 
@@ -61,17 +63,22 @@ def results() -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def _pair(recipe: str, seed: int) -> None:
-    """Train a recipe both ways, unless that was done."""
+def _measure(recipe: str, seed: int) -> None:
+    """Train a recipe all three ways, unless that was done."""
     if any((row["recipe"], row["seed"]) == (recipe, seed) for row in results()):
         return
     dataset = recipe.split(".")[0]
     prepare(dataset)
     arrays = Workspace(dataset, DATA).splits.path
     # The one that comes first changes, so that neither always finds the machine warm.
-    names = ("bare", "engine") if seed % 2 == 0 else ("engine", "bare")
+    ways: list[tuple[str, str, tuple[str, ...]]] = [
+        ("bare", "bare", ()),
+        ("engine", "engine", ()),
+        ("streamed", "engine", ("--streamed",)),
+    ]
     runs = {
-        name: child(f"benchmarks.{name}", recipe, arrays, EPOCHS[recipe], seed) for name in names
+        name: child(f"benchmarks.{module}", recipe, arrays, EPOCHS[recipe], seed, *more)
+        for name, module, more in (ways if seed % 2 == 0 else reversed(ways))
     }
     line = {"recipe": recipe, "seed": seed, **runs, "peak": peak(), "machine": machine()}
     with RESULTS.open("a") as file:
@@ -79,9 +86,11 @@ def _pair(recipe: str, seed: int) -> None:
     print(recipe, seed, f"{ratio(line):.2f}", flush=True)
 
 
-def child(module: str, recipe: str, arrays: Path, epochs: int, seed: int) -> dict[str, Any]:
+def child(
+    module: str, recipe: str, arrays: Path, epochs: int, seed: int, *more: str
+) -> dict[str, Any]:
     """Run one training, and return what it prints with the seconds of the whole process."""
-    options = ["--epochs", str(epochs), "--seed", str(seed)]
+    options = ["--epochs", str(epochs), "--seed", str(seed), *more]
     command = [sys.executable, "-m", module, recipe, str(arrays), *options]
     start = time.perf_counter()
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=QUIET)
@@ -90,9 +99,9 @@ def child(module: str, recipe: str, arrays: Path, epochs: int, seed: int) -> dic
 
 
 PEAK = """
-import json, time
+import json, resource, time
 import tensorflow as tf
-found = {}
+found = {"import_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 for kind in (tf.float32, tf.bfloat16):
     a = tf.cast(tf.random.normal([2048, 2048]), kind)
     multiply = tf.function(lambda a: tf.matmul(a, a))
@@ -110,7 +119,7 @@ print(json.dumps(found))
 
 
 def peak() -> dict[str, float]:
-    """Return the GFLOP/s of a large matrix product, in both precisions."""
+    """Return the GFLOP/s of a large matrix product in both precisions, and TensorFlow's memory."""
     command = [sys.executable, "-c", PEAK]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=QUIET)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -122,10 +131,14 @@ def machine() -> dict[str, Any]:
     return {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
 
 
+def pace(run: dict[str, Any]) -> float:
+    """Return the seconds of an epoch: the median of those after the first."""
+    return float(statistics.median(run["epochs"][1:]))
+
+
 def ratio(row: dict[str, Any]) -> float:
-    """Return how many times faster an epoch is, over those after the first."""
-    seconds = [statistics.median(row[name]["epochs"][1:]) for name in ("bare", "engine")]
-    return float(seconds[0] / seconds[1])
+    """Return how many times faster an epoch is."""
+    return pace(row["bare"]) / pace(row["engine"])
 
 
 def same_accuracy(rows: list[dict[str, Any]]) -> str:
@@ -136,49 +149,72 @@ def same_accuracy(rows: list[dict[str, Any]]) -> str:
     return f"{ttest_ind(bare, engine, equal_var=False).pvalue:.2f}"
 
 
-def gflops(recipe: str, run: dict[str, Any]) -> float:
+def gflops(row: dict[str, Any], way: str) -> float:
     """Return the floating point operations of training per second, in the layers with kernels.
 
     A step back is counted as two forward, and validation as a ninth of the images, once forward.
     """
-    splits = Workspace(recipe.split(".")[0], DATA).splits
-    said = load_params().recipe(*recipe.split("."))
-    forward = 2 * multiplications(said, splits.info.image_shape)
+    dataset, model = row["recipe"].split(".")
+    splits = Workspace(dataset, DATA).splits
+    forward = 2 * multiplications(load_params().recipe(dataset, model), splits.info.image_shape)
     images = len(splits.y("train"))
-    return images * forward * (3 + 1 / 9) / 1e9 / statistics.median(run["epochs"][1:])
+    return images * forward * (3 + 1 / 9) / 1e9 / pace(row[way])
+
+
+def allowed_mib(row: dict[str, Any]) -> float:
+    """Return what importing TensorFlow takes, twice the arrays, and the model."""
+    splits = Workspace(row["recipe"].split(".")[0], DATA).splits
+    arrays = sum(splits.x(split).nbytes for split in ("train", "val")) / 2**20
+    return float(row["peak"]["import_mib"] + 2 * arrays + 4 * row["engine"]["parameters"] / 2**20)
 
 
 def table() -> str:
-    """Return the results as a Markdown table: a row per recipe, over its seeds."""
-    lines = [
-        "| recipe | bare, s/epoch | engine, s/epoch | ratio (range) | asked | first step, s "
-        "| accuracy, bare | engine | p | peak MiB, bare | engine | GFLOP/s, bare | engine |",
-        "|---" * 13 + "|",
+    """Return the results as Markdown tables, a row per recipe, over its seeds."""
+    groups = {
+        recipe: rows
+        for recipe in EPOCHS
+        if (rows := [row for row in results() if row["recipe"] == recipe])
+    }
+
+    def mean(rows: list[dict[str, Any]], value: Callable[[dict[str, Any]], float]) -> float:
+        return statistics.mean(value(row) for row in rows)
+
+    def of(rows: list[dict[str, Any]], key: str, *ways: str, factor: float = 1) -> list[float]:
+        return [factor * mean(rows, lambda row, way=way: row[way][key]) for way in ways]
+
+    speed = [
+        "| recipe | seeds | bare, s/epoch | engine, s/epoch | times faster (lowest to highest) "
+        "| asked | first step, s: bare | engine |",
+        "|---" * 8 + "|",
     ]
-    for recipe in EPOCHS:
-        rows = [row for row in results() if row["recipe"] == recipe]
-        if not rows:
-            continue
+    learned = ["| recipe | epochs | test accuracy: bare | engine | p |", "|---" * 5 + "|"]
+    used = [
+        "| recipe | peak MiB: bare | engine | asked, at most | streamed, speed of the engine's "
+        "| GFLOP/s: bare | engine |",
+        "|---" * 7 + "|",
+    ]
+    for recipe, rows in groups.items():
         ratios = [ratio(row) for row in rows]
-        bare, engine = ([row[name] for row in rows] for name in ("bare", "engine"))
-        seconds, memory, steps, right = (
-            [statistics.mean(value(run) for run in runs) for runs in (bare, engine)]
-            for value in (
-                lambda run: statistics.median(run["epochs"][1:]),
-                lambda run: run["peak_mib"],
-                lambda run: run["first_step"],
-                lambda run: 100 * run["test_accuracy"],
-            )
-        )
-        work = [statistics.mean(gflops(recipe, run) for run in runs) for runs in (bare, engine)]
-        lines.append(
-            f"| {recipe} | {seconds[0]:.2f} | {seconds[1]:.2f} "
+        paces = [mean(rows, lambda row, way=way: pace(row[way])) for way in ("bare", "engine")]
+        first = of(rows, "first_step", "bare", "engine")
+        speed.append(
+            f"| {recipe} | {len(rows)} | {paces[0]:.2f} | {paces[1]:.2f} "
             f"| **{statistics.mean(ratios):.1f}** ({min(ratios):.1f} to {max(ratios):.1f}) "
-            f"| {ASKED[recipe]} | {steps[0]:.1f} / {steps[1]:.1f} "
-            f"| {right[0]:.2f}% | {right[1]:.2f}% | {same_accuracy(rows)} "
-            f"| {memory[0]:.0f} | {memory[1]:.0f} | {work[0]:.0f} | {work[1]:.0f} |"
+            f"| {ASKED[recipe]} | {first[0]:.1f} | {first[1]:.1f} |"
         )
-    return "\n".join(lines)
+        right = of(rows, "test_accuracy", "bare", "engine", factor=100)
+        learned.append(
+            f"| {recipe} | {EPOCHS[recipe]} | {right[0]:.2f}% | {right[1]:.2f}% "
+            f"| {same_accuracy(rows)} |"
+        )
+        memory = of(rows, "peak_mib", "bare", "engine")
+        streamed = mean(rows, lambda row: pace(row["engine"]) / pace(row["streamed"]))
+        work = [mean(rows, lambda row, way=way: gflops(row, way)) for way in ("bare", "engine")]
+        used.append(
+            f"| {recipe} | {memory[0]:.0f} | {memory[1]:.0f} | {mean(rows, allowed_mib):.0f} "
+            f"| {streamed:.2f} | {work[0]:.0f} | {work[1]:.0f} |"
+        )
+    return "\n\n".join("\n".join(lines) for lines in (speed, learned, used))
 
 
 if __name__ == "__main__":

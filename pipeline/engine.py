@@ -14,7 +14,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.artifacts import Images, Labels
 from pipeline.device import computes_bfloat16, make_deterministic
@@ -49,11 +48,10 @@ class Data:
 
 
 @dataclass(frozen=True)
-class _Snapshot:
-    """The weights after an epoch, and what validation made of them."""
+class _Kept:
+    """The epoch whose weights the model has, and what validation made of them."""
 
     epoch: Epoch
-    weights: list[NDArray[Any]]
     validation: Totals
 
 
@@ -91,15 +89,16 @@ def fit(
     trained, precision = _twin(once, recipe, data)
     training = _Training(trained, recipe, data, seed, precision, on_progress)
     rows: list[Epoch] = []
-    kept: _Snapshot | None = None
+    kept: _Kept | None = None
     for row, validation in training.epochs():
         rows.append(row)
         if kept is None or recipe.keep == "last" or _is_better(row, kept.epoch):
-            kept = _Snapshot(row, trained.get_weights(), validation)
+            kept = _Kept(row, validation)
+            for here, there in zip(model.weights, trained.weights, strict=True):
+                here.assign(there)
         if on_epoch:
             on_epoch(row)
     assert kept is not None  # every recipe has at least one epoch
-    model.set_weights(kept.weights)
     check_no_class_vanished(kept.validation.predicted, data.y_val, data.class_names)
     return History(tuple(rows), kept.epoch, precision)
 

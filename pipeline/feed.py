@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 
 from pipeline.artifacts import Images, Labels
-from pipeline.steps import steps
+from pipeline.steps import ALIGNMENT, steps
 from pipeline.totals import Rows
 
 # Of the memory that is free: the rest is for what a step needs, and for everybody else.
@@ -73,7 +73,7 @@ class Streamed:
 
     def __init__(self, x: Images, y: Labels, bytes_per_chunk: int = BYTES_PER_CHUNK) -> None:
         self.x, self.y = x, y
-        self.most_rows = max(1, bytes_per_chunk // max(1, x[:1].nbytes))
+        self.most_rows = min(len(x), max(1, bytes_per_chunk // max(1, x[:1].nbytes)))
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="feed")
 
     def ask(self, rows: Rows) -> Wait:
@@ -89,5 +89,18 @@ class Streamed:
 
     def _read(self, rows: Rows) -> tuple[Any, Any, Rows]:
         found, places = np.unique(rows, return_inverse=True)
-        x, y = steps().put(self.x[found], self.y[found])
-        return x, y, places.reshape(rows.shape).astype(np.int32)
+        # Always of one shape, for which the steps may be compiled; what is not filled is not read.
+        size = max(self.most_rows, len(found))
+        x = aligned((size, *self.x.shape[1:]))
+        y = np.zeros(size, self.y.dtype)
+        np.take(self.x, found, axis=0, out=x[: len(found)], mode="clip")
+        y[: len(found)] = self.y[found]
+        return *steps().put(x, y), places.reshape(rows.shape).astype(np.int32)
+
+
+def aligned(shape: tuple[int, ...]) -> Images:
+    """Return an array, not filled, that TensorFlow takes without a copy."""
+    size = int(np.prod(shape))
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].reshape(shape)

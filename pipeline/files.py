@@ -51,13 +51,13 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def read_array(path: Path) -> NDArray[Any]:
-    """Memory-map a `.npy` file.
+    """Memory-map a `.npy` file. What is written into the array never reaches the file.
 
     Raises:
         ArtifactError: it is missing or torn.
     """
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise _unreadable(path, error) from error
     return array

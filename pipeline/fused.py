@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-_UPDATE = tf.raw_ops
+_RAW = tf.raw_ops
 # A convolution is written as one matrix only where that has at most so many times its numbers.
 _MOST_COPIES = 4
 
@@ -24,7 +24,7 @@ class Adam(keras.optimizers.Adam):  # type: ignore[misc]
         """Update a variable, and its two moments."""
         step = tf.cast(self.iterations + 1, tf.float32)
         index = self._get_variable_index(variable)
-        _UPDATE.ResourceApplyAdam(
+        _RAW.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[index].value.handle,
             v=self._velocities[index].value.handle,
@@ -55,7 +55,7 @@ class RMSprop(keras.optimizers.RMSprop):  # type: ignore[misc]
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update a variable, its mean square and its momentum."""
         index = self._get_variable_index(variable)
-        _UPDATE.ResourceApplyRMSProp(
+        _RAW.ResourceApplyRMSProp(
             var=variable.handle,
             ms=self._velocities[index].value.handle,
             mom=self._momentums[index].value.handle,
@@ -73,11 +73,11 @@ class SGD(keras.optimizers.SGD):  # type: ignore[misc]
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update a variable, and its momentum where there is one."""
         if not self.momentum:
-            _UPDATE.ResourceApplyGradientDescent(
+            _RAW.ResourceApplyGradientDescent(
                 var=variable.handle, alpha=learning_rate, delta=gradient
             )
             return
-        _UPDATE.ResourceApplyKerasMomentum(
+        _RAW.ResourceApplyKerasMomentum(
             var=variable.handle,
             accum=self.momentums[self._get_variable_index(variable)].value.handle,
             lr=learning_rate,
@@ -110,6 +110,35 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign(average * self.momentum + value * (1 - self.momentum))
         return outputs
+
+
+class MaxPooling2D(keras.layers.MaxPooling2D):  # type: ignore[misc]
+    """The largest of each window; of `relu_before_pooling`, it sees to the gradient as well.
+
+    Attributes:
+        follows_relu: whether that is what it gets.
+    """
+
+    follows_relu = False
+
+    def call(self, inputs: Any) -> Any:
+        """Pool images (n, height, width, channels)."""
+        pooled = super().call(inputs)
+        return _gradient_of_relu(pooled) if self.follows_relu else pooled
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def relu_before_pooling(inputs: Any) -> Any:
+    """Relu that leaves its gradient to the pooling, where a quarter of the numbers is left.
+
+    No gradient flows where the largest of a window is 0, nor to what is not the largest.
+    """
+    return tf.nn.relu(inputs), lambda upstream: upstream
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _gradient_of_relu(pooled: Any) -> Any:
+    return tf.identity(pooled), lambda upstream: _RAW.ReluGrad(gradients=upstream, features=pooled)
 
 
 class Dropout(keras.layers.Dropout):  # type: ignore[misc]

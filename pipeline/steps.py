@@ -12,12 +12,15 @@ from pipeline.artifacts import Images, Labels
 from pipeline.recipes import Augmentation, Recipe
 from pipeline.totals import Measure, Train
 
+# Bytes at whose multiples an array begins that is computed on as it lies.
+ALIGNMENT = 64
+
 
 class Steps(Protocol):
     """What a backend gives the engine."""
 
     def put(self, x: Images, y: Labels) -> tuple[Any, Any]:
-        """Copy images and labels to the device."""
+        """Bring images and labels to the device, without a copy where they are there."""
 
     def compile_training(
         self,

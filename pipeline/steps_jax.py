@@ -26,7 +26,7 @@ from pipeline.totals import (
 
 
 def put(x: Images, y: Labels) -> tuple[Any, Any]:
-    """Copy images and labels to the device."""
+    """Bring images and labels to the device."""
     return jnp.asarray(x), jnp.asarray(y, jnp.int32)
 
 

@@ -11,6 +11,7 @@ from pipeline.artifacts import Images, Labels
 from pipeline.augment import DRAWS, augment
 from pipeline.optimizers import loss_of
 from pipeline.recipes import Augmentation, Conv, Recipe
+from pipeline.steps import ALIGNMENT
 from pipeline.totals import (
     Measure,
     Mirrored,
@@ -29,8 +30,16 @@ _STEPS_THAT_REPAY_XLA = 10_000
 
 
 def put(x: Images, y: Labels) -> tuple[Any, Any]:
-    """Copy images and labels to the device."""
-    return tf.convert_to_tensor(x), tf.convert_to_tensor(y, tf.int32)
+    """Bring images and labels to the device, without a copy where they are there."""
+    return _tensor(x), tf.convert_to_tensor(y, tf.int32)
+
+
+def _tensor(x: Images) -> Any:
+    """Share the memory of the array, or of its file, where TensorFlow computes on it as it lies."""
+    shared = x.flags.writeable and x.flags.c_contiguous and x.ctypes.data % ALIGNMENT == 0
+    if shared and not tf.config.get_visible_devices("GPU"):
+        return tf.experimental.dlpack.from_dlpack(np.asarray(x).__dlpack__())
+    return tf.convert_to_tensor(x)
 
 
 def compile_training(
@@ -103,6 +112,8 @@ def compile_forward(model: keras.Model, recipe: Recipe) -> Measure:
     def forward(x: Any, y: Any) -> Any:
         totals = nothing(model.output_shape[-1])
         for start in tf.range(0, tf.shape(x)[0], size):
+            # One block at a time: by default ten are in memory at once.
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
             images, labels = x[start : start + size], y[start : start + size]
             probabilities = model(images, training=False)
             totals = added(totals, score(labels, probabilities, loss(labels, probabilities)))

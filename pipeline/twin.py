@@ -4,6 +4,7 @@ What is trained is never what is kept: after the training its weights return to 
 model, in `float32`, which any machine loads and whose answers do not depend on how it was trained.
 """
 
+from itertools import pairwise
 from typing import Any, Literal
 
 import keras
@@ -16,7 +17,6 @@ from pipeline.steps import steps
 Precision = Literal["float32", "bfloat16"]
 # The least cosine of the gradients of one array, in both precisions. Rounding alone leaves 0.99.
 LEAST_COSINE = 0.9
-IMAGES_TO_COMPARE = 256
 
 
 def twin(model: keras.Model, precision: Precision) -> keras.Model:
@@ -28,6 +28,7 @@ def twin(model: keras.Model, precision: Precision) -> keras.Model:
     """
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
     fast = _fast()
+    pools = _pools_after_relu(model) if fast else {}
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         config = layer.get_config()
@@ -37,11 +38,26 @@ def twin(model: keras.Model, precision: Precision) -> keras.Model:
         constraint: Any = getattr(layer, "kernel_constraint", None)
         if type(constraint) in fast:
             made.kernel_constraint = fast[type(constraint)].from_config(constraint.get_config())
+        if layer.name in pools:
+            made.activation = fast[keras.activations.relu]
+        if layer.name in pools.values():
+            made.follows_relu = True
         return made
 
     made = keras.models.clone_model(model, clone_function=copy)
     made.set_weights(model.get_weights())
     return made
+
+
+def _pools_after_relu(model: keras.Model) -> dict[str, str]:
+    """Return by convolution with relu the pooling that follows it."""
+    return {
+        layer.name: following.name
+        for layer, following in pairwise(model.layers)
+        if isinstance(layer, keras.layers.Conv2D)
+        and layer.activation is keras.activations.relu
+        and isinstance(following, keras.layers.MaxPooling2D)
+    }
 
 
 def learns_the_same(
@@ -56,7 +72,7 @@ def learns_the_same(
         x: the training images, of which some are looked at.
         y: their labels.
     """
-    some = slice(0, IMAGES_TO_COMPARE)
+    some = slice(0, recipe.batch_size)  # which takes no more memory than a step
     both = (steps().gradients(one, recipe, x[some], y[some]) for one in (model, other))
     return all(_cosine(a, b) >= LEAST_COSINE for a, b in zip(*both, strict=True))
 
@@ -68,8 +84,8 @@ def _cosine(a: Any, b: Any) -> float:
     return float(a @ b) / lengths if lengths else float(not a.any() and not b.any())
 
 
-def _fast() -> dict[type, Any]:
-    """Return what stands for which layer or constraint, where the backend has something faster."""
+def _fast() -> dict[Any, Any]:
+    """Return what stands for which layer, constraint or function: what is faster on the backend."""
     if keras.backend.backend() != "tensorflow":
         return {}
     from pipeline import fused
@@ -78,5 +94,7 @@ def _fast() -> dict[type, Any]:
         keras.layers.BatchNormalization: fused.BatchNormalization,
         keras.layers.Conv2D: fused.Conv2D,
         keras.layers.Dropout: fused.Dropout,
+        keras.layers.MaxPooling2D: fused.MaxPooling2D,
         keras.constraints.MaxNorm: fused.MaxNorm,
+        keras.activations.relu: fused.relu_before_pooling,
     }

@@ -6,7 +6,7 @@ import numpy as np
 from pipeline.artifacts import Images
 from pipeline.errors import TrainingError
 
-IMAGES_TO_LOOK_AT = 5_000
+IMAGES_TO_LOOK_AT = 1_000
 # Beside the smallest variances of patches, which are noise and must not be blown up.
 EPSILON = 5e-4
 

@@ -6,6 +6,7 @@ import pytest
 from pipeline import engine, feed, models
 from pipeline.engine import Data, fit
 from pipeline.feed import Resident, Streamed
+from pipeline.files import read_array, write_array
 from pipeline.recipes import Recipe
 
 RECIPE = Recipe.model_validate(
@@ -25,8 +26,8 @@ Y = np.arange(100) % 4
 @pytest.fixture
 def mapped(tmp_path):
     """The same images in a file."""
-    np.save(tmp_path / "x.npy", X)
-    return np.load(tmp_path / "x.npy", mmap_mode="r")
+    write_array(tmp_path / "x.npy", X)
+    return read_array(tmp_path / "x.npy")
 
 
 def images_of(found):
@@ -46,10 +47,27 @@ def test_rows_lead_to_their_images(make, mapped):
     np.testing.assert_array_equal(y, Y)
 
 
+def test_a_file_is_not_copied(mapped):
+    """What is written into the array is seen by the training, and not by the file."""
+    fed = Resident(mapped, Y)
+    mapped[5] = 7
+    x, _ = images_of(fed.ask(np.array([[5]], np.int32))())
+    assert (x == 7).all()
+    np.testing.assert_array_equal(np.load(mapped.filename), X)
+
+
 def test_a_chunk_is_as_small_as_asked(mapped):
     fed = Streamed(mapped, Y, 16 * 64)
     assert fed.most_rows == 16
     assert [len(np.asarray(x)) for x, _ in fed.blocks()] == [16] * 6 + [4]
+
+
+def test_the_chunks_of_a_training_have_one_shape(mapped):
+    """Steps that are compiled for a shape are compiled once."""
+    fed = Streamed(mapped, Y, 16 * 64)
+    for rows in (np.arange(4).reshape(1, 4), np.arange(16).reshape(4, 4)):
+        x, y, _ = fed.ask(rows.astype(np.int32))()
+        assert (len(np.asarray(x)), len(np.asarray(y))) == (16, 16)
 
 
 def test_what_fits_into_memory_lies_on_the_device(mapped, monkeypatch):

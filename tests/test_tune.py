@@ -48,7 +48,7 @@ def patched(tmp_path, dataset, model, values, text=SHIPPED):
         ),
         ("mnist", "cnn", {"optimizer.learning_rate": 1e-05, "augmentation.flip": "none"}),
         ("cifar10", "cnn_bn", {"layers.1.momentum": 0.9, "schedule.name": "cosine"}),
-        ("cifar10", "fast", {"optimizer.name": "adam", "schedule.warmup": 0.3, "keep": "best"}),
+        ("cifar10", "fast", {"optimizer.name": "sgd", "schedule.warmup": 0.3, "keep": "best"}),
         ("fashion_mnist", "dense", {"optimizer.nesterov": False, "layers.1.dense": 32}),
         ("cifar10_images", "dense", {"epochs": 3}),
     ],

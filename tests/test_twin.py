@@ -136,6 +136,19 @@ def test_a_convolution_of_few_pixels_is_keras_own(shape, size, strides, padding)
         np.testing.assert_allclose(plain, fast, atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.parametrize("pool", [{"max_pool": 2}, {"max_pool": 3, "padding": "same"}])
+def test_relu_may_leave_its_gradient_to_the_pooling(pool, data):
+    """The bias makes windows that are 0 throughout, as others are only in part."""
+    said = recipe(layers=[{"conv": 6}, pool, {"conv": 4}, "flatten"])
+    model = build(said)
+    model.layers[2].bias.assign([-1, -0.3, -0.1, 0, 0.1, 1])
+    made = twin(model, "float32")
+    assert made.layers[3].follows_relu
+    both = (steps().gradients(one, said, data.x_train, data.y_train) for one in (model, made))
+    for plain, fast in zip(*both, strict=True):
+        np.testing.assert_allclose(plain, fast, atol=1e-6)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_twin_has_the_weights_the_answers_and_the_gradients(precision, data):
     model = build(recipe())
