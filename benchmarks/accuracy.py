@@ -49,17 +49,14 @@ RECIPES: dict[str, tuple[str, str]] = {
     "fashion_mnist.dense": ("five hidden layers, 16 to 256", "87.1%"),
     "fashion_mnist.cnn": ("four strided convolutions", "90.7%"),
     "fashion_mnist.fast": ("ours", ""),
-    "fashion_mnist.best": ("ours", ""),
     "cifar10_images.dense": ("two hidden layers of 512", "43.7%"),
     "cifar10_images.cnn": ("two convolutions, max-norm, dropout", "69.4%"),
     "cifar10_images.fast": ("ours", ""),
-    "cifar10_images.best": ("ours", ""),
 }
 # Measured where somebody asks for it.
 MORE = {
     "cifar10_images.cnn_bn": ("six convolutions with batch norm", "not stated"),
     "cifar10.fast": ("ours, on the exact pixels", ""),
-    "cifar10.best": ("ours, on the exact pixels", ""),
 }
 
 
@@ -254,25 +251,27 @@ def draw(path: Path) -> None:
     FigureCanvasAgg(figure)
     groups = _groups()
     datasets = list(dict.fromkeys(rows[0]["recipe"].split(".")[0] for rows in groups.values()))
+    ticks = {10: "10 s", 60: "1 min", 300: "5 min", 1800: "30 min"}
     for number, dataset in enumerate(datasets, start=1):
         axes = figure.add_subplot(
-            *(1, len(datasets), number),
-            title=dataset.replace("_images", ""),
-            xlabel="seconds, with preparation",
-            xscale="log",
-            yscale="logit",
+            *(1, len(datasets), number), title=dataset.replace("_images", ""), xscale="log"
         )
-        axes.margins(x=0.35, y=0.2)
-        for rows in groups.values():
-            name, model = rows[0]["recipe"].split(".")
-            if name != dataset:
-                continue
-            at = _mean(rows, "seconds", "prepared"), _mean(rows, "test_accuracy")
+        here = [rows for rows in groups.values() if rows[0]["recipe"].split(".")[0] == dataset]
+        for place, rows in enumerate(here):
+            model = rows[0]["recipe"].split(".")[1]
+            at = _mean(rows, "seconds", "prepared"), 100 * _mean(rows, "test_accuracy")
             axes.plot(*at, "o", color="tab:orange" if model in ("fast", "best") else "tab:blue")
-            label = f"{model}\n{100 * at[1]:.2f}%"
-            axes.annotate(label, at, (0, 7), textcoords="offset points", ha="center", fontsize=8)
+            label = f"{model}\n{at[1]:.2f}%"
+            beside = (0, -24 if place % 2 else 7)  # two at one place stay legible
+            axes.annotate(label, at, beside, textcoords="offset points", ha="center", fontsize=8)
+        axes.set_xlim(5, 3600)
+        axes.set_xticks(list(ticks), list(ticks.values()), fontsize=8)
+        axes.minorticks_off()
+        axes.margins(y=0.25)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}%")
         axes.grid(alpha=0.3)
-        axes.tick_params(labelleft=False, which="both")
+    figure.supylabel("test accuracy", fontsize=10)
+    figure.supxlabel("time, from the raw files to the trained model", fontsize=10)
     with atomic(path) as part:
         figure.savefig(part, format="png", dpi=110)
 
