@@ -9,8 +9,8 @@ import numpy as np
 import psutil
 
 from pipeline.artifacts import Images, Labels
-from pipeline.steps import ALIGNMENT, steps
-from pipeline.totals import Rows
+from pipeline.steps import steps
+from pipeline.totals import ALIGNMENT, Rows
 
 # Of the memory that is free: the rest is for what a step needs, and for everybody else.
 SHARE_OF_MEMORY = 0.5

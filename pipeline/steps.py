@@ -12,9 +12,6 @@ from pipeline.artifacts import Images, Labels
 from pipeline.recipes import Augmentation, Recipe
 from pipeline.totals import Measure, Train
 
-# Bytes at whose multiples an array begins that is computed on as it lies.
-ALIGNMENT = 64
-
 
 class Steps(Protocol):
     """What a backend gives the engine."""

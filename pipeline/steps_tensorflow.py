@@ -11,8 +11,8 @@ from pipeline.artifacts import Images, Labels
 from pipeline.augment import DRAWS, augment
 from pipeline.optimizers import loss_of
 from pipeline.recipes import Augmentation, Conv, Recipe
-from pipeline.steps import ALIGNMENT
 from pipeline.totals import (
+    ALIGNMENT,
     Measure,
     Mirrored,
     Rows,

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+# Bytes at whose multiples an array begins that is computed on as it lies.
+ALIGNMENT = 64
 _PIXELS_PER_FORWARD = 2**18  # so that the activations of a forward pass stay small
 Rows = NDArray[np.int32]  # (steps, batch_size), each the index of an image
 Mirrored = NDArray[np.bool_]  # of the same shape: which of them are mirrored from left to right
