@@ -23,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import groupby
+from functools import cache
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -74,23 +75,12 @@ def main() -> None:
     parser.add_argument("--prepared", type=float, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child is not None:
-        for number in range(given.repeat):
-            measure(given.recipes[0], given.child, given.phases, given.prepared, bool(number))
+        measure(given.recipes[0], given.child, given.phases, given.prepared, given.repeat)
         return
     if not given.table:
-        took: dict[str, float] = {}
-        for seed in range(given.seeds):
-            for recipe in given.recipes:
-                if any(
-                    (r["recipe"], r["seed"], r["phases"]) == (recipe, seed, given.phases)
-                    for r in results()
-                ):
-                    continue
-                dataset = recipe.split(".")[0]
-                prepare(dataset)
-                if dataset not in took:
-                    took[dataset] = _seconds_to_prepare(dataset)
-                _in_a_child(recipe, seed, took[dataset], given.repeat, given.phases)
+        for seed, recipe in product(range(given.seeds), given.recipes):
+            if not _is_measured(recipe, seed, given.phases):
+                _in_a_child(recipe, seed, given.repeat, given.phases)
     print(table())
     _into_the_readme()
     draw(PICTURE)
@@ -102,11 +92,25 @@ def results() -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def _in_a_child(
-    recipe: str, seed: int, prepared: float, repeat: int, phases: list[int] | None
-) -> None:
-    """Measure one training in a process of its own."""
-    options = {"--child": seed, "--prepared": prepared, "--repeat": repeat}
+def machine() -> dict[str, Any]:
+    """Return what it was measured on."""
+    return {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
+
+
+def _is_measured(recipe: str, seed: int, phases: list[int] | None) -> bool:
+    known = {(row["recipe"], row["seed"], str(row["phases"])) for row in results()}
+    return (recipe, seed, str(phases)) in known
+
+
+def _in_a_child(recipe: str, seed: int, repeat: int, phases: list[int] | None) -> None:
+    """Measure trainings in a process of their own."""
+    dataset = recipe.split(".")[0]
+    prepare(dataset)
+    options = {
+        "--child": seed,
+        "--prepared": _seconds_to_prepare(dataset),
+        "--repeat": repeat,
+    }
     command = [sys.executable, "-m", "benchmarks.accuracy", recipe]
     command += [str(part) for pair in options.items() for part in pair]
     command += ["--phases", *map(str, phases)] if phases else []
@@ -129,21 +133,24 @@ def prepare(dataset: str, data: Path = DATA) -> None:
     preprocess(raw, report, params.preprocess, workspace.splits.path, workspace.samples)
 
 
+@cache
 def _seconds_to_prepare(dataset: str) -> float:
     """Do all of that once more, elsewhere, in a process of its own."""
-    code = "import sys; from benchmarks.accuracy import *; prepare(sys.argv[1], Path(sys.argv[2]))"
+    code = (
+        "import sys, pathlib, benchmarks.accuracy as accuracy; "
+        "accuracy.prepare(sys.argv[1], pathlib.Path(sys.argv[2]))"
+    )
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-c", code, dataset, folder], check=True)
         return time.perf_counter() - start
 
 
-def measure(name: str, seed: int, phases: list[int] | None, prepared: float, warm: bool) -> None:
-    """Train one recipe with one seed and add its line to the results."""
-    start = time.time() if warm else psutil.Process().create_time()
+def measure(name: str, seed: int, phases: list[int] | None, prepared: float, repeat: int) -> None:
+    """Train one recipe with one seed, so often, and add the lines to the results."""
     import keras
 
-    from pipeline.device import choose, compute_small_steps
+    from pipeline.device import choose
     from pipeline.engine import Data, fit
     from pipeline.models import build, steps_are_small
 
@@ -155,37 +162,36 @@ def measure(name: str, seed: int, phases: list[int] | None, prepared: float, war
         then = [p.model_copy(update={"epochs": n}) for p, n in zip(recipe.then, rest, strict=True)]
         recipe = recipe.model_copy(update={"epochs": first, "then": tuple(then)})
     info = splits.info
-    if steps_are_small(recipe, info.image_shape):
-        compute_small_steps()
-    device = choose("auto")
-    model = build(recipe, info.image_shape, info.num_classes, seed)
+    device = choose("auto", small_steps=steps_are_small(recipe, info.image_shape))
     data = Data(
         splits.x("train"), splits.y("train"), splits.x("val"), splits.y("val"), info.class_names
     )
-    history = fit(model, recipe, data, seed=seed)
-    seconds = time.time() - start
-    predicted = model.predict(splits.x("test"), batch_size=512, verbose=0).argmax(axis=1)
-    line = {
-        "recipe": name,
-        "seed": seed,
-        "phases": phases,
-        "parameters": model.count_params(),
-        "test_accuracy": float((predicted == splits.y("test")).mean()),
-        "val_accuracy": history.kept.val_accuracy,
-        "epochs": len(history.epochs),
-        "seconds": round(seconds, 1),
-        "prepared": round(prepared, 1),
-        "warm": warm,
-        "backend": keras.backend.backend(),
-        "trained_in": history.precision,
-        "device": device.name,
-        "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
-    }
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-    print(line, flush=True)
+    start = psutil.Process().create_time()
+    for number in range(repeat):
+        model = build(recipe, info.image_shape, info.num_classes, seed)
+        history = fit(model, recipe, data, seed=seed)
+        seconds = time.time() - start
+        predicted = model.predict(splits.x("test"), batch_size=512, verbose=0).argmax(axis=1)
+        line = {
+            "recipe": name,
+            "seed": seed,
+            "phases": phases,
+            "parameters": model.count_params(),
+            "test_accuracy": float((predicted == splits.y("test")).mean()),
+            "val_accuracy": history.kept.val_accuracy,
+            "epochs": len(history.epochs),
+            "seconds": round(seconds, 1),
+            "prepared": round(prepared, 1),
+            "warm": number > 0,
+            "backend": keras.backend.backend(),
+            "trained_in": history.precision,
+            "device": device.name,
+            **machine(),
+        }
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(line, flush=True)
+        start = time.time()
 
 
 def _groups() -> dict[str, list[dict[str, Any]]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline import feed
 from pipeline.artifacts import Splits
-from pipeline.device import compute_small_steps
+from pipeline.device import choose
 from pipeline.engine import Data, fit
 from pipeline.history import Progress
 from pipeline.models import build, steps_are_small
@@ -53,8 +53,7 @@ def train(
     info, rows = splits.info, slice(0, limit)
     x = {split: splits.x(split)[rows] for split in ("train", "val")}  # type: ignore[arg-type]
     y = {split: splits.y(split)[rows] for split in ("train", "val")}  # type: ignore[arg-type]
-    if steps_are_small(recipe, info.image_shape):
-        compute_small_steps()
+    choose("auto", small_steps=steps_are_small(recipe, info.image_shape))
     model = build(recipe, info.image_shape, info.num_classes, seed)
     data = Data(x["train"], y["train"], x["val"], y["val"], info.class_names)
     first: list[float] = []

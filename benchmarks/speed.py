@@ -23,10 +23,9 @@ from typing import Any
 
 from scipy.stats import ttest_ind
 
-from benchmarks.accuracy import DATA, prepare
+from benchmarks.accuracy import DATA, machine, prepare
 from pipeline.models import multiplications
 from pipeline.params import load_params
-from pipeline.provenance import cpu_name
 from pipeline.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "speed.jsonl"
@@ -124,11 +123,6 @@ def peak() -> dict[str, float]:
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=QUIET)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def machine() -> dict[str, Any]:
-    """Return what it was measured on."""
-    return {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
 
 
 def pace(run: dict[str, Any]) -> float:

@@ -22,8 +22,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from benchmarks.accuracy import DATA, prepare
-from benchmarks.speed import QUIET, child, machine
+from benchmarks.accuracy import DATA, machine, prepare
+from benchmarks.speed import QUIET, child
 from pipeline.params import load_params
 from pipeline.workspace import Workspace
 

@@ -59,18 +59,21 @@ def gpus() -> list[Any]:
     return found
 
 
-def choose(wanted: Literal["auto", "cpu", "gpu"]) -> Device:
+def choose(wanted: Literal["auto", "cpu", "gpu"], *, small_steps: bool = False) -> Device:
     """Set Keras' backend to the wanted device; call it before anything is built.
 
     A GPU is claimed until this process ends: no two trainings share one.
 
     Args:
         wanted: `auto` takes a GPU where there is one.
+        small_steps: each operation gets one thread, as more would only wait for each other.
 
     Raises:
         TrainingError: a GPU is wanted and there is none, or none is free, or the backend already
             runs on another.
     """
+    if small_steps:
+        _backend().use_one_thread()
     found = require(wanted)
     names = visible(len(found))
     number = claim(names) if found else 0
@@ -122,11 +125,6 @@ def computes_bfloat16() -> bool:
         capability = _backend().capability_of(used[0])
         return capability is not None and capability >= (8, 0)
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_flags())
-
-
-def compute_small_steps() -> None:
-    """Give each operation one thread; call it before anything is built."""
-    _backend().use_one_thread()
 
 
 def make_deterministic(seed: int) -> None:

@@ -95,7 +95,7 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
         if not training or len(inputs.shape) != 4:
             return super().call(inputs, training=training, mask=mask)
         nothing = tf.zeros([0])
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        outputs, mean, variance, *_ = _RAW.FusedBatchNormV3(
             x=inputs,
             scale=self.gamma.value,
             offset=self.beta.value,
@@ -164,7 +164,7 @@ class MaxNorm(keras.constraints.MaxNorm):  # type: ignore[misc]
         """Return the kernel, no column of which is longer than allowed."""
         w = tf.convert_to_tensor(w)
         bound = super().__call__
-        norms = tf.raw_ops.EuclideanNorm(input=w, axis=self.axis)
+        norms = _RAW.EuclideanNorm(input=w, axis=self.axis)
         return tf.cond(tf.reduce_any(norms > self.max_value), lambda: bound(w), lambda: w)
 
 

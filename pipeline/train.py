@@ -9,7 +9,7 @@ import keras
 import pandas as pd
 
 from pipeline.artifacts import ModelPlan, RunInfo, Splits, SplitsInfo, TrainedModel
-from pipeline.device import choose, compute_small_steps, make_deterministic
+from pipeline.device import choose, make_deterministic
 from pipeline.engine import Data, fit
 from pipeline.figures import draw_curves
 from pipeline.files import atomic, dvc_md5, sha256
@@ -44,9 +44,7 @@ def train(
         TrackingError: the MLflow store cannot be reached.
     """
     info = splits.info
-    if steps_are_small(plan.recipe, info.image_shape):
-        compute_small_steps()
-    chosen = choose(device)
+    chosen = choose(device, small_steps=steps_are_small(plan.recipe, info.image_shape))
     seed = plan.recipe.seed or 0
     if deterministic:
         make_deterministic(seed)
