@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.artifacts import Images
 
-SECONDS = 0.5
+SECONDS = 0.25
 FEWEST_CALLS = 5
 
 Ask = Callable[[Images], Any]
