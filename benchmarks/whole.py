@@ -34,7 +34,7 @@ DATASET, MODELS = "fashion_mnist", ("dense", "cnn")
 STAGE = re.compile(r"Running stage '([^']+)'")
 AGAIN = ("nothing changed", "one recipe changed")
 # TensorFlow is imported as the stages do.
-IMPORT = "import gc; gc.set_threshold(200_000); import tensorflow"
+IMPORT = "import gc; gc.set_threshold(200_000); import tensorflow; gc.freeze()"
 COMMANDS = {
     "pipeline --help": ["pipeline", "--help"],
     **{
