@@ -38,5 +38,5 @@ def main() -> None:
         typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(EXIT_CODE_PASSING if error.passing else EXIT_CODE)
     finally:
-        # The process frees all of that by ending; Python would search it once more, for two seconds.
+        # The process frees all of that by ending; Python would search it again, for two seconds.
         gc.freeze()
