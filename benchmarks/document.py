@@ -46,7 +46,8 @@ the convolutional recipes in `bfloat16`, as `params.yaml` says. Asked of the mem
 importing TensorFlow takes, twice the arrays, and the model. *Streamed* is the engine when the
 arrays do not fit into memory and are read chunk by chunk, as a share of its speed when they do."""
 WHOLE = """Both sides train as many epochs. The scripts do nothing else; the pipeline also reads the
-raw files, validates, splits, evaluates, draws, exports and registers."""
+raw files, validates, splits, evaluates, draws, exports and registers. Most of the rest are imports
+as well: of MLflow in five stages, of Great Expectations in one."""
 PREDICTION = """`pipeline predict` of one image from the start of the process, and the same model
 asked again and again in one process."""
 ACCURACY = """On the test split, which no recipe has seen. Seconds are the mean from the raw files
