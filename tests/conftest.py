@@ -1,6 +1,5 @@
 """A fresh clone in which the real graph has run once, shared by the tests that look at it."""
 
-import gc
 import os
 import shutil
 import subprocess
@@ -10,16 +9,8 @@ from pathlib import Path
 
 import pytest
 
-# As the commands do: what was imported stays, and to search it takes a fifth of the time.
-gc.set_threshold(200_000)
-
 ROOT = Path(__file__).parent.parent
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def pytest_collection_finish() -> None:
-    """Search no more what collecting the tests has imported."""
-    gc.freeze()
 
 
 def clone(target: Path) -> Path:

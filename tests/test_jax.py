@@ -60,7 +60,6 @@ print(json.dumps({
 
 AUGMENT = """
 import sys
-from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from pipeline.augment import augment
 from pipeline.recipes import Augmentation
