@@ -27,8 +27,8 @@ run: setup ## the whole pipeline on the dataset and models of params.yaml
 		|| { echo "error: another 'make run' is at work in this folder; wait for it, or use a second clone" >&2; exit 1; }; \
 	dvc repro && pipeline report
 
-test: $(VENV)/dev.stamp ## the test suite
-	@pytest
+test: $(VENV)/dev.stamp ## the test suite, file by file on up to four cores
+	@pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 test-long: $(VENV)/dev.stamp ## the README's longer commands, and a model rebuilt: some minutes
 	@pytest -m long
