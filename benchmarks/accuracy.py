@@ -276,8 +276,7 @@ def draw(path: Path) -> None:
         axes.set_xticks(list(ticks), list(ticks.values()), fontsize=8)
         axes.minorticks_off()
         axes.margins(y=0.25)
-        low, high = axes.get_ylim()
-        axes.set_ylim(low, min(high, 100 + (100 - low) / 20))
+        axes.set_ylim(top=min(axes.get_ylim()[1], 101))  # no accuracy is above 100%
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}%")
         axes.grid(alpha=0.3)
     figure.supylabel("test accuracy", fontsize=10)
