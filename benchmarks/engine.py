@@ -51,8 +51,8 @@ def train(
     recipe = recipe.model_copy(update=update)
     splits = Splits(arrays)
     info, rows = splits.info, slice(0, limit)
-    x = {split: splits.x(split)[rows] for split in ("train", "val")}  # type: ignore[arg-type]
-    y = {split: splits.y(split)[rows] for split in ("train", "val")}  # type: ignore[arg-type]
+    x = {split: splits.x(split)[rows] for split in ("train", "val")}
+    y = {split: splits.y(split)[rows] for split in ("train", "val")}
     choose("auto", small_steps=steps_are_small(recipe, info.image_shape))
     model = build(recipe, info.image_shape, info.num_classes, seed)
     data = Data(x["train"], y["train"], x["val"], y["val"], info.class_names)

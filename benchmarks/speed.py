@@ -17,7 +17,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -170,11 +169,8 @@ def table() -> str:
         if (rows := [row for row in results() if row["recipe"] == recipe])
     }
 
-    def mean(rows: list[dict[str, Any]], value: Callable[[dict[str, Any]], float]) -> float:
-        return statistics.mean(value(row) for row in rows)
-
     def of(rows: list[dict[str, Any]], key: str, *ways: str, factor: float = 1) -> list[float]:
-        return [factor * mean(rows, lambda row, way=way: row[way][key]) for way in ways]
+        return [factor * statistics.mean(row[way][key] for row in rows) for way in ways]
 
     speed = [
         "| recipe | seeds | bare, s/epoch | engine, s/epoch | times faster (lowest to highest) "
@@ -189,7 +185,7 @@ def table() -> str:
     ]
     for recipe, rows in groups.items():
         ratios = [ratio(row) for row in rows]
-        paces = [mean(rows, lambda row, way=way: pace(row[way])) for way in ("bare", "engine")]
+        paces = [statistics.mean(pace(row[way]) for row in rows) for way in ("bare", "engine")]
         first = of(rows, "first_step", "bare", "engine")
         speed.append(
             f"| {recipe} | {len(rows)} | {paces[0]:.2f} | {paces[1]:.2f} "
@@ -202,10 +198,11 @@ def table() -> str:
             f"| {same_accuracy(rows)} |"
         )
         memory = of(rows, "peak_mib", "bare", "engine")
-        streamed = mean(rows, lambda row: pace(row["engine"]) / pace(row["streamed"]))
-        work = [mean(rows, lambda row, way=way: gflops(row, way)) for way in ("bare", "engine")]
+        allowed = statistics.mean(map(allowed_mib, rows))
+        streamed = statistics.mean(pace(row["engine"]) / pace(row["streamed"]) for row in rows)
+        work = [statistics.mean(gflops(row, way) for row in rows) for way in ("bare", "engine")]
         used.append(
-            f"| {recipe} | {memory[0]:.0f} | {memory[1]:.0f} | {mean(rows, allowed_mib):.0f} "
+            f"| {recipe} | {memory[0]:.0f} | {memory[1]:.0f} | {allowed:.0f} "
             f"| {streamed:.2f} | {work[0]:.0f} | {work[1]:.0f} |"
         )
     return "\n\n".join("\n".join(lines) for lines in (speed, learned, used))

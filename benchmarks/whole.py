@@ -162,7 +162,7 @@ def table() -> str:
     rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
 
     def median(value: Any) -> float:
-        return statistics.median(value(row) for row in rows)
+        return float(statistics.median(value(row) for row in rows))
 
     scripts = median(lambda row: sum(row["scripts"].values()))
     cold = median(lambda row: row["cold"])
