@@ -8,6 +8,8 @@ from typing import Any
 # Nobody waits for a page to open: what is not asked for stays off.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+# A slow machine at work on something else takes longer than Prefect's 20 seconds to start one.
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 from prefect import flow
 

@@ -1,5 +1,6 @@
 """A fresh clone in which the real graph has run once, shared by the tests that look at it."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -67,12 +68,20 @@ def runner(folder: Path, **extra: str) -> Run:
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a fresh clone in which `dvc repro` has run on digits; leave it as it is."""
-    folder = clone(tmp_path_factory.mktemp("fresh") / "clone")
-    run = runner(folder)
-    run("dvc", "repro")
-    run("git", "add", "-A")
-    run("git", "commit", "-qm", "what the pipeline made")
-    return folder
+    temporary = tmp_path_factory.getbasetemp()
+    # Side by side the tests run in processes, each with a folder of its own in a shared one.
+    shared = temporary.parent if "PYTEST_XDIST_WORKER" in os.environ else temporary
+    made, done = shared / "reproduced", shared / "reproduced.done"
+    # One process reproduces, which takes a minute; each gets a copy, as DVC takes locks in it.
+    with (shared / "reproduced.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            run = runner(clone(made))
+            run("dvc", "repro")
+            run("git", "add", "-A")
+            run("git", "commit", "-qm", "what the pipeline made")
+            done.touch()
+    return Path(shutil.copytree(made, temporary / "fresh", symlinks=True))
 
 
 @pytest.fixture

@@ -144,6 +144,14 @@ def test_on_the_spot_it_finds_what_dvc_has_and_names_the_same_runs(workspace_cop
     assert run("git", "status", "--porcelain").stdout == ""
 
 
+def test_on_the_spot_a_slow_machine_has_time_to_start_its_server():
+    shown = (
+        "import flows.here; from prefect.settings import get_current_settings;"
+        "print(get_current_settings().server.ephemeral.startup_timeout_seconds)"
+    )
+    assert runner(ROOT)("python", "-c", shown).stdout == "120\n"
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
