@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from flows.differences import Difference, of_data, of_making, of_recipe
 from flows.reproduce import NotReproducible, check_data
@@ -99,10 +100,14 @@ def test_a_model_of_chance_is_near_or_is_not(clone):
 
 @pytest.mark.long
 def test_an_interrupt_leaves_nothing(clone):
-    environment = {**os.environ, "PYTHONPATH": str(clone)}
-    command = [str(Path(sys.executable).parent / "pipeline"), "reproduce", challenger(clone)]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(clone)}
+    heeding = (  # the interrupt, which a background job ignores
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+        "os.execvp('pipeline', sys.argv)"
+    )
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-c", heeding, "reproduce", challenger(clone)],
         cwd=clone,
         env={k: v for k, v in environment.items() if not k.startswith(("MLFLOW_", "DVC_"))},
         stdout=subprocess.DEVNULL,
@@ -136,9 +141,11 @@ def test_what_cannot_be_had_is_said(clone, tmp_path):
 
 
 @pytest.mark.long
-def test_a_model_that_was_tampered_with_is_refused(clone, reproduced):
+def test_a_model_that_was_tampered_with_is_refused(clone):
     # The store of a copied clone still names the folder that it was made in.
-    stored = [*(reproduced / "mlartifacts").rglob("model.keras")]
+    store = MlflowClient(f"sqlite:///{clone}/mlflow.db")
+    location = store.get_experiment_by_name("digits").artifact_location
+    stored = [*Path(location.removeprefix("file://")).rglob("model.keras")]
     contents = [file.read_bytes() for file in stored]
     for file in stored:
         file.write_bytes(file.read_bytes() + b"x")
