@@ -113,7 +113,8 @@ def _edit(clone: Path, changes: dict[str, Any]) -> None:
 
 
 def _environment(clone: Path) -> dict[str, str]:
-    dropped = ("MLFLOW_", "DVC_", "PREFECT_")
+    # By default Python compiles a module once, not in each process.
+    dropped = ("MLFLOW_", "DVC_", "PREFECT_", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in QUIET.items() if not name.startswith(dropped)}
     return {**kept, "PYTHONPATH": str(clone), "DVC_NO_ANALYTICS": "1"}
 

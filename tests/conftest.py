@@ -40,8 +40,10 @@ def clone(target: Path) -> Path:
 
 def runner(folder: Path, **extra: str) -> Run:
     """Return a function that runs a command line in a folder, with the folder's own code."""
+    # Python keeps what it compiles, as it does by default: the tree must stay clean all the same.
+    dropped = ("MLFLOW_", "DVC_", "PYTHONDONTWRITEBYTECODE")
     environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))},
+        **{k: v for k, v in os.environ.items() if not k.startswith(dropped)},
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(folder),
         "COLUMNS": "200",
