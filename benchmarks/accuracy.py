@@ -32,7 +32,7 @@ import psutil
 
 from pipeline.files import atomic
 from pipeline.params import load_params
-from pipeline.provenance import cpu_name
+from pipeline.provenance import cpu_name, environment
 from pipeline.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "accuracy.jsonl"
@@ -56,6 +56,17 @@ RECIPES: dict[str, tuple[str, str]] = {
     "cifar10_images.fast": ("ours", ""),
     "cifar10_images.best": ("ours", ""),
 }
+# Whose versions make a difference.
+PACKAGES = (
+    "tensorflow",
+    "keras",
+    "jax",
+    "numpy",
+    "ai-edge-litert",
+    "mlflow",
+    "dvc",
+    "great_expectations",
+)
 # Measured where somebody asks for it.
 MORE = {
     "cifar10_images.cnn_bn": ("six convolutions with batch norm", "not stated"),
@@ -96,7 +107,14 @@ def results() -> list[dict[str, Any]]:
 
 def machine() -> dict[str, Any]:
     """Return what it was measured on."""
-    return {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
+    here = environment()
+    return {
+        "cpu": cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+        "python": here.python,
+        "packages": {name: here.packages[name] for name in PACKAGES if name in here.packages},
+    }
 
 
 def _is_measured(recipe: str, seed: int, phases: list[int] | None) -> bool:

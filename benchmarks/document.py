@@ -11,9 +11,17 @@ PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 def main() -> None:
     """Write the page."""
-    machines = sorted(
-        {f"{row['machine']['cpu']}, {row['machine']['cores']} cores" for row in speed.results()}
-    )
+    for dataset in {row["recipe"].split(".")[0] for row in speed.results()}:
+        accuracy.prepare(dataset)  # whose sizes the tables are made with
+    measured_on = [row["machine"] for row in speed.results()]
+    machines = sorted({f"{machine['cpu']}, {machine['cores']} cores" for machine in measured_on})
+    versions = {
+        ", ".join(
+            f"{name} {version}"
+            for name, version in [("Python", machine["python"]), *machine["packages"].items()]
+        )
+        for machine in (*measured_on, *accuracy.results())
+    }
     peaks = [row["peak"] for row in speed.results()]
     best = {kind: max(peak[kind] for peak in peaks) for kind in ("float32", "bfloat16")}
     parts: list[tuple[str, str, Callable[[], str]]] = [
@@ -22,7 +30,9 @@ def main() -> None:
         ("Prediction", PREDICTION, prediction.table),
         ("Accuracy of all recipes", ACCURACY, accuracy.table),
     ]
-    lines = [HEAD.format(machines="; ".join(machines), **best)]
+    lines = [
+        HEAD.format(machines="; ".join(machines), versions="; ".join(sorted(versions)), **best)
+    ]
     for title, text, table in parts:
         lines += [f"## {title}\n", f"{text}\n", f"{table()}\n"]
     with atomic(PAGE) as part:
@@ -36,6 +46,8 @@ HEAD = """# Benchmarks
 
 Measured on {machines}. A large matrix product reaches {float32:.0f} GFLOP/s there in `float32` and
 {bfloat16:.0f} in `bfloat16`. Both sides of a ratio ran in turn, each in a process of its own.
+
+With {versions}.
 """
 ENGINE = """Same arrays, architecture, optimizer, batch size, number of images and epochs. `bare` is
 `benchmarks/bare.py`: Keras layers, `float32` arrays, `model.fit` by default, which imports nothing
