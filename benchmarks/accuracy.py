@@ -32,7 +32,7 @@ import psutil
 
 from pipeline.files import atomic
 from pipeline.params import load_params
-from pipeline.provenance import cpu_name, environment
+from pipeline.provenance import LIBRARIES, environment
 from pipeline.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "accuracy.jsonl"
@@ -56,17 +56,7 @@ RECIPES: dict[str, tuple[str, str]] = {
     "cifar10_images.fast": ("ours", ""),
     "cifar10_images.best": ("ours", ""),
 }
-# Whose versions make a difference.
-PACKAGES = (
-    "tensorflow",
-    "keras",
-    "jax",
-    "numpy",
-    "ai-edge-litert",
-    "mlflow",
-    "dvc",
-    "great_expectations",
-)
+PACKAGES = (*LIBRARIES, "jax", "ai-edge-litert", "dvc", "great_expectations")
 # Measured where somebody asks for it.
 MORE = {
     "cifar10_images.cnn_bn": ("six convolutions with batch norm", "not stated"),
@@ -109,7 +99,7 @@ def machine() -> dict[str, Any]:
     """Return what it was measured on."""
     here = environment()
     return {
-        "cpu": cpu_name(),
+        "cpu": here.hardware["cpu"],
         "cores": len(os.sched_getaffinity(0)),
         "load": os.getloadavg()[0],
         "python": here.python,

@@ -11,9 +11,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 def main() -> None:
     """Write the page."""
-    for dataset in {row["recipe"].split(".")[0] for row in speed.results()}:
-        accuracy.prepare(dataset)  # whose sizes the tables are made with
-    measured_on = [row["machine"] for row in speed.results()]
+    rows = speed.results()
+    measured_on = [row["machine"] for row in rows]
     machines = sorted({f"{machine['cpu']}, {machine['cores']} cores" for machine in measured_on})
     versions = {
         ", ".join(
@@ -22,7 +21,7 @@ def main() -> None:
         )
         for machine in (*measured_on, *accuracy.results())
     }
-    peaks = [row["peak"] for row in speed.results()]
+    peaks = [row["peak"] for row in rows]
     best = {kind: max(peak[kind] for peak in peaks) for kind in ("float32", "bfloat16")}
     parts: list[tuple[str, str, Callable[[], str]]] = [
         ("The engine against `model.fit`", ENGINE, speed.table),

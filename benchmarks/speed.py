@@ -169,6 +169,9 @@ def table() -> str:
         if (rows := [row for row in results() if row["recipe"] == recipe])
     }
 
+    for recipe in groups:
+        prepare(recipe.split(".")[0])  # the sizes of its arrays are asked for
+
     def of(rows: list[dict[str, Any]], key: str, *ways: str, factor: float = 1) -> list[float]:
         return [factor * statistics.mean(row[way][key] for row in rows) for way in ways]
 

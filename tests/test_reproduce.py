@@ -100,14 +100,14 @@ def test_a_model_of_chance_is_near_or_is_not(clone):
 
 @pytest.mark.long
 def test_an_interrupt_leaves_nothing(clone):
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(clone)}
+    environment = {**os.environ, "PYTHONPATH": str(clone)}
+    command = [str(Path(sys.executable).parent / "pipeline"), "reproduce", challenger(clone)]
     heeding = (  # the interrupt, which a background job ignores
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
-        "os.execvp('pipeline', sys.argv)"
+        "os.execv(sys.argv[1], sys.argv[1:])"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", heeding, "reproduce", challenger(clone)],
+        [sys.executable, "-c", heeding, *command],
         cwd=clone,
         env={k: v for k, v in environment.items() if not k.startswith(("MLFLOW_", "DVC_"))},
         stdout=subprocess.DEVNULL,
