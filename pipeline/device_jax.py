@@ -1,12 +1,18 @@
 """Devices as JAX sees them; `device_tensorflow` gives the same of TensorFlow."""
 
+import hashlib
 import os
 from typing import Any
 
 import jax
 import jax.extend
+from platformdirs import user_cache_path
+
+from pipeline.provenance import cpu_flags
 
 NAME = "JAX"
+# Of compilations on disk; those that were not used for longest make room.
+MOST_BYTES_KEPT = 2**30
 
 
 def gpus() -> list[Any]:
@@ -18,8 +24,16 @@ def gpus() -> list[Any]:
 
 
 def use(chosen: list[Any]) -> None:
-    """Compute on the GPU that is chosen, or on none."""
+    """Compute on the GPU that is chosen, or on none; compile once for all processes."""
     jax.config.update("jax_default_device", chosen[0] if chosen else jax.devices("cpu")[0])
+    if jax.config.jax_compilation_cache_dir:
+        return  # set by whoever started this process
+    # Code that was compiled for another CPU may not run on this one, which may share the folder.
+    cpu = hashlib.sha256(" ".join(sorted(cpu_flags())).encode()).hexdigest()[:12]
+    folder = user_cache_path("image-classification-pipeline") / "jax" / cpu
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_max_size", MOST_BYTES_KEPT)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def used() -> list[Any]:

@@ -30,7 +30,7 @@ from pipeline.optimizers import optimizer_of
 from pipeline.recipes import Augmentation, Conv, Recipe
 from pipeline.steps import steps
 from pipeline.totals import Mirrored, Rows, Totals, Train
-from pipeline.twin import Precision, learns_the_same, twin
+from pipeline.twin import Agreement, Precision, agreement, twin
 from pipeline.whitening import whiten
 
 _SECONDS_PER_CHUNK = 1.0
@@ -86,7 +86,7 @@ def fit(
     once = core(model)
     if isinstance(recipe.layers[0], Conv) and recipe.layers[0].whiten:
         whiten(once.layers[2], data.x_train)
-    trained, precision = _twin(once, recipe, data)
+    trained, precision, measured = _twin(once, recipe, data)
     training = _Training(trained, recipe, data, seed, precision, on_progress)
     rows: list[Epoch] = []
     kept: _Kept | None = None
@@ -100,21 +100,25 @@ def fit(
             on_epoch(row)
     assert kept is not None  # every recipe has at least one epoch
     check_no_class_vanished(kept.validation.predicted, data.y_val, data.class_names)
-    return History(tuple(rows), kept.epoch, precision)
+    return History(tuple(rows), kept.epoch, precision, str(measured) if measured else None)
 
 
-def _twin(model: keras.Model, recipe: Recipe, data: Data) -> tuple[keras.Model, Precision]:
-    """Return what is trained in place of the model, in the precision that is safe here."""
-    if recipe.precision == "bfloat16" and computes_bfloat16():
-        made = twin(model, "bfloat16")
-        if learns_the_same(model, made, recipe, data.x_train, data.y_train):
-            return made, "bfloat16"
-        warnings.warn(
-            "this hardware computes other gradients in bfloat16 than in float32: "
-            "trained in float32, which takes longer",
-            stacklevel=3,
-        )
-    return twin(model, "float32"), "float32"
+def _twin(
+    model: keras.Model, recipe: Recipe, data: Data
+) -> tuple[keras.Model, Precision, Agreement | None]:
+    """Return what is trained in place of the model, in the precision that is safe here, and why."""
+    if recipe.precision != "bfloat16" or not computes_bfloat16():
+        return twin(model, "float32"), "float32", None
+    made = twin(model, "bfloat16")
+    measured = agreement(model, made, recipe, data.x_train, data.y_train)
+    if measured.suffices:
+        return made, "bfloat16", measured
+    warnings.warn(
+        f"this hardware computes other gradients in bfloat16 than in float32, least alike with a "
+        f"cosine of {measured}: trained in float32, which takes longer",
+        stacklevel=3,
+    )
+    return twin(model, "float32"), "float32", measured
 
 
 def _is_better(row: Epoch, other: Epoch) -> bool:

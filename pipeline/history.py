@@ -42,8 +42,11 @@ class History:
 
     Attributes:
         precision: in which the layers were computed.
+        agreement: least cosine of a gradient in `bfloat16` with the one in `float32`, and of which
+            array; None where that was not asked.
     """
 
     epochs: tuple[Epoch, ...]
     kept: Epoch
     precision: str = "float32"
+    agreement: str | None = None

@@ -60,10 +60,19 @@ def images_per_forward(image_shape: tuple[int, ...]) -> int:
     return max(1, min(1000, _PIXELS_PER_FORWARD // int(np.prod(image_shape[:2]))))
 
 
-def score(labels: Any, probabilities: Any, losses: Any) -> Any:
-    """Sum up one batch: loss, correct answers, predictions of each class."""
+def score(labels: Any, probabilities: Any, losses: Any, counted: Any = None) -> Any:
+    """Sum up one batch: loss, correct answers, predictions of each class.
+
+    Args:
+        labels: `int32`, (n,).
+        probabilities: (n, num_classes).
+        losses: of each image, (n,).
+        counted: `bool`, (n,): the images that count; None: all.
+    """
     ops = keras.ops
     said = ops.cast(ops.argmax(probabilities, axis=1), "int32")
+    if counted is not None:
+        said, losses = ops.where(counted, said, -1), ops.where(counted, losses, 0.0)
     correct = ops.sum(ops.cast(ops.equal(said, labels), "int32"))
     predicted = ops.sum(ops.one_hot(said, probabilities.shape[-1], dtype="int32"), axis=0)
     return ops.sum(losses), correct, predicted

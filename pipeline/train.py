@@ -63,6 +63,8 @@ def train(
         run.log_text(_summary(model), "model_summary.txt")
         history = _fit(run, model, plan, _data(splits, info), deterministic)
         run.log_params({"trained_in": history.precision})
+        if history.agreement:
+            run.log_params({"bfloat16_least_cosine": history.agreement})
         _save(run, model, history, trained)
         provenance.save(trained.provenance)
         run.log_artifact(trained.provenance)

@@ -4,6 +4,7 @@ What is trained is never what is kept: after the training its weights return to 
 model, in `float32`, which any machine loads and whose answers do not depend on how it was trained.
 """
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ def twin(model: keras.Model, precision: Precision) -> keras.Model:
     """
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
     fast = _fast()
-    pools = _pools_after_relu(model) if fast else {}
+    pools = _pools_after_relu(model) if keras.activations.relu in fast else {}
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         config = layer.get_config()
@@ -60,10 +61,34 @@ def _pools_after_relu(model: keras.Model) -> dict[str, str]:
     }
 
 
-def learns_the_same(
+@dataclass(frozen=True)
+class Agreement:
+    """How alike two models see the gradient of the array on which they agree least.
+
+    Attributes:
+        cosine: of both gradients; 1 where they are alike.
+        variable: the path of the array.
+    """
+
+    cosine: float
+    variable: str
+
+    @property
+    def suffices(self) -> bool:
+        """Whether both learn the same."""
+        return self.cosine >= LEAST_COSINE
+
+    def __str__(self) -> str:
+        return f"{self.cosine:.3f} ({self.variable})"
+
+
+def agreement(
     model: keras.Model, other: keras.Model, recipe: Recipe, x: Images, y: Labels
-) -> bool:
-    """Tell whether both see the same gradients: some hardware computes some layers wrongly.
+) -> Agreement:
+    """Compare the gradients of both: some hardware computes some layers wrongly.
+
+    Both are asked with the same drawn weights, whatever theirs are, so that the answer is of the
+    recipe, the images and the hardware, and the same for every seed.
 
     Args:
         model: the one in `float32`.
@@ -73,8 +98,27 @@ def learns_the_same(
         y: their labels.
     """
     some = slice(0, recipe.batch_size)  # which takes no more memory than a step
-    both = (steps().gradients(one, recipe, x[some], y[some]) for one in (model, other))
-    return all(_cosine(a, b) >= LEAST_COSINE for a, b in zip(*both, strict=True))
+    found = []
+    for one in (model, other):
+        before = one.get_weights()
+        _draw_weights(one)
+        found.append(steps().gradients(one, recipe, x[some], y[some]))
+        one.set_weights(before)
+    paths = ["/".join(v.path.split("/")[-2:]) for v in model.trainable_variables]
+    cosines = [_cosine(a, b) for a, b in zip(*found, strict=True)]
+    return min(map(Agreement, cosines, paths), key=lambda seen: seen.cosine)
+
+
+def _draw_weights(model: keras.Model) -> None:
+    """Draw all kernels as Keras begins them, from a seed that is always the same.
+
+    All weights are numbers that `bfloat16` has: what is compared is how both compute.
+    """
+    for number, variable in enumerate(model.trainable_variables):
+        if len(variable.shape) > 1:
+            variable.assign(keras.initializers.GlorotUniform(seed=number)(variable.shape))
+    for variable in model.weights:
+        variable.assign(keras.ops.cast(keras.ops.cast(variable, "bfloat16"), "float32"))
 
 
 def _cosine(a: Any, b: Any) -> float:
@@ -86,8 +130,13 @@ def _cosine(a: Any, b: Any) -> float:
 
 def _fast() -> dict[Any, Any]:
     """Return what stands for which layer, constraint or function: what is faster on the backend."""
-    if keras.backend.backend() != "tensorflow":
-        return {}
+    if keras.backend.backend() == "jax":
+        from pipeline import fused_jax
+
+        return {
+            keras.layers.BatchNormalization: fused_jax.BatchNormalization,
+            keras.layers.MaxPooling2D: fused_jax.MaxPooling2D,
+        }
     from pipeline import fused
 
     return {

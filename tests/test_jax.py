@@ -77,6 +77,74 @@ np.save(sys.argv[3], np.asarray(augment(given["x"], said, given["draws"], given[
 """
 
 
+LAYERS = """
+import itertools, json
+import jax, keras, numpy as np
+from jax import numpy as jnp
+from pipeline import fused_jax
+
+draw, apart = np.random.default_rng(0), 0.0
+
+def compare(kinds, x, learning, **settings):
+    weights, seen = None, []
+    for kind in kinds:
+        layer = kind(**settings)
+        layer.build(x.shape)
+        kinds_of = layer.trainable_variables, layer.non_trainable_variables
+        values = [[v.value for v in kind] for kind in kinds_of]
+        shape = layer.compute_output_shape(x.shape)
+        weights = draw.normal(size=shape) if weights is None else weights
+        def loss(x, values=values, layer=layer):
+            y, others = layer.stateless_call(*values, x, **learning)
+            return jnp.sum(y * weights), (y, others)
+        (_, (y, others)), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.asarray(x))
+        seen.append([y, gradient, *others])
+    return max(float(jnp.abs(a - b).max()) for a, b in zip(*seen, strict=True))
+
+shapes, ties = [(4, 8, 8, 3), (4, 9, 7, 3), (2, 3, 3, 5)], [False, True]
+for shape, size, padding, tied in itertools.product(shapes, (2, 3), ("valid", "same"), ties):
+    x = draw.normal(size=shape).astype("float32")
+    x = np.maximum(np.round(x), 0) if tied else x
+    kinds = keras.layers.MaxPooling2D, fused_jax.MaxPooling2D
+    apart = max(apart, compare(kinds, x, {}, pool_size=size, padding=padding))
+for mean in (0, 10):
+    x = draw.normal(mean, 2, (16, 6, 5, 4)).astype("float32")
+    kinds = keras.layers.BatchNormalization, fused_jax.BatchNormalization
+    apart = max(apart, compare(kinds, x, {"training": True}))
+print(json.dumps(apart))
+"""
+
+ONCE = """
+import json
+import keras, numpy as np
+from pipeline import models, steps_jax
+from pipeline.device import choose
+from pipeline.engine import Data, fit
+from pipeline.recipes import Recipe
+
+choose("cpu")
+draw = np.random.default_rng(0)
+x, y = draw.integers(0, 256, (100, 8, 8, 1), dtype=np.uint8), np.arange(100) % 2
+data = Data(x, y, x, y, ("a", "b"))
+sums = []
+for seed, rate in ((0, 0.1), (1, 0.1), (0, 0.1), (0, 0.2)):
+    recipe = Recipe(layers=["flatten", {"dense": 8}, {"dropout": rate}], epochs=1, keep="last")
+    model = models.build(recipe, (8, 8, 1), 2, seed)
+    fit(model, recipe, data, seed=seed)
+    sums.append(float(sum(np.abs(w).sum() for w in model.get_weights())))
+print(json.dumps([sums, steps_jax._train_steps.cache_info().misses]))
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Keep what is compiled here out of the user's cache; all tests share it."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 def on_jax(script, *arguments):
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)],
@@ -137,3 +205,27 @@ def test_the_same_draws_change_images_as_on_tensorflow(tmp_path):
     theirs = np.load(tmp_path / "jax.npy").astype(int)
     assert np.abs(ours - theirs).max() <= 1
     assert (ours != theirs).mean() < 0.01
+
+
+def test_its_faster_layers_are_keras_own():
+    assert json.loads(on_jax(LAYERS).splitlines()[-1]) < 1e-4
+
+
+def test_the_next_process_finds_the_compilations_on_disk(cache, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache / "of two"))
+
+    def kept():
+        return {path.name for path in (cache / "of two").rglob("*-cache")}
+
+    first = on_jax(ONCE)
+    compiled = kept()
+    assert any("train_steps" in name for name in compiled)
+    assert on_jax(ONCE) == first
+    assert kept() == compiled
+
+
+def test_trainings_that_differ_in_their_seed_share_one_compilation():
+    sums, compilations = json.loads(on_jax(ONCE).splitlines()[-1])
+    assert sums[0] == sums[2]
+    assert len(set(sums)) == 3
+    assert compilations == 2

@@ -9,7 +9,7 @@ from pipeline import engine, fused, models
 from pipeline.engine import Data, fit
 from pipeline.recipes import Recipe
 from pipeline.steps import steps
-from pipeline.twin import learns_the_same, twin
+from pipeline.twin import agreement, twin
 
 CNN = {
     "layers": [
@@ -163,15 +163,29 @@ def test_a_twin_has_the_weights_the_answers_and_the_gradients(precision, data):
     answers = [np.asarray(one(data.x_val)) for one in (model, made)]
     allowed = 1e-5 if precision == "float32" else 0.02
     np.testing.assert_allclose(answers[0], answers[1], atol=allowed)
-    assert learns_the_same(model, made, recipe(), data.x_train, data.y_train)
+    assert agreement(model, made, recipe(), data.x_train, data.y_train).suffices
 
 
 def test_a_twin_with_other_gradients_is_found_out(data):
     model = build(recipe())
     wrong = twin(model, "float32")
-    kernel = next(w for w in wrong.trainable_variables if "conv_4/kernel" in w.path)
-    kernel.assign(-kernel)
-    assert not learns_the_same(model, wrong, recipe(), data.x_train, data.y_train)
+    wrong.get_layer("dense_7").activation = keras.activations.sigmoid
+    found = agreement(model, wrong, recipe(), data.x_train, data.y_train)
+    assert not found.suffices
+    assert str(found).startswith(f"{found.cosine:.3f} (")
+    assert found.variable.partition("/")[0] in {layer.name for layer in model.layers}
+
+
+def test_how_alike_gradients_are_does_not_depend_on_the_seed_and_changes_no_weight(data):
+    found = set()
+    for seed in range(2):
+        model = models.build(recipe(), (12, 12, 2), 3, seed)
+        made, before = twin(model, "bfloat16"), model.get_weights()
+        found.add(agreement(model, made, recipe(), data.x_train, data.y_train))
+        for one in (model, made):
+            for a, b in zip(before, one.get_weights(), strict=True):
+                np.testing.assert_array_equal(a, b)
+    assert len(found) == 1
 
 
 def test_where_bfloat16_is_computed_wrongly_float32_trains(data, monkeypatch):
@@ -188,8 +202,11 @@ def test_where_bfloat16_is_computed_wrongly_float32_trains(data, monkeypatch):
 
     monkeypatch.setattr(engine, "computes_bfloat16", lambda: True)
     monkeypatch.setattr(steps(), "gradients", twice_as_wrong)
-    with pytest.warns(UserWarning, match="other gradients in bfloat16"):
-        assert fit(build(said), said, data, seed=0).precision == "float32"
+    with pytest.warns(UserWarning, match=r"other gradients in bfloat16 .* cosine of -\d"):
+        history = fit(build(said), said, data, seed=0)
+    assert history.precision == "float32"
+    assert history.agreement
+    assert history.agreement.startswith("-")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
