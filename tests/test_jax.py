@@ -101,10 +101,8 @@ def compare(kinds, x, learning, **settings):
         seen.append([y, gradient, *others])
     return max(float(jnp.abs(a - b).max()) for a, b in zip(*seen, strict=True))
 
-shapes, ties = [(4, 8, 8, 3), (4, 9, 7, 3), (2, 3, 3, 5)], [False, True]
-for shape, size, padding, tied in itertools.product(shapes, (2, 3), ("valid", "same"), ties):
-    x = draw.normal(size=shape).astype("float32")
-    x = np.maximum(np.round(x), 0) if tied else x
+for size, padding in itertools.product((2, 3), ("valid", "same")):
+    x = np.maximum(np.round(draw.normal(size=(4, 9, 7, 3))), 0).astype("float32")  # many are equal
     kinds = keras.layers.MaxPooling2D, fused_jax.MaxPooling2D
     apart = max(apart, compare(kinds, x, {}, pool_size=size, padding=padding))
 for mean in (0, 10):
