@@ -77,5 +77,8 @@ def ui(
     from pipeline.tracking.store import connect, store_uri
 
     connect()
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri()]
-    os.execv(sys.executable, [*command, "--port", str(port)])
+    # Jobs are for language models; without them the server is one process tree, not three.
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command = [sys.executable, "-m", "mlflow", "ui", "--app-name", "training"]
+    store = ["--backend-store-uri", store_uri(), "--port", str(port)]
+    os.execve(sys.executable, [*command, *store], environment)
