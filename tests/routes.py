@@ -171,3 +171,51 @@ def listed(text: str) -> set[tuple[str, str]]:
     """Return the pairs of method and rule of a list."""
     rows = [line.split() for line in text.splitlines() if line]
     return {(method, rule) for methods, rule in rows for method in methods.split(",")}
+
+
+# Prefect has one password, and with it one may everything. Without it: whether the server is well,
+# and the files of its pages, which then ask for the password.
+PREFECT_PUBLIC = """
+GET /api/health
+GET /api/ready
+GET /docs
+GET /docs/oauth2-redirect
+GET /openapi.json
+GET /redoc
+GET /ui-settings
+"""
+
+# With the password only, with all that lies below.
+PREFECT_CLOSED = """
+/api/admin
+/api/artifacts
+/api/automations
+/api/block_capabilities
+/api/block_documents
+/api/block_schemas
+/api/block_types
+/api/collections
+/api/concurrency_limits
+/api/csrf-token
+/api/deployments
+/api/docs
+/api/events
+/api/flow_run_states
+/api/flow_runs
+/api/flows
+/api/hello
+/api/logs
+/api/openapi.json
+/api/redoc
+/api/saved_searches
+/api/task_run_states
+/api/task_runs
+/api/task_workers
+/api/templates
+/api/ui
+/api/v2
+/api/variables
+/api/version
+/api/work_pools
+/api/work_queues
+"""
