@@ -46,7 +46,8 @@ class Supervisor:
     def _options(self, name: str) -> dict[str, Any]:
         if name == cluster.SERVICE:
             return {"cwd": self.home.cluster, **cluster.identity()}
-        return {"cwd": REPOSITORY}
+        # The home is open to PostgreSQL's user; what the others write there is theirs.
+        return {"cwd": REPOSITORY, "umask": 0o077}
 
     def run(self) -> int:
         """Run until a signal says stop.

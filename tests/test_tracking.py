@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import TrackingError
-from pipeline.tracking.runs import existing_run, flat, new_run
+from pipeline.tracking.runs import existing_run, find_or_create_experiment, flat, new_run
 from pipeline.tracking.store import connect, store_uri
 from tests.tiny import store, tiny_splits
 
@@ -89,6 +89,35 @@ def test_a_run_that_ends_well(ready):
     assert "system/cpu_utilization_percentage" in found.data.metrics
     assert (ready / "mlartifacts").is_dir()
     assert not (ready / "mlruns").exists()
+
+
+def kind(client):
+    return client.get_experiment_by_name("tiny").tags.get("mlflow.experimentKind")
+
+
+def test_an_experiment_says_that_it_is_for_training(ready):
+    client = connect()
+    find_or_create_experiment(client, "tiny")
+    assert kind(client) == "custom_model_development"
+
+
+@pytest.mark.parametrize("said", [None, "forecasting"])
+def test_an_experiment_that_says_nothing_is_for_training(ready, said):
+    client = connect()
+    made = client.create_experiment("tiny")
+    if said:
+        client.set_experiment_tag(made, "mlflow.experimentKind", said)
+    assert find_or_create_experiment(client, "tiny") == made
+    assert kind(client) == (said or "custom_model_development")
+
+
+def test_an_experiment_that_may_not_be_changed_is_used_as_it_is(ready):
+    client = connect()
+    made = client.create_experiment("tiny")
+    # The store itself refuses: a tag of a deleted experiment is not to be had.
+    client.delete_experiment(made)
+    assert find_or_create_experiment(client, "tiny") == made
+    assert kind(client) is None
 
 
 def test_a_long_epoch_is_seen_when_it_ends(ready):

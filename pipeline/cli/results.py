@@ -77,5 +77,9 @@ def ui(
     from pipeline.tracking.store import connect, store_uri
 
     connect()
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri()]
-    os.execv(sys.executable, [*command, "--port", str(port)])
+    # For one person: four workers take long to start, and jobs are for language models.
+    environment = {"MLFLOW_WORKERS": "1", **os.environ}
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    command = [sys.executable, "-m", "mlflow", "ui", "--app-name", "training"]
+    store = ["--backend-store-uri", store_uri(), "--port", str(port)]
+    os.execve(sys.executable, [*command, *store], environment)

@@ -9,7 +9,7 @@ from typing import Any
 import mlflow
 import numpy as np
 from mlflow.data.numpy_dataset import from_numpy
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import DatasetInput, Experiment, InputTag, Metric, Param, RunTag
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 
@@ -23,6 +23,8 @@ LONGEST_PAUSE = 60.0
 # MLflow refuses larger batches.
 METRICS_PER_REQUEST = 1000
 PARAMS_PER_REQUEST = 100
+# Without it MLflow takes an experiment for one with language models.
+KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class Run:
@@ -135,19 +137,27 @@ def find_or_create_experiment(client: MlflowClient, experiment: str) -> str:
     """Return the id of an experiment, which is created unless another process is just doing so."""
     found = client.get_experiment_by_name(experiment)
     if found is not None:
-        return str(found.experiment_id)
+        return _for_training(client, found)
     file = database_file(store_uri())
     # Beside the database, wherever the command runs; a server has a place of its own.
     place = (file.parent / "mlartifacts" / experiment).as_uri() if file else None
-    # Without it the UI opens on its pages for language models.
-    kind = {"mlflow.experimentKind": "custom_model_development"}
     try:
-        return str(client.create_experiment(experiment, artifact_location=place, tags=kind))
+        return str(client.create_experiment(experiment, artifact_location=place, tags=KIND))
     except mlflow.exceptions.MlflowException:
         found = client.get_experiment_by_name(experiment)
         if found is None:
             raise
         return str(found.experiment_id)
+
+
+def _for_training(client: MlflowClient, experiment: Experiment) -> str:
+    """Say what an experiment is for that somebody has made by hand, or with an older release."""
+    for key, value in KIND.items():
+        if key not in experiment.tags:
+            # Whose it is may have left others no right to change it; nothing depends on it.
+            with suppress(mlflow.exceptions.MlflowException):
+                client.set_experiment_tag(experiment.experiment_id, key, value)
+    return str(experiment.experiment_id)
 
 
 def _end(run: Run, monitor: SystemMetricsMonitor, status: str, error: BaseException | None) -> None:

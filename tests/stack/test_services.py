@@ -1,24 +1,31 @@
 """The stack over real HTTP: who may enter, what survives, and what happens after a kill."""
 
+import base64
+import contextlib
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import pytest
 import requests
 
-from tests.stack.conftest import WITHOUT, MakeStack, Stack
+from tests.stack.conftest import WITHOUT, MakeStack, Stack, free_ports
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "docker"))
 
 import cluster
 import processes
 from home import read_env
+from interpolation import ComposeError
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 NO_SERVERS = (*WITHOUT, "migrate", "mlflow", "prefect")
@@ -124,18 +131,116 @@ def test_the_prefect_ui_asks_for_the_password_and_knows_its_server(clients: Clie
     assert (settings["auth"], settings["api_url"]) == ("BASIC", clients.prefect_url)
 
 
-def test_passwords_are_private(stack: Stack):
+def secrets_of(stack: Stack) -> list[str]:
     values = read_env(stack.home / "env")
-    secrets = [v.split(":")[-1] for k, v in values.items() if not k.endswith(("PORT", "DATABASE"))]
+    named = {k: v for k, v in values.items() if not k.endswith(("PORT", "DATABASE"))}
+    assert len(named) >= 6
+    return [value.split(":")[-1] for value in named.values()]
+
+
+def assert_silent(text: str, secrets: list[str], where: object) -> None:
+    for secret in secrets:
+        for form in (secret, base64.b64encode(secret.encode()).decode()):
+            assert form not in text, where
+
+
+def written(stack: Stack) -> dict[Path, str]:
+    """Return all that the servers have written down, but for the databases and two known files."""
+    known = [stack.home / name for name in ("env", "mlflow-auth.ini")]
+    found = [p for p in stack.home.rglob("*") if p.is_file() and p not in known]
+    kept = [p for p in found if stack.home / "postgres" not in p.parents]
+    return {path: path.read_text(errors="replace") for path in kept}
+
+
+def test_passwords_are_private(stack: Stack):
+    secrets = secrets_of(stack)
     for process in processes.marked(stack.home):
-        assert not any(secret in " ".join(process.cmdline()) for secret in secrets)
-    for name in ("env", "mlflow-auth.ini"):
+        assert_silent(" ".join(process.cmdline()), secrets, process.name())
+    for name in ("env", "mlflow-auth.ini", "state.json"):
         assert (stack.home / name).stat().st_mode & 0o777 == 0o600
-    for name in ("logs", "artifacts"):
+    for name in ("logs", "artifacts", "prefect", "requests"):
         assert (stack.home / name).stat().st_mode & 0o777 == 0o700
-    for log in (stack.home / "logs").iterdir():
-        text = log.read_text(errors="replace")
-        assert not any(secret in text for secret in secrets), log
+    texts = written(stack)
+    assert {stack.home / "logs" / f"{name}.log" for name in ("mlflow", "prefect")} <= set(texts)
+    for path, text in texts.items():
+        assert_silent(text, secrets, path)
+
+
+PAGES = {
+    "mlflow": ["/", "/api/3.0/mlflow/server-info", "/api/2.0/mlflow/users/list", "/version"],
+    "prefect": ["/ui-settings", "/api/admin/settings", "/api/admin/version", "/openapi.json"],
+}
+
+
+def test_no_page_shows_a_password(stack: Stack, clients: Clients):
+    secrets = secrets_of(stack)
+    for url in PAGES["mlflow"]:
+        answer = clients.mlflow.get(clients.mlflow_url + url)
+        assert answer.status_code == 200, url
+        assert_silent(answer.text, secrets, url)
+    site = clients.prefect_url.removesuffix("/api")
+    for url in PAGES["prefect"]:
+        answer = clients.prefect.get(site + url)
+        assert answer.status_code == 200, url
+        assert_silent(answer.text, secrets, url)
+
+
+@pytest.mark.skipif(not cluster.binaries(os.environ), reason="PostgreSQL is not installed")
+def test_no_error_shows_a_password(stack: Stack, clients: Clients):
+    """Without its database a server complains, in its answer and in its log."""
+    secrets, answers = secrets_of(stack), []
+
+    def ask() -> bool:
+        path = "/api/2.0/mlflow/experiments/create"
+        for attempt in (
+            lambda: clients.mlflow.post(clients.mlflow_url + path, json={"name": uuid4().hex}),
+            lambda: clients.mlflow.post(clients.mlflow_url + path, data="{"),
+            lambda: clients.prefect.post(f"{clients.prefect_url}/flows/filter", json={}),
+            lambda: clients.prefect.post(f"{clients.prefect_url}/flows/", json={"name": 1}),
+        ):
+            with contextlib.suppress(requests.RequestException):
+                answers.append(attempt())
+        return any(answer.status_code >= 500 for answer in answers)
+
+    for session in (clients.mlflow, clients.prefect):
+        session.request = partial(session.request, timeout=20)  # type: ignore[method-assign]
+    postgres = psutil.Process(stack.service("postgres")["pid"])
+    postgres.send_signal(signal.SIGINT)
+    wait(ask)
+    # All is well again once passwords are compared.
+    wrong = ("admin", secrets[0][:-1])
+    wait(lambda: requests.get(clients.mlflow_url, auth=wrong, timeout=20).status_code == 401)
+    url = f"{clients.prefect_url}/flows/filter"
+    wait(lambda: clients.prefect.post(url, json={}).status_code == 200)
+    for answer in answers:
+        assert_silent(f"{answer.headers} {answer.text}", secrets, answer.url)
+    for path, text in written(stack).items():
+        assert_silent(text, secrets, path)
+        assert secrets[0][:-1] not in text, path
+    for name in ("mlflow", "prefect", "postgres"):
+        assert_silent(stack.command("logs", name, "--lines", "500").stdout, secrets, name)
+
+
+@pytest.mark.skipif(not cluster.binaries(os.environ), reason="PostgreSQL is not installed")
+def test_a_database_that_cannot_be_made_is_said_without_its_password(tmp_path, monkeypatch):
+    # Twice the same: the second time the role is there already.
+    script = tmp_path / cluster.INIT.name
+    script.write_text(cluster.INIT.read_text().split("CREATE DATABASE")[0] * 2)
+    monkeypatch.setattr(cluster, "INIT", script)
+    secrets = [f"canary{number}" for number in range(3)]
+    names = ("POSTGRES_PASSWORD", "MLFLOW_DATABASE_PASSWORD", "PREFECT_DATABASE_PASSWORD")
+    environment = {**os.environ, **dict(zip(names, secrets, strict=True))}
+    folder = cluster.binaries(os.environ)
+    assert folder
+    home = Path(tempfile.mkdtemp(prefix="cluster-"))
+    home.chmod(0o711)
+    try:
+        with pytest.raises(ComposeError, match="already exists") as caught:
+            cluster.create(home / "data", folder, environment, free_ports()["POSTGRES_PORT"])
+        assert_silent(str(caught.value), secrets, "the error")
+        assert "CREATE ROLE" not in str(caught.value)
+    finally:
+        shutil.rmtree(home)
 
 
 @pytest.mark.skipif(not cluster.binaries(os.environ), reason="PostgreSQL is not installed")

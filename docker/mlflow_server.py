@@ -1,0 +1,41 @@
+"""The MLflow server with accounts.
+
+Everything comes from the environment, so that no password is in the process list; only the account
+database must be named in a file.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from pipeline.files import atomic
+
+
+def main() -> None:
+    """Write down where the accounts are, see that there is an administrator, and serve."""
+    os.umask(0o077)
+    # MLflow reads the file with interpolation: a percent sign is written twice.
+    uri = os.environ["MLFLOW_BACKEND_STORE_URI"].replace("%", "%%")
+    # A password is compared with its hash once a minute: to do it for each of the hundred requests
+    # that register a model would take most of a minute.
+    with atomic(Path(os.environ["MLFLOW_AUTH_CONFIG_PATH"])) as file:
+        file.write_text(
+            "[mlflow]\n"
+            "default_permission = READ\n"
+            f"database_uri = {uri}\n"
+            "auth_cache_ttl_seconds = 60\n"
+        )
+    from mlflow.cli import server
+    from mlflow.exceptions import MlflowException
+    from mlflow.server.auth import bootstrap_admin_user
+
+    try:
+        # Here rather than in a worker, which would be started again and again.
+        bootstrap_admin_user()
+    except MlflowException as error:
+        sys.exit(f"error: {error.message}")
+    server(["--app-name", "training-accounts"])
+
+
+if __name__ == "__main__":
+    main()
