@@ -17,11 +17,11 @@ from pipeline.errors import ParamsError, TrackingError
 from pipeline.ledger import Action, Entry, Standing, standing
 from pipeline.notify import Announcement, announce
 from pipeline.promotion import PREVIOUS, PRODUCTION
-from pipeline.provenance import head
 from pipeline.tracking import registry
 from pipeline.tracking.ledger_run import Conflict, LedgerRun
 from pipeline.tracking.registry import Registered
 from pipeline.tracking.store import server_time
+from pipeline.working_tree import head
 
 # Clocks differ a little; what they differ by more would put entries into a wrong order.
 CLOCKS_DIFFER = timedelta(seconds=60)

@@ -12,7 +12,14 @@ from pipeline.rules import Rules
 from pipeline.train import train
 from tests.tiny import tiny_plan, tiny_project, tiny_splits, tiny_validation
 
-CODE = {"code.py": b"new = '\xc3\xbc'\n", "more.bin": bytes(range(256))}
+CODE = {"pipeline/code.py": b"new = '\xc3\xbc'\n", "pipeline/more.bin": bytes(range(256))}
+SECRET = "hunter2-is-no-password"
+# Beside the code: git knows the first and has never seen the others.
+OTHERS = {
+    "NOTES.md": f"the password is {SECRET}\n".encode(),
+    "credentials.json": f'{{"password": "{SECRET}"}}\n'.encode(),
+    "notes.txt": f"{SECRET}\n".encode(),
+}
 
 
 @cache
@@ -24,13 +31,16 @@ def registered(base: Path) -> Path:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         tiny_project(folder)
-        (folder / "code.py").write_text("old\n")
+        (folder / "pipeline").mkdir()
+        for name in ("pipeline/code.py", "NOTES.md"):
+            (folder / name).write_text("old\n")
         identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-        for command in (["add", "-f", "code.py"], ["commit", "-qm", "y"]):
+        for command in (["add", "-f", "pipeline", "NOTES.md"], ["commit", "-qm", "y"]):
             subprocess.run(["git", *identity, *command], check=True)
-        # All that is not code stays out of the diff.
-        (folder / ".gitignore").write_text("*\n!code.py\n!more.bin\n")
-        for name, content in CODE.items():
+        # What the stages make is ignored, as it is in a project.
+        ignored = ("/data/", "/dense/", "/evaluation/", "/registered.json", "/mlflow.db*")
+        (folder / ".gitignore").write_text("\n".join([*ignored, "/mlartifacts/", ""]))
+        for name, content in (CODE | OTHERS).items():
             (folder / name).write_bytes(content)
         splits = tiny_splits(folder / "data")
         trained = train(splits, tiny_plan(), folder / "dense", device="cpu")
