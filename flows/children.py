@@ -18,6 +18,7 @@ from prefect.exceptions import ObjectNotFound
 
 from flows import server
 from pipeline.errors import PipelineError
+from pipeline.markdown import escape
 
 Pool = Literal["cpu", "gpu"]
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -193,4 +194,5 @@ class Bar:
         share = min(100 * self.done / self.total, 100.0)
         # The next one says what this one could not.
         with suppress(httpx.HTTPError):
-            update_progress_artifact(self.artifact, share, f"{self.done} of {self.total}: {text}")
+            shown = escape(f"{self.done} of {self.total}: {text}")
+            update_progress_artifact(self.artifact, share, shown)

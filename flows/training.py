@@ -22,6 +22,7 @@ from flows.request import Request
 from flows.stages import StageFailed, Stages, environment, run_command
 from pipeline.artifacts import RunInfo
 from pipeline.errors import PipelineError, TrackingError
+from pipeline.markdown import escape
 from pipeline.params import PARAMS_FILE
 from pipeline.provenance import FLOW_RUN_ID, FLOW_RUN_URL
 
@@ -155,7 +156,7 @@ def _show(job: Job) -> list[dict[str, Any]]:
     rows = [job.row(run) for run in runs]
     create_table_artifact(rows, ROWS, "The models of this run, for programs.")
     params = job.params
-    facts = {"commit": f"`{job.checkout.commit[:10]}`", "seed": params.seed}
+    facts = {"commit": job.checkout.commit[:10], "seed": params.seed}
     if runs:
         facts["device"] = runs[0].device
     title = f"{params.dataset}: {', '.join(params.models)}"
@@ -169,7 +170,7 @@ def _show_failure(job: Job, reason: str) -> None:
     if "ingest" not in job.finished or "validate" in job.finished or not summary.exists():
         return
     report = job.workspace.validation_report
-    docs = "The Data Docs are lost: MLflow cannot be reached."
+    docs = escape("The Data Docs are lost: MLflow cannot be reached.")
     with suppress(TrackingError):
         page = keep.failed_validation(job.params.dataset, job.workspace.validation, reason)
         docs = view.page_link("Data Docs", *page, keep.DATA_DOCS)
