@@ -28,7 +28,7 @@ def audit(
     Args:
         dataset: Whose model; empty takes every registered model.
         restore: Put aliases back that somebody has moved by hand.
-        requested_by: Your name; the ledger keeps it where something is put back.
+        requested_by: Your name; where something is put back, the ledger keeps it as what you say.
     """
     options = [*(["--restore"] if restore else []), f"--by={requester(requested_by)}"]
     ask = change if restore else look

@@ -65,7 +65,7 @@ def promote(
         version: Of the registered model; empty takes the challenger.
         force: Against the gate; needs a reason, and is recorded as forced.
         reason: Why it is forced.
-        requested_by: Your name; the ledger keeps it.
+        requested_by: Your name; the ledger keeps it as what you say, with the worker's account.
     """
     if bool(reason.strip()) != force:
         raise ParamsError(
@@ -112,7 +112,7 @@ def ask_a_person(asked: dict[str, Any], who: str) -> Approval:
         asked: what `pipeline promote --dry-run --json` prints.
         who: wants the promotion.
     """
-    text = f"{show(asked, 'to-approve')}\n\nAsked for by {escape(who)}."
+    text = f"{show(asked, 'to-approve')}\n\nAsked for by {escape(who)}; nothing proves the name."
     form = Approval.with_initial_data(description=text)
     try:
         answer: Approval = pause_flow_run(wait_for_input=form, timeout=SECONDS_TO_AGREE)
