@@ -1,5 +1,6 @@
 """The flow `train`: one task per DVC stage, in a git worktree or on the spot."""
 
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,11 +26,26 @@ from pipeline.errors import PipelineError, TrackingError
 from pipeline.markdown import escape
 from pipeline.params import PARAMS_FILE
 from pipeline.provenance import FLOW_RUN_ID, FLOW_RUN_URL
+from pipeline.redaction import redact, without_login
 
 # What can pass is tried again after these seconds; everything else fails at once.
 RETRY_DELAYS: list[float] = [5, 20, 60]
 # The key of the table that other flows read.
 ROWS = "models"
+
+
+def without_secrets(record: logging.LogRecord) -> bool:
+    """Keep passwords out of what is logged, also of the causes of an error."""
+    record.msg, record.args = redact(record.getMessage()), ()
+    if record.exc_info:
+        # Formatters take it as it is where it is there.
+        record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+    return True
+
+
+# Every flow is in a module that imports this one, and logs under one of these names.
+for name in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(name).addFilter(without_secrets)
 
 
 def may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -181,7 +197,7 @@ def flow_run_variables() -> dict[str, str]:
     """Return what the MLflow runs are told of the flow run."""
     variables = {FLOW_RUN_ID: str(flow_run.id or "")}
     if url := flow_run.ui_url:
-        variables[FLOW_RUN_URL] = url
+        variables[FLOW_RUN_URL] = without_login(url)
     return variables
 
 

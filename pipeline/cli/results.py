@@ -77,5 +77,6 @@ def ui(
     from pipeline.tracking.store import connect, store_uri
 
     connect()
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri()]
-    os.execv(sys.executable, [*command, "--port", str(port)])
+    command = [sys.executable, "-m", "mlflow", "ui", "--port", str(port)]
+    # Not as an argument: every user of the machine could read a password in it.
+    os.execve(sys.executable, command, {**os.environ, "MLFLOW_BACKEND_STORE_URI": store_uri()})

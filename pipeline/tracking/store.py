@@ -60,7 +60,7 @@ def reaching(what: str) -> Iterator[None]:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, OSError, ImportError) as error:
         raise TrackingError(
-            f"cannot {what} in the MLflow store {_shown(store_uri())}: {_cause(error)}; start it, "
+            f"cannot {what} in the MLflow store {store_uri()}: {_cause(error)}; start it, "
             f"or set MLFLOW_TRACKING_URI to {ALLOWED}; unset, it is {DEFAULT_STORE}",
             _passes(error),
         ) from error
@@ -175,11 +175,3 @@ def _cause(error: Exception) -> str:
     """Return the innermost cause that an error tells of, on one line."""
     text = " ".join(str(getattr(error, "orig", None) or error).split()).split(" Traceback ")[0]
     return text.rpartition("Caused by ")[2][:300] or type(error).__name__
-
-
-def _shown(uri: str) -> str:
-    """Return the URI without its password."""
-    try:
-        return sqlalchemy.make_url(uri).render_as_string()
-    except SQLAlchemyError:
-        return uri
