@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tenacity import wait_none
 from typer.testing import CliRunner
 
@@ -17,7 +18,9 @@ from pipeline.cli import app
 from pipeline.errors import PipelineError
 from pipeline.tracking import registry
 from pipeline.tracking.store import connect
-from tests.registered import CANARY, ENVIRONMENT, registered
+from tests.accounts import server
+from tests.conftest import runner
+from tests.registered import CANARY, ENVIRONMENT, REMOTE, registered
 
 ADDRESSES = (f"http://me:{CANARY}@127.0.0.1:9", f"postgresql://me:{CANARY}@127.0.0.1:9/mlflow")
 PARAMS = """
@@ -173,3 +176,62 @@ def test_the_log_of_a_flow_has_no_secrets(here):
     assert "it is ***" in text
     assert "API request to http://***@host failed" in text
     assert CANARY not in text
+
+
+@pytest.fixture
+def server_environment(tmp_path):
+    """Return secrets wherever they may stand, for commands that work with a server."""
+    with server(tmp_path / "server", "admin", CANARY) as address:
+        # A token would take the place of the password.
+        other = {k: v for k, v in ENVIRONMENT.items() if not k.startswith("MLFLOW_TRACKING_")}
+        yield {
+            **other,
+            "MLFLOW_TRACKING_URI": address.replace("://", f"://admin:{CANARY}@"),
+            "PREFECT_HOME": str(tmp_path / "prefect"),
+        }
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_every_stage_flow_and_command(workspace_copy, tmp_path, server_environment):
+    """The graph, the flow and the commands on digits, with a server that has accounts."""
+    run = runner(workspace_copy)
+    run("git", "remote", "set-url", "origin", REMOTE)
+    planted = {"credentials.json", "README.md"}
+    for name in planted:
+        (workspace_copy / name).write_text(CANARY)
+    text = (workspace_copy / "params.yaml").read_text()
+    for old, new in {"models: [dense, cnn]": "models: [dense]", "epochs: 60": "epochs: 2"}.items():
+        assert old in text
+        text = text.replace(old, new)
+    (workspace_copy / "params.yaml").write_text(text)
+    Image.new("L", (8, 8)).save(tmp_path / "image.png")
+    output = []
+    for command, *codes in (
+        (["dvc", "repro"], 0),
+        (["pipeline", "run", "--models", "dense", "--set", "dense.epochs=1", "--no-promote"], 0),
+        (["pipeline", "run", "--dataset", "mnist", "--until", "preprocess"], 1, 75),
+        (["git", "checkout", "params.yaml"], 0),
+        (["pipeline", "report"], 0),
+        (["pipeline", "promote", "digits", "2", "--force", "--reason=why"], 0),
+        (["pipeline", "promote", "digits", "1"], 0, 3),
+        (["pipeline", "rollback", "digits", "--reason=why"], 0),
+        (["pipeline", "history", "digits"], 0),
+        (["pipeline", "history", "digits", "--json"], 0),
+        (["pipeline", "audit"], 0),
+        (["pipeline", "lineage", "digits/1", "--json"], 0),
+        (["pipeline", "card", "digits/1"], 0),
+        (["pipeline", "compare", "digits/1", "digits/2"], 0),
+        (["pipeline", "predict", str(tmp_path / "image.png"), "--model", "digits/1"], 0),
+        (["pipeline", "reproduce", "digits/1", "--tolerance=1"], 0, 3),
+    ):
+        done = run(*command, check=False, **server_environment)
+        output.append(done.stdout + done.stderr)
+        assert done.returncode in codes, output[-1]
+    assert "admin" in output[8]
+    assert [text for text in output if CANARY in text] == []
+    # Logs and artifacts of the flow are in Prefect's database.
+    folders = holding(tmp_path / "server"), holding(tmp_path / "prefect"), holding(workspace_copy)
+    assert [path.name for path in folders[0]] == ["auth.ini"]
+    assert folders[1] == []
+    assert {path.name for path in folders[2]} == {*planted, "config"}
