@@ -16,7 +16,9 @@ _PARAMETER = re.compile(
 # A password may hold signs that end an address for most readers.
 _PASSWORD = re.compile(r"://[^\s:/@]*:([^\s@]+)@")
 # Of the environment, what is a secret by its name; a shorter value is a word that may mean no harm.
-_SECRET = re.compile(rf"{_LETS_IN}|AUTH_STRING|WEBHOOK_URL", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(?:TOKEN|SECRET|SECRET_KEY|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY(?:_ID)?|AUTH_STRING|WEBHOOK_URL)$"
+)
 _SHORTEST = 8
 
 
@@ -40,7 +42,7 @@ def without_login(address: str) -> str:
 def _secrets() -> Iterator[str]:
     for name, value in os.environ.items():
         found = [match[1] for match in _PASSWORD.finditer(value)]
-        if _SECRET.search(name):
+        if _SECRET.search(name.upper()):
             # `name:password`, as Prefect takes it.
             found += [value, value.rpartition(":")[2]]
         for secret in found:

@@ -65,6 +65,13 @@ def test_a_secret_of_the_environment_is_hidden_wherever_it_stands(monkeypatch, n
     assert CANARY not in str(TrackingError(f"{CANARY}"))
 
 
+@pytest.mark.parametrize("name", ["PWD", "OLDPWD", "NETRC", "AWS_SHARED_CREDENTIALS_FILE"])
+def test_a_path_of_the_environment_is_shown(monkeypatch, name):
+    monkeypatch.setenv(name, "/home/somebody/project")
+    text = "params.yaml is missing in /home/somebody/project"
+    assert redact(text) == text
+
+
 def test_a_password_that_ends_an_address_is_hidden_as_a_whole(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://me:pass/{CANARY}@host/db")
     assert CANARY not in redact(f"cannot reach postgresql://me:pass/{CANARY}@host/db")
