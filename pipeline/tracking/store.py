@@ -22,6 +22,7 @@ from requests.exceptions import RequestException, Timeout
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from pipeline.errors import TrackingError
+from pipeline.redaction import redact
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 ALLOWED = "sqlite:///FILE, postgresql+psycopg2://…, mysql://…, http://… or https://…"
@@ -174,4 +175,5 @@ def _passes(error: BaseException | None) -> bool:
 def _cause(error: Exception) -> str:
     """Return the innermost cause that an error tells of, on one line."""
     text = " ".join(str(getattr(error, "orig", None) or error).split()).split(" Traceback ")[0]
-    return text.rpartition("Caused by ")[2][:300] or type(error).__name__
+    # Cut in two, a password would not be known for one.
+    return redact(text.rpartition("Caused by ")[2])[:300] or type(error).__name__
