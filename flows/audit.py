@@ -3,7 +3,6 @@
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
@@ -12,7 +11,7 @@ from flows import view
 from flows.checkout import worktree
 from flows.commands import change, look, requester
 from flows.form import Dataset, Person
-from pipeline.markdown import escape
+from pipeline.markdown import Markdown, row
 
 
 def run_name() -> str:
@@ -29,7 +28,7 @@ def audit(
     Args:
         dataset: Whose model; empty takes every registered model.
         restore: Put aliases back that somebody has moved by hand.
-        requested_by: Your name; the ledger keeps it where something is put back.
+        requested_by: Your name; where something is put back, the ledger keeps it as what you say.
     """
     options = [*(["--restore"] if restore else []), f"--by={requester(requested_by)}"]
     ask = change if restore else look
@@ -38,9 +37,7 @@ def audit(
     found, restored = answer["findings"], answer["restored"]
     if not found:
         return Completed(message="every alias and every file is what the ledger says")
-    create_markdown_artifact(
-        page(found, restored), "audit", "What the ledger does not account for."
-    )
+    view.show_page("audit", [page(found, restored)], "What the ledger does not account for.")
     if left := [row["message"] for row in found if row not in restored]:
         return Failed(name="Findings", message="; ".join(left))
     return Completed(name="Restored", message="; ".join(row["message"] for row in restored))
@@ -49,14 +46,14 @@ def audit(
 def page(found: list[dict[str, Any]], restored: list[dict[str, Any]]) -> str:
     """Return what was found, and what of it was put back, as a table in Markdown."""
     lines = ["| model | alias | registry | ledger | | |", "|---|---|---|---|---|---|"]
-    for row in found:
+    for one in found:
         cells = [
-            view.link(escape(row["name"]), f"models/{row['name']}"),
-            row["alias"],
-            row["holder"] or "nobody",
-            row["ledger"] or "nobody",
-            "put back" if row in restored else "**left**",
-            escape(row["message"]),
+            view.mlflow_link(one["name"], f"models/{one['name']}"),
+            one["alias"],
+            one["holder"] or "nobody",
+            one["ledger"] or "nobody",
+            "put back" if one in restored else Markdown("**left**"),
+            one["message"],
         ]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+        lines.append(row(*cells))
     return "\n".join(lines)

@@ -160,7 +160,10 @@ def _share_cache(source: _Source, root: Path) -> None:
     local.setdefault("cache", {}).update({"dir": str(cache), "type": "hardlink,copy"})
     # DVC's own notes would stay behind, one folder for every run there ever was.
     local.setdefault("core", {})["site_cache_dir"] = str(root / ".dvc" / "tmp" / "site")
-    local.filename = str(root / ".dvc" / "config.local")
+    target = root / ".dvc" / "config.local"
+    # It may hold the login of a remote.
+    target.touch(0o600)
+    local.filename = str(target)
     local.write()
 
 

@@ -18,6 +18,8 @@ from prefect.exceptions import ObjectNotFound
 
 from flows import server
 from pipeline.errors import PipelineError
+from pipeline.markdown import escape
+from pipeline.redaction import redact
 
 Pool = Literal["cpu", "gpu"]
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -169,7 +171,7 @@ def _outcome(run: FlowRun, rows: list[dict[str, Any]]) -> Ended:
         if rows:
             return Ended(run.id, rows)
         return Ended(run.id, [], "Completed", "it completed without a row of results")
-    reason = " ".join((run.state.message or "no reason given").split())
+    reason = redact(" ".join((run.state.message or "no reason given").split()))
     return Ended(run.id, [], run.state.name or run.state.type.value.title(), reason)
 
 
@@ -193,4 +195,5 @@ class Bar:
         share = min(100 * self.done / self.total, 100.0)
         # The next one says what this one could not.
         with suppress(httpx.HTTPError):
-            update_progress_artifact(self.artifact, share, f"{self.done} of {self.total}: {text}")
+            shown = escape(f"{self.done} of {self.total}: {text}")
+            update_progress_artifact(self.artifact, share, shown)

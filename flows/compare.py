@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from pydantic import Field
 
@@ -162,7 +161,7 @@ def _show(
         lambda run_id: view.page_link(run_id[:8], experiments.get(run_id), run_id),
     )
     link = view.page_link("The comparison in MLflow", parent.experiment_id, parent.run_id)
-    create_markdown_artifact(f"{text}\n\n{link}", "comparison", "Mean and deviation over seeds.")
+    view.show_page("comparison", [text, "", link], "Mean and deviation over seeds.")
     parent.log_metrics(metrics(summaries))
     parent.log_text(as_csv(summaries), "comparison.csv")
     with TemporaryDirectory() as folder:

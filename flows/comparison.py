@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.markdown import Markdown, escape, row
+
 SECONDS_PER_HOUR = 3600
 
 
@@ -167,7 +169,7 @@ def as_markdown(
     summaries: Sequence[Summary],
     failed: Sequence[Result],
     skipped: Sequence[str],
-    link: Callable[[str], str],
+    link: Callable[[str], Markdown],
 ) -> str:
     """Return a table per dataset, then what failed and what was skipped.
 
@@ -180,7 +182,7 @@ def as_markdown(
     lines: list[str] = []
     for dataset in dict.fromkeys(one.dataset for one in summaries):
         lines += [
-            f"# {dataset}",
+            f"# {escape(dataset)}",
             "",
             "| model | seeds | validation | test | training | cost a run | cached | MLflow runs |",
             "|---|---|---|---|---|---|---|---|",
@@ -190,19 +192,17 @@ def as_markdown(
         lines += [_line(one, link) for one in own] + [""]
     if failed:
         lines += ["# Without a result", ""]
-        lines += [f"- {result.cell}: {result.reason}" for result in failed] + [""]
-    lines += [f"- skipped: {text}" for text in skipped]
+        lines += [f"- {escape(f'{result.cell}: {result.reason}')}" for result in failed] + [""]
+    lines += [f"- skipped: {escape(text)}" for text in skipped]
     return "\n".join(lines)
 
 
-def _line(one: Summary, link: Callable[[str], str]) -> str:
+def _line(one: Summary, link: Callable[[str], Markdown]) -> str:
     seconds = "" if one.seconds.mean is None else f"{one.seconds.mean:.1f} s"
     cost = "" if one.cost is None else f"{one.cost:.4f}"
-    links = " ".join(link(run_id) for run_id in one.run_ids)
-    return (
-        f"| {one.model} | {one.runs} | {_percent(one.val_accuracy)} | {_percent(one.accuracy)} "
-        f"| {seconds} | {cost} | {one.cached} | {links} |"
-    )
+    accuracies = _percent(one.val_accuracy), _percent(one.accuracy)
+    links = Markdown(" ".join(link(run_id) for run_id in one.run_ids))
+    return row(one.model, one.runs, *accuracies, seconds, cost, one.cached, links)
 
 
 def _percent(spread: Spread) -> str:

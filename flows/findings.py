@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
 
 from flows import charts, patch, view
 from flows.children import ChildrenError
 from flows.study import StudyRecord, TrialRecord, chosen
 from pipeline.errors import ParamsError
+from pipeline.markdown import Markdown, escape, fenced, row
 
 if TYPE_CHECKING:
     from pipeline.tracking.groups import Groups
@@ -48,8 +48,8 @@ def show(
     experiments = groups.adopt(parent.run_id, [one.run_id for one in done if one.run_id])
     page = [*_best(record, values, study.best_value), *_table(record, experiments)]
     link = view.page_link("The search in MLflow", parent.experiment_id, parent.run_id)
-    create_markdown_artifact("\n".join([*page, "", link]), "tuning", "The best recipe.")
-    create_markdown_artifact(_patch_page(made), "patch", "The best recipe as a patch.")
+    view.show_page("tuning", [*page, "", link], "The best recipe.")
+    view.show_page("patch", [_patch_page(made)], "The best recipe as a patch.")
     parent.log_metrics({"best_val_accuracy": study.best_value, "trials": len(record.trials)})
     parent.log_tags({f"best.{key}": value for key, value in values.items()})
     parent.log_text(made, PATCH)
@@ -69,20 +69,20 @@ def _patch(record: StudyRecord, values: Mapping[str, Any], text: str) -> str:
 def _patch_page(made: str) -> str:
     if not made:
         return "params.yaml stays as it is."
-    return f"Save it, and run `git apply {PATCH}`.\n\n```diff\n{made}```"
+    return f"Save it, and run `git apply {PATCH}`.\n\n{fenced(made, 'diff')}"
 
 
 def _best(record: StudyRecord, values: Mapping[str, Any], value: float) -> list[str]:
     states = [trial.state for trial in record.trials]
     return [
-        f"# {record.dataset} {record.model}: {value:.2%} on the validation split",
+        f"# {escape(f'{record.dataset} {record.model}')}: {value:.2%} on the validation split",
         "",
         f"{len(states)} trials: {states.count('COMPLETE')} complete, {states.count('PRUNED')} "
         f"pruned, {states.count('FAIL')} failed.",
         "",
         "| key | best value |",
         "|---|---|",
-        *(f"| `{key}` | {_shown(one)} |" for key, one in values.items()),
+        *(row(key, _shown(one)) for key, one in values.items()),
         "",
     ]
 
@@ -92,16 +92,14 @@ def _table(record: StudyRecord, experiments: Mapping[str, str]) -> list[str]:
     trials = sorted(record.trials, key=lambda one: (one.state != "COMPLETE", -(one.value or 0)))
     keys = list(trials[0].params)
     lines = [
-        f"| trial | validation | {' | '.join(f'`{key}`' for key in keys)} | training | run |",
+        row("trial", "validation", *keys, "training", "run"),
         f"|---|---|{'---|' * len(keys)}---|---|",
     ]
     for trial in trials[:SHOWN]:
-        cells = " | ".join(_shown(trial.params[key]) for key in keys)
+        cells = [_shown(trial.params[key]) for key in keys]
         seconds = "" if trial.seconds is None else f"{trial.seconds:.1f} s"
-        lines.append(
-            f"| {trial.number} | {_value(trial)} | {cells} | {seconds} "
-            f"| {_link(trial, experiments)} |"
-        )
+        link = _link(trial, experiments)
+        lines.append(row(trial.number, _value(trial), *cells, seconds, link))
     if len(trials) > SHOWN:
         lines += ["", f"And {len(trials) - SHOWN} more, all in `trials.json`."]
     return lines
@@ -110,12 +108,14 @@ def _table(record: StudyRecord, experiments: Mapping[str, str]) -> list[str]:
 def _value(trial: TrialRecord) -> str:
     if trial.state == "COMPLETE":
         return f"{trial.value:.2%}"
-    return (trial.reason or trial.state.lower())[:80].replace("|", "/")
+    return (trial.reason or trial.state.lower())[:80]
 
 
-def _link(trial: TrialRecord, experiments: Mapping[str, str]) -> str:
+def _link(trial: TrialRecord, experiments: Mapping[str, str]) -> Markdown:
     run_id = trial.run_id
-    return view.page_link(run_id[:8], experiments.get(run_id), run_id) if run_id else ""
+    if not run_id:
+        return Markdown()
+    return view.page_link(run_id[:8], experiments.get(run_id), run_id)
 
 
 def _shown(value: Any) -> str:

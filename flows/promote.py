@@ -3,7 +3,6 @@
 from typing import Any
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import FlowPauseTimeout
@@ -20,7 +19,7 @@ from flows.form import Dataset, Person, SomePerson, Text, Version
 from flows.request import Request
 from flows.training import run_until
 from pipeline.errors import ParamsError
-from pipeline.markdown import escape
+from pipeline.markdown import Markdown, escape, row
 from pipeline.params import PARAMS_FILE, load_params
 
 SECONDS_TO_AGREE = 24 * 60 * 60
@@ -66,7 +65,7 @@ def promote(
         version: Of the registered model; empty takes the challenger.
         force: Against the gate; needs a reason, and is recorded as forced.
         reason: Why it is forced.
-        requested_by: Your name; the ledger keeps it.
+        requested_by: Your name; the ledger keeps it as what you say, with the worker's account.
     """
     if bool(reason.strip()) != force:
         raise ParamsError(
@@ -113,7 +112,7 @@ def ask_a_person(asked: dict[str, Any], who: str) -> Approval:
         asked: what `pipeline promote --dry-run --json` prints.
         who: wants the promotion.
     """
-    text = f"{show(asked, 'to-approve')}\n\nAsked for by {escape(who)}."
+    text = f"{show(asked, 'to-approve')}\n\nAsked for by {escape(who)}; nothing proves the name."
     form = Approval.with_initial_data(description=text)
     try:
         answer: Approval = pause_flow_run(wait_for_input=form, timeout=SECONDS_TO_AGREE)
@@ -141,14 +140,14 @@ def show(answer: dict[str, Any], key: str) -> str:
     """
     text = page(answer)
     title = f"What the gate says of {answer['name']} version {answer['version']}."
-    create_markdown_artifact(text, key, title)
+    view.show_page(key, [text], title)
     return text
 
 
 def page(answer: dict[str, Any]) -> str:
     """Return a decision as Markdown: what did not pass in words, then every check."""
     name, version = answer["name"], answer["version"]
-    linked = view.link(f"{name} version {version}", f"models/{name}/versions/{version}")
+    linked = view.mlflow_link(f"{name} version {version}", f"models/{name}/versions/{version}")
     lines = [f"{linked} **{SAID[answer['action']]}**.", ""]
     if decision := answer["decision"]:
         failed = [check for check in decision["checks"] if not check["passed"]]
@@ -165,14 +164,14 @@ def page(answer: dict[str, Any]) -> str:
 def _against(decision: dict[str, Any]) -> str:
     old = decision["incumbent"]
     held = f"against version {old}, which is in production" if old else "nothing is in production"
-    return f"Scored on the test split `{decision['test_md5']}`, {held}."
+    return f"Scored on the test split {escape(decision['test_md5'])}, {held}."
 
 
 def _row(check: dict[str, Any]) -> str:
-    mark = "pass" if check["passed"] else "**FAIL**"
-    return f"| {mark} | {check['name']} | {_short(check['value'])} | {_short(check['limit'])} |"
+    mark = "pass" if check["passed"] else Markdown("**FAIL**")
+    return row(mark, check["name"], _short(check["value"]), _short(check["limit"]))
 
 
 def _short(value: float | str) -> str:
     # A md5 is recognised by its first letters.
-    return escape(value[:12]) if isinstance(value, str) else f"{value:.4g}"
+    return value[:12] if isinstance(value, str) else f"{value:.4g}"

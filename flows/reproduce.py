@@ -18,7 +18,7 @@ from flows.differences import Difference
 from flows.form import Device
 from flows.stages import StageFailed, Stages, environment
 from flows.verdict import Reproduction, compare
-from pipeline import provenance
+from pipeline import provenance, working_tree
 from pipeline.artifacts import TrainedModel
 from pipeline.claim import visible
 from pipeline.device import describe, gpus
@@ -31,7 +31,7 @@ from pipeline.workspace import Workspace
 
 DATA_STAGES = ("resolve", "ingest", "validate", "preprocess")
 # The requirements beside the code that runs are those that its environment was made from.
-LOCKFILES = Path(__file__).parent.parent / provenance.LOCKFILES
+LOCKFILES = Path(__file__).parent.parent / working_tree.LOCKFILES
 
 Say = Callable[[str], None]
 
@@ -145,7 +145,7 @@ def _find_differences(
 
     reached = training_code(passport.dvc_lock, passport.run.model)
     modules = _existing({name: checkout.root / name for name in reached})
-    lockfiles = {f"{provenance.LOCKFILES}/{p.name}": sha256(p) for p in LOCKFILES.glob("*.txt")}
+    lockfiles = {f"{working_tree.LOCKFILES}/{p.name}": sha256(p) for p in LOCKFILES.glob("*.txt")}
     machine = provenance.environment(_gpu_of(passport))
     making = tell(differences.of_making(passport, modules, lockfiles, machine))
     with Stages(checkout, given) as stages:

@@ -22,7 +22,7 @@ def rollback(
         dataset: Whose model; the registered model has the same name.
         reason: Why; the ledger keeps it.
         version: One that once was in production; empty takes the one before the present one.
-        requested_by: Your name; the ledger keeps it.
+        requested_by: Your name; the ledger keeps it as what you say, with the worker's account.
     """
     target = [] if version is None else [f"--to={version}"]
     options = [f"--reason={reason}", f"--by={requester(requested_by)}", *target]

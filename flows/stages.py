@@ -15,6 +15,7 @@ from typing import Any, Self
 from flows import dvc_process
 from flows.checkout import Checkout
 from pipeline.errors import EXIT_CODE_PASSING, PipelineError
+from pipeline.redaction import redact
 
 # One second more than the process itself takes before it kills what will not end.
 SECONDS_TO_END = dvc_process.SECONDS_TO_END + 1
@@ -167,7 +168,7 @@ class Stages:
                     passing = answer["busy"] or answer["status"] == EXIT_CODE_PASSING
                     raise StageFailed(f"{name}: {reason or answer['error']}", passing)
                 return answer
-            text = line.rstrip()
+            text = redact(line.rstrip())
             if text.startswith("error: "):
                 reason = text.removeprefix("error: ")
             if text:

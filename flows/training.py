@@ -1,5 +1,6 @@
 """The flow `train`: one task per DVC stage, in a git worktree or on the spot."""
 
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,13 +23,29 @@ from flows.request import Request
 from flows.stages import StageFailed, Stages, environment, run_command
 from pipeline.artifacts import RunInfo
 from pipeline.errors import PipelineError, TrackingError
+from pipeline.markdown import escape
 from pipeline.params import PARAMS_FILE
 from pipeline.provenance import FLOW_RUN_ID, FLOW_RUN_URL
+from pipeline.redaction import redact, without_login
 
 # What can pass is tried again after these seconds; everything else fails at once.
 RETRY_DELAYS: list[float] = [5, 20, 60]
 # The key of the table that other flows read.
 ROWS = "models"
+
+
+def without_secrets(record: logging.LogRecord) -> bool:
+    """Keep passwords out of what is logged, also of the causes of an error."""
+    record.msg, record.args = redact(record.getMessage()), ()
+    if record.exc_info:
+        # Formatters take it as it is where it is there.
+        record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+    return True
+
+
+# Every flow is in a module that imports this one, and logs under one of these names.
+for name in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(name).addFilter(without_secrets)
 
 
 def may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -155,7 +172,7 @@ def _show(job: Job) -> list[dict[str, Any]]:
     rows = [job.row(run) for run in runs]
     create_table_artifact(rows, ROWS, "The models of this run, for programs.")
     params = job.params
-    facts = {"commit": f"`{job.checkout.commit[:10]}`", "seed": params.seed}
+    facts = {"commit": job.checkout.commit[:10], "seed": params.seed}
     if runs:
         facts["device"] = runs[0].device
     title = f"{params.dataset}: {', '.join(params.models)}"
@@ -169,7 +186,7 @@ def _show_failure(job: Job, reason: str) -> None:
     if "ingest" not in job.finished or "validate" in job.finished or not summary.exists():
         return
     report = job.workspace.validation_report
-    docs = "The Data Docs are lost: MLflow cannot be reached."
+    docs = escape("The Data Docs are lost: MLflow cannot be reached.")
     with suppress(TrackingError):
         page = keep.failed_validation(job.params.dataset, job.workspace.validation, reason)
         docs = view.page_link("Data Docs", *page, keep.DATA_DOCS)
@@ -180,7 +197,7 @@ def flow_run_variables() -> dict[str, str]:
     """Return what the MLflow runs are told of the flow run."""
     variables = {FLOW_RUN_ID: str(flow_run.id or "")}
     if url := flow_run.ui_url:
-        variables[FLOW_RUN_URL] = url
+        variables[FLOW_RUN_URL] = without_login(url)
     return variables
 
 

@@ -20,6 +20,7 @@ from prefect.artifacts import (
 from flows.keep import DATA_DOCS
 from pipeline.addresses import mlflow_page, mlflow_url
 from pipeline.artifacts import CheckResult, ModelVersion, RunInfo, ValidationReport
+from pipeline.markdown import Markdown, escape, link, row
 from pipeline.train_progress import LINE
 
 FILES_SHOWN = 20
@@ -30,16 +31,15 @@ def key(*parts: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
 
 
-def link(text: str, path: str) -> str:
+def mlflow_link(text: object, path: str) -> Markdown:
     """Return a link to a page of MLflow; without a server the text alone."""
-    page = mlflow_page(path)
-    return f"[{text}]({page})" if page else text
+    return link(text, mlflow_page(path))
 
 
-def page_link(text: str, experiment_id: str | None, run_id: str, artifact: str = "") -> str:
+def page_link(text: object, experiment_id: str | None, run_id: str, artifact: str = "") -> Markdown:
     """Return a link to an MLflow run, or to one of its artifacts."""
     page = run_page(experiment_id, run_id)
-    return link(text, f"{page}/artifacts/{artifact}" if artifact else page)
+    return mlflow_link(text, f"{page}/artifacts/{artifact}" if artifact else page)
 
 
 def run_page(experiment_id: str | None, run_id: str) -> str:
@@ -58,7 +58,8 @@ class EpochProgress:
         if (match := LINE.fullmatch(line)) is None:
             return
         share = 100 * int(match["epoch"]) / int(match["epochs"])
-        text = f"{match['name']}: epoch {match['epoch']} of {match['epochs']}, {match['text']}"
+        said = f"{match['name']}: epoch {match['epoch']} of {match['epochs']}, {match['text']}"
+        text = escape(said)
         if self.artifact is None:
             made = create_progress_artifact(share, key("epochs", match["name"]), text)
             assert isinstance(made, UUID)
@@ -71,7 +72,8 @@ def show_run(run: RunInfo) -> None:
     """Link to the MLflow run that made a model, where there is a server to link to."""
     if page := mlflow_page(run_page(run.experiment_id, run.run_id)):
         name = f"{run.dataset} {run.model}"
-        create_link_artifact(page, f"MLflow run of {name}", key("mlflow", name), run.run_id)
+        text = escape(f"MLflow run of {name}")
+        create_link_artifact(page, text, key("mlflow", name), escape(run.run_id))
 
 
 def show_history(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -80,7 +82,7 @@ def show_history(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         {name: _rounded(value) for name, value in row.items() if name != "learning_rate"}
         for row in rows
     ]
-    create_table_artifact(table, key("history", name), f"Every epoch of {name}.")
+    create_table_artifact(table, key("history", name), escape(f"Every epoch of {name}."))
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
@@ -96,25 +98,34 @@ def _rounded(value: Any) -> Any:
 def show_picture(path: Path, name: str, text: str) -> None:
     """Show a PNG; it is part of the page, so it needs no server and no password."""
     content = base64.b64encode(path.read_bytes()).decode()
-    create_image_artifact(f"data:image/png;base64,{content}", name, text)
+    create_image_artifact(f"data:image/png;base64,{content}", name, escape(text))
+
+
+def show_page(name: str, lines: Sequence[str], text: str) -> None:
+    """Show a page of Markdown.
+
+    Args:
+        name: its key.
+        lines: in which everything that somebody else has written is escaped.
+        text: what it is.
+    """
+    create_markdown_artifact("\n".join(lines), name, escape(text))
 
 
 def show_validation(report: ValidationReport, docs: str) -> None:
     """Show why a dataset did not pass, naming the files."""
-    lines = [f"# {report.dataset} did not pass validation", ""]
+    lines = [f"# {escape(report.dataset)} did not pass validation", ""]
     for severity in ("error", "warning"):
         for result in report.failures(severity):
-            lines += [f"## {severity}: {result.check}", "", result.message, "", *_files(result)]
-    lines += ["", docs]
-    create_markdown_artifact(
-        "\n".join(lines), key("validation", report.dataset), "What the checks found."
-    )
+            lines += [f"## {severity}: {escape(result.check)}", "", escape(result.message), ""]
+            lines += _files(result)
+    show_page(key("validation", report.dataset), [*lines, "", docs], "What the checks found.")
 
 
 def _files(result: CheckResult) -> list[str]:
-    shown = [f"- `{name}`" for name in result.files[:FILES_SHOWN]]
+    shown = [f"- {escape(name)}" for name in result.files[:FILES_SHOWN]]
     left = len(result.files) - len(shown)
-    return [*shown, *([f"- and {left} more, all in the Data Docs"] if left > 0 else [])]
+    return [*shown, *([f"- and {left} more, all in the Data Docs"] if left > 0 else []), ""]
 
 
 def show_summary(
@@ -133,43 +144,42 @@ def show_summary(
         runs: the MLflow runs of the same models.
         version: the one that is registered, if it came to that.
     """
-    lines = [f"# {title}", ""]
+    lines = [f"# {escape(title)}", ""]
     if rows:
         lines += [
             "| model | validation | test | 95% interval | epochs | training | DVC | MLflow run |",
             "|---|---|---|---|---|---|---|---|",
-            *(_model_row(row, run) for row, run in zip(rows, runs, strict=True)),
+            *(_model_row(*pair) for pair in zip(rows, runs, strict=True)),
             "",
         ]
     if version is not None:
-        name = link(
+        name = mlflow_link(
             f"{version.name} version {version.version}",
             f"models/{version.name}/versions/{version.version}",
         )
-        aliases = ", ".join(f"`{alias}`" for alias in version.aliases) or "no alias"
-        lines += [f"Registered: {version.model} as {name}, {aliases}.", ""]
-        lines += [f"- not in production: {text}" for text in version.shortfalls]
-    lines += [f"- {name}: {value}" for name, value in facts.items()]
+        aliases = escape(", ".join(version.aliases) or "no alias")
+        lines += [f"Registered: {escape(version.model)} as {name}, {aliases}.", ""]
+        lines += [f"- not in production: {escape(text)}" for text in version.shortfalls]
+    lines += [f"- {name}: {escape(value)}" for name, value in facts.items()]
     if runs:
         docs = page_link("Data Docs", runs[0].experiment_id, runs[0].run_id, DATA_DOCS)
         lines.append(f"- data: {docs}, with the MLflow run as `{DATA_DOCS}`")
-    create_markdown_artifact("\n".join(lines), "summary", title)
+    show_page("summary", lines, title)
 
 
-def _model_row(row: Mapping[str, Any], run: RunInfo) -> str:
+def _model_row(made: Mapping[str, Any], run: RunInfo) -> str:
     tested = ["", ""]
-    if row["accuracy"] is not None:
-        interval = f"{100 * row['accuracy_low']:.1f} to {row['accuracy_high']:.1%}"
-        tested = [f"{row['accuracy']:.2%}", interval]
+    if made["accuracy"] is not None:
+        interval = f"{100 * made['accuracy_low']:.1f} to {made['accuracy_high']:.1%}"
+        tested = [f"{made['accuracy']:.2%}", interval]
     # With a link a few letters do.
     name = run.run_id[:8] if mlflow_url() else run.run_id
-    cells = [
-        row["model"],
-        f"{row['val_accuracy']:.2%}",
+    return row(
+        made["model"],
+        f"{made['val_accuracy']:.2%}",
         *tested,
-        row["epochs"],
-        f"{row['training_seconds']:.1f} s",
-        "cached" if row["cached"] else "trained",
+        made["epochs"],
+        f"{made['training_seconds']:.1f} s",
+        "cached" if made["cached"] else "trained",
         page_link(name, run.experiment_id, run.run_id),
-    ]
-    return f"| {' | '.join(map(str, cells))} |"
+    )

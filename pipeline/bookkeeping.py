@@ -5,7 +5,6 @@ that is not done; the next one who asks moves the aliases as it says.
 """
 
 import getpass
-import os
 import socket
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,11 +16,11 @@ from pipeline.errors import ParamsError, TrackingError
 from pipeline.ledger import Action, Entry, Standing, standing
 from pipeline.notify import Announcement, announce
 from pipeline.promotion import PREVIOUS, PRODUCTION
-from pipeline.provenance import head
 from pipeline.tracking import registry
 from pipeline.tracking.ledger_run import Conflict, LedgerRun
 from pipeline.tracking.registry import Registered
-from pipeline.tracking.store import server_time
+from pipeline.tracking.store import account, server_time
+from pipeline.working_tree import head
 
 # Clocks differ a little; what they differ by more would put entries into a wrong order.
 CLOCKS_DIFFER = timedelta(seconds=60)
@@ -115,6 +114,7 @@ def write(
         previous=now.production,
         version=version,
         who=who or me(),
+        account=account(),
         when=when.isoformat(timespec="seconds"),
         reason=reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 1]}…",
         decision=kept,
@@ -133,10 +133,8 @@ def write(
 
 
 def me() -> str:
-    """Return who works here: the MLflow account if one is used, and the user and the machine."""
-    account = os.environ.get("MLFLOW_TRACKING_USERNAME")
-    place = f"{getpass.getuser()}@{socket.gethostname()}"
-    return f"{account} ({place})" if account else place
+    """Return who works here: the user and the machine."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def tell(entry: Entry, name: str, lines: Sequence[str] = ()) -> None:
@@ -147,7 +145,7 @@ def tell(entry: Entry, name: str, lines: Sequence[str] = ()) -> None:
             name=name,
             version=entry.version,
             previous=entry.previous,
-            who=entry.who,
+            who=entry.by,
             reason=entry.reason,
             summary=tuple(lines),
             url=mlflow_page(f"models/{name}/versions/{entry.version}"),

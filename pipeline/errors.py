@@ -16,6 +16,8 @@ The command line prints the message of any of them on one line and exits with 1,
 "temporary failure" of sysexits.h) where the same command may well succeed in a while.
 """
 
+from pipeline.redaction import redact
+
 EXIT_CODE = 1
 # The answer to a question is no: refused, found, not reproduced.
 EXIT_CODE_NO = 3
@@ -25,12 +27,14 @@ EXIT_CODE_PASSING = 75
 class PipelineError(Exception):
     """Something the user can mend: the message says what was received and what is allowed.
 
+    Messages are printed, logged and stored, so no password is in them.
+
     Attributes:
         passing: whether the cause may pass by itself: a network, a server, a lock.
     """
 
     def __init__(self, message: str, passing: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(redact(message))
         self.passing = passing
 
 

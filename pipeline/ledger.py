@@ -24,6 +24,9 @@ class Entry(Frozen):
         previous: the version in production before; None where there was none.
         version: that is in production after, or was refused.
         when: UTC, ISO 8601.
+        who: asked for it, as they say; by default the user and the machine.
+        account: the MLflow account that wrote the entry, as the server confirmed it; None where
+            nothing did. An entry from before there was this field has none.
         decision: the id under which the whole decision is kept; empty where none was taken.
         commit: where the code stood from which it was asked for.
     """
@@ -36,8 +39,15 @@ class Entry(Frozen):
     who: str
     when: str
     reason: str
+    account: str | None = None
     decision: str = ""
     commit: str | None = None
+
+    @property
+    def by(self) -> str:
+        """Who it was, in words that tell what is proven from what is only said."""
+        said = f"{self.who} (not proven)"
+        return f"MLflow account {self.account}; {said}" if self.account else said
 
     @property
     def time(self) -> datetime:

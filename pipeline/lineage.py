@@ -15,6 +15,7 @@ from pipeline.tracking.registry import Registered
 from pipeline.wording import in_order, measured, short
 
 Part = Literal["diff", "params", "lock"]
+_OTHERS_SHOWN = 20
 
 
 def as_json(version: Registered, passport: Passport, checked: bool) -> dict[str, Any]:
@@ -116,6 +117,12 @@ def _add_code(root: Tree, code: Code) -> None:
     if code.dirty:
         state = f"dirty, a diff of {len(code.diff.encode()):,} bytes; --show diff"
     _grow(node, (("branch", code.branch or "not known"), ("tree", state), *code.lockfiles.items()))
+    if code.others:
+        beside = node.add(_line("beside it", "not in a commit, and no code"))
+        shown = list(code.others.items())[:_OTHERS_SHOWN]
+        _grow(beside, ((name, f"md5 {md5}" if md5 else "not read") for name, md5 in shown))
+        if more := len(code.others) - len(shown):
+            beside.add(f"and {more} more; --json")
 
 
 def _params(passport: Passport) -> Iterable[tuple[str, str]]:

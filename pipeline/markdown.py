@@ -8,6 +8,7 @@ text to all of them.
 import html
 import re
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
@@ -16,10 +17,13 @@ _SIGNS = re.compile(
     r"""[&<>`*{}\[\]|$\\~^@#]
     | (?<![^\W_])_ | _(?![^\W_])     # within a word, as many names have it, it is only a sign
     | :(?=//) | (?<=www)\.           # an address becomes a link
+    | =(?==)
     | ^[-+=] | (?<=\d)[.)](?=\s|$)   # a list, or a heading
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+# What an address keeps as it is.
+_OF_ADDRESSES = "%/:?#&=+,;@!~-._"
 # The policy keeps the page from loading anything, whatever it says.
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -56,7 +60,7 @@ class Markdown(str):
     __slots__ = ()
 
 
-def escape(value: object) -> str:
+def escape(value: object) -> Markdown:
     """Return a value as Markdown that shows it on one line, and nothing else.
 
     Args:
@@ -64,7 +68,32 @@ def escape(value: object) -> str:
     """
     if isinstance(value, Markdown):
         return value
-    return _SIGNS.sub(lambda found: f"&#{ord(found[0])};", one_line(value))
+    return Markdown(_SIGNS.sub(lambda found: f"&#{ord(found[0])};", one_line(value)))
+
+
+def row(*cells: object) -> Markdown:
+    """Return a row of a table; every cell in it is escaped."""
+    return Markdown(f"| {' | '.join(map(escape, cells))} |")
+
+
+def link(text: object, address: str | None) -> Markdown:
+    """Return a link to a web page; the text alone where there is none.
+
+    Args:
+        text: is escaped.
+        address: of http or https; another one is not linked to.
+    """
+    if not address or not address.lower().startswith(("http://", "https://")):
+        return escape(text)
+    # A bracket, a bar or a space would end it.
+    return Markdown(f"[{escape(text)}]({quote(address, safe=_OF_ADDRESSES)})")
+
+
+def fenced(text: str, language: str = "") -> Markdown:
+    """Return a text of many lines as a block that shows it sign for sign."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return Markdown(f"{fence}{language}\n{text.rstrip()}\n{fence}")
 
 
 def one_line(value: object) -> str:

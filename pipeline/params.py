@@ -11,6 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import ParamsError
 from pipeline.recipes import LAYERS, Frozen, Recipe
+from pipeline.redaction import holds_secret, redact
 from pipeline.rules import Rules
 from pipeline.search import Space
 
@@ -43,6 +44,18 @@ class ImageFolder(Frozen):
     recipes: Name | None = None
     licence: str = "not stated"
     intended_use: str = ""
+
+    @field_validator("source")
+    @classmethod
+    def _no_login(cls, source: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        sources = (source,) if isinstance(source, str) else source
+        if shown := [redact(one) for one in sources if holds_secret(one)]:
+            raise ValueError(
+                f"{shown[0]} has a password or a token in it, which would be stored with every "
+                "model; leave it out: a login for the host is read from ~/.netrc, and "
+                "DATASET_MIRROR names another place"
+            )
+        return source
 
     @property
     def sources(self) -> tuple[str, ...]:

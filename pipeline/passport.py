@@ -21,8 +21,10 @@ class Code(Frozen):
     Attributes:
         commit: None outside a git repository, or before its first commit.
         branch: that is checked out, or the name that git gives to a detached commit.
-        dirty: whether tracked or new files differ from the commit.
-        diff: what `git apply` makes of the commit what was there; empty where it is clean.
+        dirty: whether files of the code differ from the commit, or are new.
+        diff: what `git apply` makes of the commit's code what was there; empty where it is clean.
+        others: md5 by name of other files that differ or are new, which no stage reads; empty of
+            those that are gone or large.
         lockfiles: sha256 of each requirements file.
     """
 
@@ -30,6 +32,7 @@ class Code(Frozen):
     branch: str | None
     dirty: bool | None
     diff: str = ""
+    others: dict[str, str] = Field(default_factory=dict)
     lockfiles: dict[str, str] = Field(default_factory=dict)
 
 

@@ -2,8 +2,6 @@
 
 import os
 import platform
-import subprocess
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import distributions, version
 from pathlib import Path
@@ -11,18 +9,12 @@ from typing import Any
 
 import psutil
 
-from pipeline.files import sha256
 from pipeline.params import PARAMS_FILE
-from pipeline.passport import Code, Environment, Provenance
+from pipeline.passport import Environment, Provenance
 from pipeline.recipes import Recipe
+from pipeline.working_tree import git_code
 
 LIBRARIES = ("tensorflow", "keras", "numpy", "pandas", "pillow", "mlflow")
-LOCKFILES = Path("requirements")
-# A longer one is of data that git should not see.
-LONGEST_DIFF = 5_000_000
-# What the pipeline itself writes into the tree while it runs, the choices that are recorded with
-# the run itself, and images, which have md5s of their own.
-NOT_CODE = (":!dvc.lock", ":!data/accepted", ":!data/own", ":!params.yaml")
 # Set by whoever starts the pipeline from elsewhere, say a scheduler.
 FLOW_RUN_ID, FLOW_RUN_URL = "FLOW_RUN_ID", "FLOW_RUN_URL"
 
@@ -48,63 +40,6 @@ def describe(
         device=device,
         flow_run=flow_run(),
     )
-
-
-def git_code() -> Code:
-    """Ask git about the working directory."""
-    status = _git("status", "--porcelain", "--", ".", *NOT_CODE)
-    return Code(
-        commit=head(),
-        branch=_branch(),
-        dirty=None if status is None else bool(status.strip()),
-        diff=_diff() if status else "",
-        lockfiles={path.as_posix(): sha256(path) for path in sorted(LOCKFILES.glob("*.txt"))},
-    )
-
-
-def head() -> str | None:
-    """Return the commit of the working directory; None where there is none."""
-    return (_git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip() or None
-
-
-def _branch() -> str | None:
-    """Return the branch; a run in a worktree has none, and git names its commit after one."""
-    branch = (_git("branch", "--show-current") or "").strip()
-    named = "--refs=refs/heads/*", "--refs=refs/remotes/*"
-    return branch or (_git("name-rev", "--name-only", *named, "HEAD") or "").strip() or None
-
-
-def _diff() -> str:
-    """Return what differs from the commit, new files too; nothing where that is too much."""
-    objects = (_git("rev-parse", "--path-format=absolute", "--git-path", "objects") or "").strip()
-    with tempfile.TemporaryDirectory() as folder:
-        # An index and a store of its own, so that the repository is left as it is.
-        aside = {
-            "GIT_INDEX_FILE": str(Path(folder) / "index"),
-            "GIT_OBJECT_DIRECTORY": folder,
-            "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
-        }
-        _git("read-tree", "HEAD", **aside)
-        _git("add", "--all", "--", ".", *NOT_CODE, **aside)
-        diff = _git("diff", "--cached", "--binary", "HEAD", **aside) or ""
-    return diff if len(diff) <= LONGEST_DIFF else ""
-
-
-def _git(*arguments: str, **variables: str) -> str | None:
-    """Return what git prints; None where it fails or is not there."""
-    try:
-        done = subprocess.run(
-            ["git", *arguments],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=True,
-            timeout=60,
-            env={**os.environ, **variables},
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout
 
 
 def flow_run() -> dict[str, str]:

@@ -3,7 +3,6 @@
 import base64
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -21,10 +20,12 @@ from pipeline.params import ImageFolder
 from pipeline.tracking import registry
 from pipeline.tracking.store import connect
 from pipeline.wording import limits, measured
+from tests.page import Page
 from tests.registered import registered
 
 HOSTILE = (
     "a|b",
+    "|[x](javascript:alert(1))",
     "`x`",
     "<script>alert(1)</script>",
     "$E=mc^2$ $$y$$",
@@ -41,29 +42,6 @@ HOSTILE = (
     "T-shirt/top",
     "ankle_boot",
 )
-
-
-class Page(HTMLParser):
-    """The tags, the links and the table rows of a page."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.targets, self.attributes = set(), [], set()
-        self.rows: list[list[str]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        self.attributes |= {name for name, _ in attrs}
-        self.targets += [value for name, value in attrs if name in ("src", "href")]
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_data(self, data):
-        if self.rows and self.rows[-1]:
-            self.rows[-1][-1] += data.rstrip("\n")
 
 
 @pytest.fixture(scope="module")
@@ -174,11 +152,11 @@ def test_names_are_text_whatever_they_hold(passport):
     hostile = with_classes(
         passport,
         {name: (0.5, 50) for name in HOSTILE},
-        licence=HOSTILE[2],
-        intended_use=HOSTILE[9],
-        origin=({"file": HOSTILE[0], "from": HOSTILE[4], "sha256": "0"},),
+        licence=HOSTILE[3],
+        intended_use=HOSTILE[10],
+        origin=({"file": HOSTILE[0], "from": HOSTILE[5], "sha256": "0"},),
     )
-    confused = [Confused(HOSTILE[2], HOSTILE[13], 5, 0.1)]
+    confused = [Confused(HOSTILE[3], HOSTILE[14], 5, 0.1)]
     card = render(hostile, 1, confused)
     page = Page(card.html)
     rows = [row for row in page.rows if len(row) == 6]

@@ -16,6 +16,7 @@ from flows.compare import compare
 from flows.comparison import Cell, Result, Spread, as_csv, as_markdown, grid, metrics, summarise
 from flows.snapshot import Snapshot
 from pipeline.errors import ParamsError
+from pipeline.markdown import Markdown
 
 RECIPES = {"digits": ["dense", "cnn"], "mnist": ["dense", "cnn", "fast"]}
 
@@ -81,7 +82,9 @@ def test_numbers_have_names_and_what_is_not_known_is_left_out(results):
 def test_the_page_has_a_table_per_dataset_and_says_what_failed(results):
     summaries = summarise(results, 2)
     failed = [result for result in results if result.row is None]
-    page = as_markdown(summaries, failed, ["mnist has no dense"], lambda run_id: f"<{run_id}>")
+    page = as_markdown(
+        summaries, failed, ["mnist has no dense"], lambda run_id: Markdown(f"<{run_id}>")
+    )
     assert page.index("# digits") < page.index("# mnist")
     best, second = (line for line in page.splitlines() if line.startswith(("| dense", "| cnn | 2")))
     assert best.startswith("| dense | 1 | 95.00% | 94.00% | 10.0 s |")

@@ -1,5 +1,6 @@
 """What every entry of every list must keep, so that a new one is tested before it has tests."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -72,6 +73,21 @@ def test_a_stage_reads_only_parameters_that_exist(name):
 @pytest.mark.parametrize("dataset", [*datasets.known_names(), *PARAMS.datasets])
 def test_every_dataset_has_recipes(dataset):
     assert {"dense", "cnn"} <= set(PARAMS.recipes_for(dataset))
+
+
+# Words that would let a file run code where it is loaded; ruff bans what always does.
+UNSAFE = {"allow_pickle": "True", "safe_mode": "False", "typ": "'unsafe'", "weights_only": "False"}
+
+
+@pytest.mark.parametrize("folder", ["pipeline", "flows", "docker", "benchmarks"])
+def test_no_file_that_is_loaded_runs_code(folder):
+    for file in (ROOT / folder).rglob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text())):
+            if isinstance(call, ast.Call):
+                given = {(word.arg, ast.unparse(word.value)) for word in call.keywords}
+                assert not given & UNSAFE.items(), f"{file}:{call.lineno}"
+                if ast.unparse(call.func) == "keras.saving.load_model":
+                    assert ("safe_mode", "True") in given, f"{file}:{call.lineno}"
 
 
 def test_every_check_of_params_is_one():

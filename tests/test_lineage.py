@@ -1,5 +1,6 @@
 """lineage: what made a version, from any folder, and what it says of one that is not right."""
 
+import hashlib
 import io
 import json
 import os
@@ -19,7 +20,7 @@ from pipeline.lineage import tree
 from pipeline.passport import Passport
 from pipeline.tracking import registry
 from pipeline.tracking.store import connect
-from tests.registered import CODE, registered
+from tests.registered import CODE, OTHERS, SECRET, registered
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,25 @@ def test_the_diff_makes_of_the_commit_what_trained(made, elsewhere):
         assert Path("clone", name).read_bytes() == content
     for part, file in (("params", "params.yaml"), ("lock", "dvc.lock")):
         assert lineage("tiny/1", "--show", part).stdout_bytes == (made / file).read_bytes()
+
+
+def test_what_lies_beside_the_code_is_named_and_stays_where_it_is(made, elsewhere):
+    code = registry.read_passport(registry.find("tiny/1")).provenance.code
+    for name, content in OTHERS.items():
+        assert code.others[name] == hashlib.md5(content).hexdigest()
+        assert f"{name}  md5 {code.others[name]}" in lineage("tiny/1").stdout
+    stored = [path for path in made.rglob("*") if path.is_file() and path.name not in OTHERS]
+    assert {"mlflow.db", "passport.json", "provenance.json", "MLmodel"} <= {p.name for p in stored}
+    assert [path for path in stored if SECRET.encode() in path.read_bytes()] == []
+
+
+def test_a_passport_of_before_others_were_listed_is_read(made, elsewhere):
+    stored = registry.fetch(registry.find("tiny/1"))
+    content = json.loads((stored / "passport.json").read_text())
+    del content["provenance"]["code"]["others"]
+    passport = Passport.model_validate(content)
+    assert passport.provenance.code.others == {}
+    assert passport.missing() == ()
 
 
 def test_what_a_passport_says_steers_no_terminal(elsewhere):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import TrackingError
+from pipeline.tracking import registry
 from pipeline.tracking.runs import existing_run, find_or_create_experiment, flat, new_run
 from pipeline.tracking.store import connect, store_uri
 from tests.tiny import store, tiny_splits
@@ -219,3 +220,16 @@ def test_a_store_that_cannot_be(store, monkeypatch, uri, reason):
     text = refused(uri, monkeypatch)
     assert reason in text
     assert "secret" not in text
+
+
+def test_a_model_that_is_a_pickle_is_not_loaded(store, monkeypatch):
+    import mlflow.pyfunc
+
+    class Pickled(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context, model_input: list[str], params=None):
+            return model_input
+
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
+    mlflow.pyfunc.save_model("pickled", python_model=Pickled(), pip_requirements=[])
+    with pytest.raises(TrackingError, match="pickle is disallowed"):
+        registry.load("pickled")

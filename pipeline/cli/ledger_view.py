@@ -65,21 +65,21 @@ def _show_day(name: str, entries: tuple[Entry, ...], on: datetime, as_json: bool
     if not served:
         print(f"{name}: nothing was in production then")
     for entry in served:
-        print(f"{name}: version {entry.version}, {entry.action} at {entry.when} by {entry.who}")
+        print(f"{name}: version {entry.version}, {entry.action} at {entry.when} by {entry.by}")
 
 
 def render(entries: Sequence[Entry], name: str) -> Table:
     """Return the entries as a table, the last one first."""
     table = Table(title=f"{name}: who moved production", box=SIMPLE)
-    for column in ("", "when (UTC)", "what", "who", "why"):
+    for column in ("", "when (UTC)", "what", "MLflow account", "who, as they say", "why"):
         table.add_column(column, overflow="fold", no_wrap=column == "when (UTC)")
     for entry in reversed(entries):
         before, after = entry.previous or "-", entry.version or "-"
         refused = entry.action == "refused"
         what = f"refused {after}" if refused else f"{entry.action}: {before} → {after}"
         when = f"{entry.time:%Y-%m-%d %H:%M}"
-        row = (str(entry.sequence), when, what, escape(entry.who), escape(entry.reason))
-        table.add_row(*row)
+        told = (escape(text) for text in (entry.account or "-", entry.who, entry.reason))
+        table.add_row(str(entry.sequence), when, what, *told)
     return table
 
 

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 REGISTRY = "Registry"
 Name = Annotated[str, typer.Argument(metavar="DATASET", help="The registered model's name.")]
-By = Annotated[str, typer.Option(help="Who asks; by default the user and the machine.")]
+By = Annotated[
+    str,
+    typer.Option(
+        help="Who asks; by default the user and the machine. Your MLflow account is added."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
@@ -99,6 +104,7 @@ def rollback(
                 "to": entry.version,
                 "sequence": entry.sequence,
                 "who": entry.who,
+                "account": entry.account,
                 "reason": entry.reason,
             }
         )

@@ -80,6 +80,7 @@ def ui(
     # For one person: four workers take long to start, and jobs are for language models.
     environment = {"MLFLOW_WORKERS": "1", **os.environ}
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    command = [sys.executable, "-m", "mlflow", "ui", "--app-name", "training"]
-    store = ["--backend-store-uri", store_uri(), "--port", str(port)]
-    os.execve(sys.executable, [*command, *store], environment)
+    # Not as an argument: every user of the machine could read a password in it.
+    environment["MLFLOW_BACKEND_STORE_URI"] = store_uri()
+    command = ["-m", "mlflow", "ui", "--app-name", "training", "--port", str(port)]
+    os.execve(sys.executable, [sys.executable, *command], environment)

@@ -68,7 +68,7 @@ class LedgerRun:
             if first.key != entry.key:
                 raise Conflict(
                     f"somebody was first: entry {first.sequence} of the ledger of {self.name} says "
-                    f"{first.action} {first.version} by {first.who} at {first.when}; look at "
+                    f"{first.action} {first.version} by {first.by} at {first.when}; look at "
                     f"`pipeline history {self.name}` and ask again",
                     passing=True,
                 ) from None
@@ -106,7 +106,7 @@ class LedgerRun:
             rows = [row.model_dump(mode="json") for row in self.entries()]
             self._client.log_dict(self.run_id, {"model": self.name, "entries": rows}, "ledger.json")
             if entry.version is not None:
-                text = f"{entry.action} at {entry.when} by {entry.who}: {entry.reason}"
+                text = f"{entry.action} at {entry.when} by {entry.by}: {entry.reason}"
                 number = str(entry.version)
                 self._client.set_model_version_tag(self.name, number, "last_decision", text)
 

@@ -1,5 +1,6 @@
 """The MLflow registry: log a model with its run, register it once, point aliases at it, find it."""
 
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -114,12 +115,13 @@ def _delete_orphans(client: MlflowClient, experiment_id: str, trained: TrainedMo
 
 
 def load(uri: str) -> Any:
-    """Load a model as a caller would: a pyfunc with `predict`.
+    """Load a model as a caller would: a pyfunc with `predict`; one that is a pickle is not loaded.
 
     Raises:
         TrackingError: it does not load.
     """
     connect()
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     with reaching(f"load {uri}"):
         return mlflow.pyfunc.load_model(uri)
 

@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.artifacts import Splits
 from pipeline.errors import TrackingError
+from pipeline.redaction import redact
 from pipeline.tracking.store import connect, database_file, impatient, reaching, store_uri
 
 SECONDS_BETWEEN_FLUSHES = 3.0
@@ -173,7 +174,7 @@ def _end(run: Run, monitor: SystemMetricsMonitor, status: str, error: BaseExcept
         if error is not None:
             run.flush()
             reason = " ".join(str(error).split()) or type(error).__name__
-            run.log_tags({"failure": reason[:5000]})
+            run.log_tags({"failure": redact(reason)[:5000]})
         with reaching("end the run"):
             run.client.set_terminated(run.run_id, status)
     except TrackingError:

@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -15,14 +15,19 @@ import requests
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
 from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import RequestException, Timeout
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from pipeline.errors import TrackingError
+from pipeline.redaction import redact
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 ALLOWED = "sqlite:///FILE, postgresql+psycopg2://…, mysql://…, http://… or https://…"
+# Where the server says who asks.
+CURRENT_ACCOUNT = "/api/2.0/mlflow/users/current"
 # A store that has not answered by then is not there; once it has, MLflow's own patience holds.
 SECONDS_TO_ANSWER = 5
 IMPATIENCE = {
@@ -56,7 +61,7 @@ def reaching(what: str) -> Iterator[None]:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, OSError, ImportError) as error:
         raise TrackingError(
-            f"cannot {what} in the MLflow store {_shown(store_uri())}: {_cause(error)}; start it, "
+            f"cannot {what} in the MLflow store {store_uri()}: {_cause(error)}; start it, "
             f"or set MLFLOW_TRACKING_URI to {ALLOWED}; unset, it is {DEFAULT_STORE}",
             _passes(error),
         ) from error
@@ -90,6 +95,28 @@ def server_time() -> datetime | None:
         answer = requests.get(f"{uri}/health", timeout=SECONDS_TO_ANSWER)
     date = answer.headers.get("Date")
     return parsedate_to_datetime(date) if date else None
+
+
+def account() -> str | None:
+    """Return the account under which the MLflow server knows this process; None without accounts.
+
+    It is what the server says of whoever sent this request, with its password, and not what is
+    typed anywhere.
+
+    Raises:
+        TrackingError: the server does not answer.
+    """
+    uri = store_uri()
+    if not uri.startswith(("http://", "https://")):
+        return None
+    with reaching("ask for the account"):
+        answer = http_request(get_default_host_creds(uri), CURRENT_ACCOUNT, "GET")
+    # A server without accounts has no such page.
+    if answer.status_code != requests.codes.ok:
+        return None
+    with suppress(ValueError, KeyError, TypeError):
+        return str(answer.json()["user"]["username"])
+    return None
 
 
 def _check_database(uri: str) -> None:
@@ -148,12 +175,5 @@ def _passes(error: BaseException | None) -> bool:
 def _cause(error: Exception) -> str:
     """Return the innermost cause that an error tells of, on one line."""
     text = " ".join(str(getattr(error, "orig", None) or error).split()).split(" Traceback ")[0]
-    return text.rpartition("Caused by ")[2][:300] or type(error).__name__
-
-
-def _shown(uri: str) -> str:
-    """Return the URI without its password."""
-    try:
-        return sqlalchemy.make_url(uri).render_as_string()
-    except SQLAlchemyError:
-        return uri
+    # Cut in two, a password would not be known for one.
+    return redact(text.rpartition("Caused by ")[2])[:300] or type(error).__name__

@@ -122,6 +122,7 @@ def test_a_better_one_is_promoted_its_reseed_refused_and_both_are_shown(
     entry = last_entry()
     assert (entry.action, entry.previous, entry.version) == ("promoted", poor, good)
     assert entry.who == "Ada"
+    assert entry.account == workers.client_env["MLFLOW_TRACKING_USERNAME"]
     assert production() == good
     page = workers.server.artifacts(run_id)["decision"]["data"]
     assert "| pass | better |" in page
