@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from pipeline import project
 from pipeline.files import sha256
 from pipeline.params import PARAMS_FILE
 from pipeline.passport import Code, Environment, Provenance
@@ -68,10 +69,14 @@ def head() -> str | None:
 
 
 def _branch() -> str | None:
-    """Return the branch; a run in a worktree has none, and git names its commit after one."""
-    branch = (_git("branch", "--show-current") or "").strip()
-    named = "--refs=refs/heads/*", "--refs=refs/remotes/*"
-    return branch or (_git("name-rev", "--name-only", *named, "HEAD") or "").strip() or None
+    """Return the branch; a run in a copy has none, and git names its commit after one."""
+    branch, commit = (_git("branch", "--show-current") or "").strip(), head()
+    if branch or commit is None:
+        return branch or None
+    # The branches are where the copy was made.
+    place = "-C", str(project.original(project.find() or Path.cwd()))
+    named = "--no-undefined", "--name-only", "--refs=refs/heads/*", "--refs=refs/remotes/*"
+    return (_git(*place, "name-rev", *named, commit) or "").strip() or None
 
 
 def _diff() -> str:

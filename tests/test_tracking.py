@@ -41,6 +41,7 @@ def script(code, folder):
 def new_store(tmp_path_factory):
     """Set up a database once; copies of the file are stores at once."""
     folder = tmp_path_factory.mktemp("store")
+    (folder / "params.yaml").touch()
     code = "from pipeline.tracking.store import connect; connect(); print('well')"
     processes = [script(code, folder) for _ in range(3)]
     results = [process.communicate(timeout=200) for process in processes]
@@ -59,7 +60,7 @@ def test_processes_that_meet_on_a_new_store_all_work_and_say_nothing(new_store):
     assert new_store[1] == [("well\n", "")] * 3
 
 
-def test_the_default_store_is_a_file_here(store, monkeypatch):
+def test_the_default_store_is_a_file_of_the_project(store, monkeypatch):
     assert store_uri() == f"sqlite:///{store}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     assert store_uri() == "http://127.0.0.1:1"
