@@ -127,11 +127,13 @@ def in_turn() -> Iterator[None]:
     """Let one process of a project at a time change its registry, whatever copy it works in.
 
     Raises:
-        TrackingError: there is no store, or no file can be written beside it.
+        TrackingError: there is no store, or the folder of its file is read-only.
     """
-    file = database_file(store_uri())
-    if file is None and (root := project.find()):
-        file = project.store_file(root)
+    file, root = database_file(store_uri()), project.find()
+    if file is None and root is not None:
+        # On a server it helps those who share this folder; others are told apart by the ledger.
+        beside = project.store_file(root)
+        file = beside if os.access(beside.parent, os.W_OK) else None
     with ExitStack() as held:
         with reaching("register in turn"):
             held.enter_context(_alone(file, "register.lock"))
