@@ -60,7 +60,8 @@ def test_a_run_in_a_temporary_folder_tracks_and_registers_as_one_in_the_workspac
 
 
 @pytest.mark.long
-def test_two_from_the_queue_run_side_by_side_and_register_in_turn(workspace_copy):
+@pytest.mark.timeout(900)
+def test_two_from_the_queue_run_side_by_side_and_register_in_turn(workspace_copy, tmp_path):
     run = runner(workspace_copy)
     # Both meet on a store that neither has set up.
     for path in workspace_copy.glob("mlflow.db*"):
@@ -70,7 +71,8 @@ def test_two_from_the_queue_run_side_by_side_and_register_in_turn(workspace_copy
     # What was put into the queue runs with the code of then.
     code = workspace_copy / "pipeline" / "train.py"
     code.write_text("raise SystemExit('not the code of then')\n")
-    run("dvc", "queue", "start", "-j", "2")
+    # To a file: the workers keep a pipe open until they end.
+    run("bash", "-c", f"dvc queue start -j 2 > {tmp_path}/start.log 2>&1")
     try:
         at_once = wait_for_the_queue(run)
     finally:
@@ -102,7 +104,7 @@ def history(run):
 
 def wait_for_the_queue(run):
     """Return how many ran at once, when all have ended well."""
-    at_once, deadline = 0, time.monotonic() + 280
+    at_once, deadline = 0, time.monotonic() + 600
     while time.monotonic() < deadline:
         status = run("dvc", "queue", "status").stdout
         at_once = max(at_once, status.count("Running"))
