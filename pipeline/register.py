@@ -18,6 +18,7 @@ from pipeline.rules import Rules
 from pipeline.tracking import registry
 from pipeline.tracking.registry import Registered
 from pipeline.tracking.runs import existing_run
+from pipeline.tracking.store import in_turn
 
 # What a smoke test asks of a model before it serves.
 EXAMPLES = 8
@@ -52,18 +53,20 @@ def register(
     """
     best = promotion.best([_contender(*pair) for pair in models.values()])
     trained, evaluation = models[best.name]
-    version = _find_or_create(trained, evaluation, splits, validation)
-    card.publish(version, registry.read_passport(version), evaluation.path / "plots")
-    registry.set_alias(version.name, promotion.CHALLENGER, version.version)
     by_itself = auto_promote and not rules.require_approval
-    outcome = promote(version, splits, rules, only_ask=not by_itself)
+    with in_turn():
+        version = _find_or_create(trained, evaluation, splits, validation)
+        card.publish(version, registry.read_passport(version), evaluation.path / "plots")
+        registry.set_alias(version.name, promotion.CHALLENGER, version.version)
+        outcome = promote(version, splits, rules, only_ask=not by_itself)
+        aliases = registry.find(version.spec).aliases
     run = trained.run
     made = ModelVersion(
         name=version.name,
         version=version.version,
         model=best.name,
         run_id=run.run_id,
-        aliases=registry.find(version.spec).aliases,
+        aliases=aliases,
         val_accuracy=run.val_accuracy,
         test_accuracy=evaluation.metrics["accuracy"],
         model_sha256=run.model_sha256,

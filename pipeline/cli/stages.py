@@ -1,6 +1,9 @@
 """One command per stage: `dvc repro` runs them."""
 
-from typing import Annotated
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import Annotated, ParamSpec
 
 import typer
 
@@ -8,9 +11,23 @@ from pipeline.cli.app import app, import_keras, import_tensorflow, params_here, 
 
 STAGES = "Stages (dvc repro runs them)"
 ModelName = Annotated[str, typer.Argument(help="One of `models` in params.yaml.")]
+Given = ParamSpec("Given")
 
 
-@app.command(rich_help_panel=STAGES)
+def stage(run: Callable[Given, None]) -> Callable[Given, None]:
+    """Make a stage a command, which runs in the project's folder wherever below it it is called."""
+
+    @functools.wraps(run)
+    def run_at_the_top(*args: Given.args, **kwargs: Given.kwargs) -> None:
+        from pipeline import project
+
+        with contextlib.chdir(project.root()):
+            run(*args, **kwargs)
+
+    return app.command(rich_help_panel=STAGES)(run_at_the_top)
+
+
+@stage
 def resolve() -> None:
     """Check params.yaml and write the plan of the dataset and of each model."""
     from pipeline.resolve import resolve
@@ -19,7 +36,7 @@ def resolve() -> None:
     resolve(params, workspace_here().plan)
 
 
-@app.command(rich_help_panel=STAGES)
+@stage
 def ingest() -> None:
     """Fetch the dataset and pack it into arrays."""
     from pipeline.ingest import ingest
@@ -28,7 +45,7 @@ def ingest() -> None:
     ingest(workspace.dataset_plan, workspace.raw.path)
 
 
-@app.command(rich_help_panel=STAGES)
+@stage
 def validate() -> None:
     """Check the dataset; nothing trains on data that failed."""
     from rich.console import Console
@@ -42,7 +59,7 @@ def validate() -> None:
     Console().print(render(report))
 
 
-@app.command(rich_help_panel=STAGES)
+@stage
 def preprocess() -> None:
     """Split the dataset into train, val and test."""
     from pipeline.preprocess import preprocess
@@ -57,7 +74,7 @@ def preprocess() -> None:
     )
 
 
-@app.command(rich_help_panel=STAGES)
+@stage
 def train(model: ModelName) -> None:
     """Train one model and track it as an MLflow run."""
     import_keras()
@@ -73,7 +90,7 @@ def train(model: ModelName) -> None:
     )
 
 
-@app.command(rich_help_panel=STAGES)
+@stage
 def evaluate(model: ModelName) -> None:
     """Measure one model on the test split."""
     import_tensorflow()
@@ -83,7 +100,7 @@ def evaluate(model: ModelName) -> None:
     evaluate(workspace.trained(model), workspace.splits, workspace.evaluation(model).path)
 
 
-@app.command(rich_help_panel=STAGES)
+@stage
 def register() -> None:
     """Register the model that is best on the validation split."""
     import_tensorflow()
