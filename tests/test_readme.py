@@ -105,6 +105,16 @@ def test_the_ui_opens_on_the_same_store(clone):
             os.killpg(process.pid, signal.SIGTERM)  # make and the servers below it
 
 
+def test_a_port_that_is_taken_is_named_with_another_one(clone):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = runner(clone)("make", "ui", f"PORT={port}", check=False)
+    assert done.returncode != 0
+    said = done.stderr.splitlines()[0]
+    assert said.startswith(f"error: port {port} cannot be used: Address already in use")
+    assert f"make ui PORT={port + 1}, " in said
+
+
 def answer(address: str, process: subprocess.Popen[bytes]) -> str:
     """Return the page once the server is up."""
     for _ in range(240):
