@@ -11,7 +11,14 @@ from pipeline.artifacts import Evaluation, ModelVersion, Splits, TrainedModel, V
 from pipeline.errors import ArtifactError, TrackingError
 from pipeline.files import sha256
 from pipeline.images import as_base64_png
-from pipeline.passport import FILE_NAME, Example, Passport, Provenance, Validation
+from pipeline.passport import (
+    FILE_NAME,
+    Example,
+    Passport,
+    Provenance,
+    Validation,
+    training_code,
+)
 from pipeline.portable import read_checked
 from pipeline.production import Outcome, promote
 from pipeline.rules import Rules
@@ -130,8 +137,10 @@ def make_passport(
     """Gather what made a model, and what it says of some images.
 
     Raises:
-        ArtifactError: a part is missing.
+        ArtifactError: a part is missing, or torn.
     """
+    dvc_lock = DVC_LOCK.read_text() if DVC_LOCK.exists() else ""
+    training_code(dvc_lock, trained.run.model)  # can it be read?
     x_test, y_test = splits.x("test"), splits.y("test")
     passport = Passport(
         name=splits.info.name,
@@ -141,7 +150,7 @@ def make_passport(
         validation=Validation(
             raw_md5=validation.raw_md5, passed=validation.passed, results=validation.results
         ),
-        dvc_lock=DVC_LOCK.read_text() if DVC_LOCK.exists() else "",
+        dvc_lock=dvc_lock,
         metrics={k: v for k, v in evaluation.metrics.items() if isinstance(v, int | float)},
         classes=evaluation.classes,
         examples=tuple(

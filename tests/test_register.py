@@ -189,6 +189,15 @@ def test_a_floor_holds_back_and_what_lacks_a_part_is_not_registered(copy):
     assert connect().search_registered_models() == []
 
 
+@pytest.mark.parametrize("end", ["stages:\n  train@dense:\n    deps:\n    - path:\n", "stages: {"])
+def test_a_torn_dvc_lock_gets_into_no_passport(copy, end):
+    connect().delete_registered_model("tiny")
+    (copy.folder / "dvc.lock").write_text(f"schema: '2.0'\n{end}")
+    with pytest.raises(ArtifactError, match=r"dvc.lock is torn"):
+        register(copy.models, copy.splits, VALIDATION, HALF, copy.folder / "none.json")
+    assert connect().search_registered_models() == []
+
+
 def test_a_model_without_its_litert_file_is_not_registered(copy):
     connect().delete_registered_model("tiny")
     copy.models["dense"][0].portable.unlink()
