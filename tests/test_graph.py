@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -109,6 +110,32 @@ def test_a_typo_stops_the_graph_and_loses_nothing(workspace_copy):
             assert word in reason
     assert (workspace_copy / "reports/digits/registered.json").read_bytes() == registered
     assert executed(run("dvc", "repro").stdout) == []
+
+
+@pytest.mark.parametrize("target", [(), ("register",)])
+def test_an_experiment_with_a_target_takes_nothing_out_of_the_workspace(workspace_copy, target):
+    run = runner(workspace_copy)
+    made = [workspace_copy / name for name in ("models/digits", "reports/digits", "plan/digits")]
+    for folder in made:
+        shutil.rmtree(folder)
+    run("dvc", "checkout")  # DVC notes where it puts a file; in a copy it knows of none
+    before = files(*made)
+    done = run("dvc", "exp", "run", *target, "-S", "dataset=nope", check=False)
+    assert done.returncode != 0
+    reason = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert "unknown dataset 'nope'; allowed: digits, " in reason
+    assert "stays in params.yaml: put it right there" in reason
+    assert (files(*made) == before) == bool(target)
+    assert not (workspace_copy / "models/nope").exists()
+    assert not (workspace_copy / "reports/nope").exists()
+    text = (workspace_copy / "params.yaml").read_text()
+    (workspace_copy / "params.yaml").write_text(text.replace("dataset: nope", "dataset: digits"))
+    assert executed(run("dvc", "repro").stdout) == []
+    assert files(*made) == before
+
+
+def files(*folders):
+    return {path: path.read_bytes() for top in folders for path in top.rglob("*") if path.is_file()}
 
 
 def pushed_and_pulled(folder, tmp_path, **environment):

@@ -87,7 +87,11 @@ def test_own_images_in_five_minutes(clone):
     yaml.dump(content, params)
     command = next(c for c in COMMANDS if "dataset=flowers" in c)
     predict = "pipeline predict data/own/flowers/rose/1.png --model flowers@production"
-    assert "rose" in as_a_user(clone, ACTIVATE, command, predict).stdout
+    digits = clone / "models/digits/cnn/model.keras"
+    digits.unlink()
+    checkout = f"dvc checkout {digits}"  # DVC takes out only what it has put there itself
+    assert "rose" in as_a_user(clone, ACTIVATE, checkout, command, predict).stdout
+    assert digits.exists()
     assert (clone / "reports/flowers/validation/data_docs/index.html").exists()
 
 
