@@ -149,12 +149,27 @@ def pushed_and_pulled(folder, tmp_path, **environment):
     for name in ("models/digits/cnn/model.keras", "data/processed/digits/x_train.npy"):
         assert (tmp_path / "second" / name).read_bytes() == (folder / name).read_bytes()
     assert executed(second("dvc", "repro").stdout) == []
+    return second
 
 
 def test_push_and_pull_with_a_folder(workspace_copy, tmp_path):
     run = runner(workspace_copy)
     run("dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
-    pushed_and_pulled(workspace_copy, tmp_path)
+    second = pushed_and_pulled(workspace_copy, tmp_path)
+    # The clone has an MLflow store of its own, with nothing in it: the message says what helps.
+    done = second("pipeline", "promote", "digits", check=False)
+    assert "no model 'digits' is registered" in done.stderr
+    second(*done.stderr.strip().rpartition(": ")[2].split())
+    assert executed(second("dvc", "repro").stdout) == []
+    registered = json.loads((tmp_path / "second/reports/digits/registered.json").read_text())
+    there = json.loads(second("pipeline", "lineage", "digits@production", "--json").stdout)
+    here = json.loads(run("pipeline", "lineage", "digits@production", "--json").stdout)
+    for part in ("run", "provenance", "data", "validation", "metrics"):
+        assert there["passport"][part] == here["passport"][part]
+    assert registered["run_id"] != there["passport"]["run"]["run_id"]
+    entries = json.loads(second("pipeline", "history", "digits", "--json").stdout)["entries"]
+    assert [(row["action"], row["version"]) for row in entries] == [("promoted", 1)]
+    assert "is in production already" in second("pipeline", "promote", "digits").stdout
 
 
 @pytest.fixture
