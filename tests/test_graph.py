@@ -166,7 +166,9 @@ def test_push_and_pull_with_a_folder(workspace_copy, tmp_path):
     here = json.loads(run("pipeline", "lineage", "digits@production", "--json").stdout)
     for part in ("run", "provenance", "data", "validation", "metrics"):
         assert there["passport"][part] == here["passport"][part]
-    assert registered["run_id"] != there["passport"]["run"]["run_id"]
+    assert registered["run_id"] == there["run_id"] != there["passport"]["run"]["run_id"]
+    tree = second("pipeline", "lineage", "digits@production").stdout
+    assert f"recorded again as  {registered['run_id']}" in tree
     entries = json.loads(second("pipeline", "history", "digits", "--json").stdout)["entries"]
     assert [(row["action"], row["version"]) for row in entries] == [("promoted", 1)]
     assert "is in production already" in second("pipeline", "promote", "digits").stdout
