@@ -14,7 +14,7 @@ from prefect.states import Completed
 from prefect.tasks import Task
 from pydantic import Field
 
-from flows import keep, torn_lock, view
+from flows import keep, view
 from flows.checkout import Checkout, overlooked, worktree
 from flows.form import CHOICES, Dataset, Device, Model, RecipeChanges, Seed, Until
 from flows.job import Job, steps
@@ -128,7 +128,9 @@ def run_until(checkout: Checkout, request: Request, until: Until) -> Job:
     keep.end_left_runs(checkout.left)
     if params.device == "gpu":
         require_device(checkout, params.device, given)
-    if text := torn_lock.set_aside(checkout.root):
+    from flows.torn_lock import set_aside  # half a second, as it imports DVC
+
+    if text := set_aside(checkout.root):
         get_run_logger().warning(text)
     with Stages(checkout, given) as stages:
         job = Job(checkout, params, stages)
