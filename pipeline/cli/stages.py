@@ -2,14 +2,19 @@
 
 import contextlib
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, ParamSpec
 
 import typer
 
 from pipeline.cli.app import app, import_keras, import_tensorflow, params_here, workspace_here
+from pipeline.errors import ParamsError
 
 STAGES = "Stages (dvc repro runs them)"
+# DVC sets it for the stages of an experiment, and runs some of them in copies of the workspace.
+EXPERIMENT, COPIES = "DVC_EXP_NAME", "/.dvc/tmp/exps/"
 ModelName = Annotated[str, typer.Argument(help="One of `models` in params.yaml.")]
 Given = ParamSpec("Given")
 
@@ -32,8 +37,27 @@ def resolve() -> None:
     """Check params.yaml and write the plan of the dataset and of each model."""
     from pipeline.resolve import resolve
 
-    params = params_here()
-    resolve(params, workspace_here().plan)
+    with _saying_what_stays():
+        params, workspace = params_here(), workspace_here()
+        try:
+            resolve(params, workspace.plan)
+        except ParamsError:
+            workspace.remove_empty_folders()  # a name that does not exist leaves none behind
+            raise
+
+
+@contextlib.contextmanager
+def _saying_what_stays() -> Iterator[None]:
+    """Say where the mistake of a `dvc exp run -S` in the workspace is to be mended."""
+    try:
+        yield
+    except ParamsError as error:
+        if EXPERIMENT not in os.environ or COPIES in Path.cwd().as_posix():
+            raise
+        raise ParamsError(
+            f"{error}; what -S says stays in params.yaml: put it right there (git diff shows it), "
+            "and dvc repro brings back what the experiment took out of the workspace"
+        ) from None
 
 
 @stage
