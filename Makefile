@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-long lint format accuracy lock ui deploy stack stack-down stack-env test-stack bench overhead
+.PHONY: help repository setup run test test-long lint format accuracy lock ui deploy stack stack-down stack-env test-stack bench overhead
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,6 +14,11 @@ export DVC_NO_ANALYTICS := 1
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
+# Before anything is installed: an archive that was downloaded is no repository.
+repository:
+	@reason=$$(git cat-file -e HEAD:./dvc.yaml 2>&1) || { \
+		reason=$${reason//$$'\n'/ }; echo "error: $${reason#fatal: }; DVC needs a git repository with a commit, and so does the record of what made a model. In an archive that was downloaded: git init && git add --all && git commit --message 'as downloaded'" >&2; exit 1; }
+
 setup: $(VENV)/run.stamp ## .venv with what `make run` needs
 
 $(VENV)/run.stamp: requirements/run.txt pyproject.toml requirements/setup.sh
@@ -22,18 +27,18 @@ $(VENV)/run.stamp: requirements/run.txt pyproject.toml requirements/setup.sh
 $(VENV)/dev.stamp: requirements/dev.txt pyproject.toml requirements/setup.sh
 	@PYTHON="$(PYTHON)" requirements/setup.sh dev
 
-run: setup ## the whole pipeline on the dataset and models of params.yaml
+run: repository setup ## the whole pipeline on the dataset and models of params.yaml
 	@exec 9> $(VENV)/run.lock; flock --nonblock 9 \
 		|| { echo "error: another 'make run' is at work in this folder; wait for it, or use a second clone" >&2; exit 1; }; \
-	dvc repro && pipeline report
+	python -m flows.torn_lock && dvc repro && pipeline report
 
-test: $(VENV)/dev.stamp ## the test suite, file by file on up to four cores
+test: repository $(VENV)/dev.stamp ## the test suite, file by file on up to four cores
 	@pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
-test-long: $(VENV)/dev.stamp ## the README's longer commands, and a model rebuilt: some minutes
+test-long: repository $(VENV)/dev.stamp ## the README's longer commands, and a model rebuilt: some minutes
 	@pytest -m long
 
-test-stack: $(VENV)/dev.stamp ## runs over real servers and workers, kills and a browser: half an hour
+test-stack: repository $(VENV)/dev.stamp ## runs over real servers and workers, kills and a browser: half an hour
 	@requirements/browser.sh
 	@pytest -m stack tests/stack
 
@@ -43,7 +48,7 @@ lint: $(VENV)/dev.stamp ## ruff, mypy, import-linter
 format: $(VENV)/dev.stamp ## let ruff rewrite the code
 	@ruff check --fix . && ruff format .
 
-stack: setup ## PostgreSQL, MLflow, Prefect and workers on this machine; docs/team.md
+stack: repository setup ## PostgreSQL, MLflow, Prefect and workers on this machine; docs/team.md
 	@python docker/stack.py up
 
 stack-down: setup ## end them; what they hold stays in .stack/

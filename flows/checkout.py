@@ -52,8 +52,20 @@ def here() -> Checkout:
     Raises:
         CheckoutError: it belongs to none.
     """
-    root = Path(_git(Path.cwd(), "rev-parse", "--show-toplevel"))
+    root = _top(Path.cwd())
     return Checkout(root, root, _git(root, "rev-parse", "HEAD"), in_place=True)
+
+
+def _top(folder: Path) -> Path:
+    """Return the top folder of the repository; one without a commit is none that can run."""
+    try:
+        _git(folder, "rev-parse", "--verify", "HEAD")
+        return Path(_git(folder, "rev-parse", "--show-toplevel"))
+    except CheckoutError as error:
+        raise CheckoutError(
+            f"{error}; a git repository with a commit is needed. In an archive that was "
+            "downloaded: git init && git add --all && git commit --message 'as downloaded'"
+        ) from None
 
 
 @contextmanager
@@ -114,7 +126,7 @@ class _Source:
 def _source() -> _Source:
     address = os.environ.get(REPOSITORY)
     if not address:
-        root = Path(_git(Path(__file__).parent, "rev-parse", "--show-toplevel"))
+        root = _top(Path(__file__).parent)
         return _Source(root, root)
     home = Path(os.environ.get(HOME) or Path.home() / "pipeline").absolute()
     home.mkdir(parents=True, exist_ok=True)

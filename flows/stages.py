@@ -15,6 +15,7 @@ from typing import Any, Self
 from flows import dvc_process
 from flows.checkout import Checkout
 from pipeline.errors import EXIT_CODE_PASSING, PipelineError
+from pipeline.project import store_file
 from pipeline.redaction import redact
 
 # One second more than the process itself takes before it kills what will not end.
@@ -32,7 +33,7 @@ def environment(checkout: Checkout, more: Mapping[str, str] | None = None) -> di
     `MLFLOW_TRACKING_URI` names; by default into the one beside the repository, which stays.
     """
     given = dict(os.environ)
-    store = f"sqlite:///{checkout.repository / 'mlflow.db'}"
+    store = f"sqlite:///{store_file(checkout.repository)}"
     return {
         **given,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), given.get("PATH", "")]),

@@ -145,6 +145,10 @@ def run_until(checkout: Checkout, request: Request, until: Until) -> Job:
     keep.end_left_runs(checkout.left)
     if params.device == "gpu":
         require_device(checkout, params.device, given)
+    from flows.torn_lock import set_aside  # half a second, as it imports DVC
+
+    if text := set_aside(checkout.root):
+        get_run_logger().warning(text)
     with Stages(checkout, given) as stages:
         job = Job(checkout, params, stages)
         try:

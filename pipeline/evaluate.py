@@ -16,7 +16,8 @@ from pipeline.gradcam import draw_gradcam
 from pipeline.intervals import add_intervals
 from pipeline.portable import PortableModel, PortableRecord
 from pipeline.scoring import Scorer, load_checked
-from pipeline.tracking.runs import Run, existing_run
+from pipeline.tracking import evaluations
+from pipeline.tracking.recorded import run_of
 
 
 def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
@@ -29,10 +30,10 @@ def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
 
     Raises:
         ArtifactError: the model is not the one that was trained, or its LiteRT file differs.
-        TrackingError: the store does not have its run.
+        TrackingError: the store cannot be reached.
     """
     names, run_info, y_test = splits.info.class_names, trained.run, splits.y("test")
-    run = existing_run(run_info.run_id, f"dvc repro --force train@{run_info.model}")
+    run = run_of(trained, splits)
     model = load_checked(trained.model, run_info.model_sha256)
     scorer = Scorer(model)
     probabilities = scorer.probabilities(splits.x("test"))
@@ -54,9 +55,9 @@ def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
         output / "plots" / "gradcam.png", model, splits.x("test"), y_test, probabilities, names
     )
     write_json(output / "metrics.json", content)
-    _log(run, content, classes, output)
-    run.log_artifact(trained.portable_record, "evaluation")
-    return Evaluation(output)
+    evaluation = Evaluation(output)
+    evaluations.log(run, evaluation, trained.portable_record)
+    return evaluation
 
 
 def _of_portable(portable: PortableModel, trained: TrainedModel) -> dict[str, Any]:
@@ -122,20 +123,3 @@ def _save_pictures(
     ]
     empty = "every test image is classified correctly"
     figures.draw_images(folder / "misclassified.png", x_test[wrong], captions, empty=empty)
-
-
-def _log(run: Run, content: dict[str, Any], classes: dict[str, Any], output: Path) -> None:
-    """Put all of it on the run that trained the model, its metrics as `test_…`."""
-    rows = {
-        key: value
-        for key, value in content.items()
-        if isinstance(value, int | float) and not key.startswith("val_")
-    }
-    for name, row in classes.items():
-        # MLflow allows few signs in names, people many in those of classes.
-        clean = "".join(sign if sign.isalnum() or sign in "_-. /" else "_" for sign in name)
-        rows |= {f"{key} {clean}": value for key, value in row.items()}
-    carried = {"parameters", "training_seconds"}
-    run.log_metrics({f"test_{k}": v for k, v in rows.items() if k not in carried})
-    run.flush()
-    run.log_artifact(output, "evaluation")

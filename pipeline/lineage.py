@@ -30,6 +30,7 @@ def as_json(version: Registered, passport: Passport, checked: bool) -> dict[str,
         "name": version.name,
         "version": version.version,
         "aliases": list(version.aliases),
+        "run_id": version.run_id,
         "model_checked": checked,
         "passport": passport.model_dump(mode="json"),
     }
@@ -55,7 +56,9 @@ def tree(version: Registered, passport: Passport, checked: bool) -> Tree:
     matches = "; the stored bytes match" if checked else ""
     _grow(model, (("sha256", run.model_sha256 + matches), ("registered", passport.registered_at)))
     stored = root.add(_line("MLflow run", run.run_id))
-    if page := mlflow_page(f"experiments/{run.experiment_id}/runs/{run.run_id}"):
+    if version.run_id != run.run_id:
+        _grow(stored, [("recorded again as", version.run_id)])
+    elif page := mlflow_page(f"experiments/{run.experiment_id}/runs/{run.run_id}"):
         _grow(stored, [("page", page)])
     flow_run = root.add(_line("Prefect run", flow.get("flow_run_id", "none: not run by a flow")))
     if "flow_run_url" in flow:

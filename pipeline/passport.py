@@ -8,8 +8,10 @@ from typing import Any
 
 from pydantic import Field
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline.artifacts import CheckResult, Record, RunInfo, SplitsInfo
+from pipeline.errors import ArtifactError
 from pipeline.recipes import Frozen, Recipe
 
 FILE_NAME = "passport.json"
@@ -165,14 +167,23 @@ def test_md5(data: SplitsInfo) -> str:
 
 
 def training_code(dvc_lock: str, model: str) -> dict[str, str]:
-    """Return the md5 of every module that the training of a model reached, from dvc.lock."""
-    lock = YAML(typ="safe").load(io.StringIO(dvc_lock)) or {}
-    stage = lock.get("stages", {}).get(f"train@{model}", {})
-    return {
-        dep["path"]: dep["md5"]
-        for dep in stage.get("deps", [])
-        if dep["path"].startswith("pipeline/")
-    }
+    """Return the md5 of every module that the training of a model reached, from dvc.lock.
+
+    Raises:
+        ArtifactError: it was cut off where somebody ended DVC.
+    """
+    try:
+        lock = YAML(typ="safe").load(io.StringIO(dvc_lock)) or {}
+        stage = lock.get("stages", {}).get(f"train@{model}", {})
+        return {
+            dep["path"]: dep["md5"]
+            for dep in stage.get("deps", [])
+            if dep["path"].startswith("pipeline/")
+        }
+    except (YAMLError, AttributeError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            "dvc.lock is torn, as DVC was ended while it wrote it; `make run` sets it aside"
+        ) from error
 
 
 def passport_of(folder: Path) -> Passport:

@@ -11,13 +11,21 @@ from pipeline.artifacts import Evaluation, ModelVersion, Splits, TrainedModel, V
 from pipeline.errors import ArtifactError, TrackingError
 from pipeline.files import sha256
 from pipeline.images import as_base64_png
-from pipeline.passport import FILE_NAME, Example, Passport, Provenance, Validation
+from pipeline.passport import (
+    FILE_NAME,
+    Example,
+    Passport,
+    Provenance,
+    Validation,
+    training_code,
+)
 from pipeline.portable import read_checked
 from pipeline.production import Outcome, promote
 from pipeline.rules import Rules
 from pipeline.tracking import registry
+from pipeline.tracking.recorded import run_of
 from pipeline.tracking.registry import Registered
-from pipeline.tracking.runs import existing_run
+from pipeline.tracking.store import in_turn
 
 # What a smoke test asks of a model before it serves.
 EXAMPLES = 8
@@ -33,6 +41,9 @@ def register(
     auto_promote: bool = True,
 ) -> ModelVersion:
     """Register the model that is best on validation, unless that was done before.
+
+    Runs that the store lacks, as that of a clone does which has pulled the models, are recorded
+    again from what is here.
 
     It gets a model card, and is the challenger; it goes into production if it passes the gate and
     nobody has to agree.
@@ -52,18 +63,21 @@ def register(
     """
     best = promotion.best([_contender(*pair) for pair in models.values()])
     trained, evaluation = models[best.name]
-    version = _find_or_create(trained, evaluation, splits, validation)
-    card.publish(version, registry.read_passport(version), evaluation.path / "plots")
-    registry.set_alias(version.name, promotion.CHALLENGER, version.version)
     by_itself = auto_promote and not rules.require_approval
-    outcome = promote(version, splits, rules, only_ask=not by_itself)
+    with in_turn():
+        runs = {name: run_of(row[0], splits, row[1]).run_id for name, row in models.items()}
+        version = _find_or_create(runs[best.name], trained, evaluation, splits, validation)
+        card.publish(version, registry.read_passport(version), evaluation.path / "plots")
+        registry.set_alias(version.name, promotion.CHALLENGER, version.version)
+        outcome = promote(version, splits, rules, only_ask=not by_itself)
+        aliases = registry.find(version.spec).aliases
     run = trained.run
     made = ModelVersion(
         name=version.name,
         version=version.version,
         model=best.name,
-        run_id=run.run_id,
-        aliases=registry.find(version.spec).aliases,
+        run_id=version.run_id,
+        aliases=aliases,
         val_accuracy=run.val_accuracy,
         test_accuracy=evaluation.metrics["accuracy"],
         model_sha256=run.model_sha256,
@@ -84,12 +98,15 @@ def _contender(trained: TrainedModel, evaluation: Evaluation) -> promotion.Conte
 
 
 def _find_or_create(
-    trained: TrainedModel, evaluation: Evaluation, splits: Splits, validation: ValidationReport
+    run_id: str,
+    trained: TrainedModel,
+    evaluation: Evaluation,
+    splits: Splits,
+    validation: ValidationReport,
 ) -> Registered:
-    """Return the version of a model, which is made where there is none."""
-    run, name = trained.run, splits.info.name
-    existing_run(run.run_id, f"dvc repro --force train@{run.model}")
-    version = registry.find_version(name, run.run_id, run.model_sha256)
+    """Return the version that a run of this store has made, which is made where there is none."""
+    name = splits.info.name
+    version = registry.find_version(name, run_id, trained.run.model_sha256)
     if version is not None:
         return version
     passport = make_passport(trained, evaluation, splits, validation)
@@ -97,7 +114,7 @@ def _find_or_create(
     with TemporaryDirectory() as folder:
         file = Path(folder) / FILE_NAME
         passport.save(file)
-        uri = registry.log_model(trained, file, splits.x("test")[0])
+        uri = registry.log_model(trained, run_id, file, splits.x("test")[0])
         tags = _tags(passport) | {
             "passport_sha256": sha256(file),
             "portable_sha256": sha256(trained.portable),
@@ -108,7 +125,7 @@ def _find_or_create(
             f"the model that was logged does not reproduce the evaluation: probabilities differ "
             f"by {apart:.2g}, allowed: {promotion.SAME:g}; it is not registered"
         )
-    return registry.create_version(name, uri, run.run_id, tags)
+    return registry.create_version(name, uri, run_id, tags)
 
 
 def _shortfalls(outcome: Outcome, by_itself: bool) -> tuple[str, ...]:
@@ -130,8 +147,10 @@ def make_passport(
     """Gather what made a model, and what it says of some images.
 
     Raises:
-        ArtifactError: a part is missing.
+        ArtifactError: a part is missing, or torn.
     """
+    dvc_lock = DVC_LOCK.read_text() if DVC_LOCK.exists() else ""
+    training_code(dvc_lock, trained.run.model)  # can it be read?
     x_test, y_test = splits.x("test"), splits.y("test")
     passport = Passport(
         name=splits.info.name,
@@ -141,7 +160,7 @@ def make_passport(
         validation=Validation(
             raw_md5=validation.raw_md5, passed=validation.passed, results=validation.results
         ),
-        dvc_lock=DVC_LOCK.read_text() if DVC_LOCK.exists() else "",
+        dvc_lock=dvc_lock,
         metrics={k: v for k, v in evaluation.metrics.items() if isinstance(v, int | float)},
         classes=evaluation.classes,
         examples=tuple(

@@ -46,8 +46,8 @@ def _next_steps(workspace: Workspace, aliases: tuple[str, ...]) -> str:
     dataset = "fashion_mnist" if workspace.dataset != "fashion_mnist" else "mnist"
     return (
         "Next:\n"
-        "  make ui                                 look at the runs in MLflow\n"
-        "  source .venv/bin/activate               then:\n"
-        f"  dvc exp run -S dataset={dataset:<15}  train on other images\n"
+        "  make ui                                          look at the runs in MLflow\n"
+        "  source .venv/bin/activate                        then:\n"
+        f"  dvc exp run register -S dataset={dataset:<15}  train on other images\n"
         f"  pipeline predict IMAGE --model {spec}"
     )

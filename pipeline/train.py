@@ -15,9 +15,9 @@ from pipeline.figures import draw_curves
 from pipeline.files import atomic, dvc_md5, sha256
 from pipeline.history import Epoch, History
 from pipeline.models import build, steps_are_small
-from pipeline.passport import Provenance
-from pipeline.provenance import LIBRARIES, describe
-from pipeline.tracking.runs import Run, flat, new_run
+from pipeline.provenance import describe
+from pipeline.tracking.runs import Run, new_run
+from pipeline.tracking.trainings import describe as describe_training
 from pipeline.train_progress import TrainProgress
 
 
@@ -58,7 +58,7 @@ def train(
     )
     with new_run(plan.dataset, plan.model) as run:
         data_md5 = dvc_md5(splits.path)
-        _describe(run, splits, data_md5, plan, provenance)
+        describe_training(run, splits, data_md5, plan.dataset, plan.model, provenance)
         model = build(plan.recipe, info.image_shape, info.num_classes, seed)
         run.log_text(_summary(model), "model_summary.txt")
         history = _fit(run, model, plan, _data(splits, info), deterministic)
@@ -84,37 +84,6 @@ def train(
             **_conclude(run, model, history, trained),
         ).save(output / "run.json")
     return trained
-
-
-def _describe(
-    run: Run, splits: Splits, data_md5: str, plan: ModelPlan, provenance: Provenance
-) -> None:
-    """Write down what is about to be trained, on what, with what, where."""
-    recipe = plan.recipe.model_dump(mode="json", exclude_none=True)
-    layers = {f"{number:02}": layer for number, layer in enumerate(recipe.pop("layers"), start=1)}
-    run.log_params({**recipe, "layers": {key: _one_line(row) for key, row in layers.items()}})
-    run.log_params({"deterministic": provenance.deterministic})
-    run.log_dataset(splits, data_md5)
-    code, environment = provenance.code, provenance.environment
-    run.log_tags(
-        {
-            "dataset": plan.dataset,
-            "model": plan.model,
-            "data_md5": data_md5,
-            "raw_md5": splits.info.raw_md5,
-            "device": provenance.device,
-            **{f"git_{key}": getattr(code, key) for key in ("commit", "branch", "dirty")},
-            **provenance.flow_run,
-            "python": environment.python,
-            "platform": environment.platform,
-            **environment.hardware,
-            **flat({"version": {name: environment.packages.get(name) for name in LIBRARIES}}),
-        }
-    )
-
-
-def _one_line(layer: dict[str, Any]) -> str:
-    return ", ".join(f"{key}: {value}" for key, value in layer.items())
 
 
 def _summary(model: keras.Model) -> str:

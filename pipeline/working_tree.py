@@ -10,6 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipeline import project
 from pipeline.files import dvc_md5, sha256
 from pipeline.passport import Code
 
@@ -47,10 +48,14 @@ def head() -> str | None:
 
 
 def _branch() -> str | None:
-    """Return the branch; a run in a worktree has none, and git names its commit after one."""
-    branch = (_git("branch", "--show-current") or "").strip()
-    named = "--refs=refs/heads/*", "--refs=refs/remotes/*"
-    return branch or (_git("name-rev", "--name-only", *named, "HEAD") or "").strip() or None
+    """Return the branch; a run in a copy has none, and git names its commit after one."""
+    branch, commit = (_git("branch", "--show-current") or "").strip(), head()
+    if branch or commit is None:
+        return branch or None
+    # The branches are where the copy was made.
+    place = "-C", str(project.original(project.find() or Path.cwd()))
+    named = "--no-undefined", "--name-only", "--refs=refs/heads/*", "--refs=refs/remotes/*"
+    return (_git(*place, "name-rev", *named, commit) or "").strip() or None
 
 
 def _changed() -> list[str] | None:

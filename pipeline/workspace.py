@@ -1,5 +1,7 @@
 """Where each artifact lies below the repository's root; the paths that dvc.yaml names."""
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,3 +90,10 @@ class Workspace:
     def registered(self) -> ModelVersion:
         """The version that came out of the last run."""
         return ModelVersion.load(self.registered_path)
+
+    def remove_empty_folders(self) -> None:
+        """Remove the folders that DVC makes for models and reports before a stage has run."""
+        for top in (self.root / "models" / self.dataset, self.reports):
+            for folder, _, _ in os.walk(top, topdown=False):
+                with suppress(OSError):
+                    Path(folder).rmdir()

@@ -17,6 +17,7 @@ def made(tmp_path_factory):
     """Train and evaluate a model with convolutions."""
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
+        (folder / "params.yaml").touch()
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         splits = tiny_splits(folder / "data")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -111,6 +112,32 @@ def test_a_typo_stops_the_graph_and_loses_nothing(workspace_copy):
     assert executed(run("dvc", "repro").stdout) == []
 
 
+@pytest.mark.parametrize("target", [(), ("register",)])
+def test_an_experiment_with_a_target_takes_nothing_out_of_the_workspace(workspace_copy, target):
+    run = runner(workspace_copy)
+    made = [workspace_copy / name for name in ("models/digits", "reports/digits", "plan/digits")]
+    for folder in made:
+        shutil.rmtree(folder)
+    run("dvc", "checkout")  # DVC notes where it puts a file; in a copy it knows of none
+    before = files(*made)
+    done = run("dvc", "exp", "run", *target, "-S", "dataset=nope", check=False)
+    assert done.returncode != 0
+    reason = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert "unknown dataset 'nope'; allowed: digits, " in reason
+    assert "stays in params.yaml: put it right there" in reason
+    assert (files(*made) == before) == bool(target)
+    assert not (workspace_copy / "models/nope").exists()
+    assert not (workspace_copy / "reports/nope").exists()
+    text = (workspace_copy / "params.yaml").read_text()
+    (workspace_copy / "params.yaml").write_text(text.replace("dataset: nope", "dataset: digits"))
+    assert executed(run("dvc", "repro").stdout) == []
+    assert files(*made) == before
+
+
+def files(*folders):
+    return {path: path.read_bytes() for top in folders for path in top.rglob("*") if path.is_file()}
+
+
 def pushed_and_pulled(folder, tmp_path, **environment):
     """Push to the default remote; a clone with an empty cache pulls and has nothing to do."""
     run = runner(folder, **environment)
@@ -122,12 +149,29 @@ def pushed_and_pulled(folder, tmp_path, **environment):
     for name in ("models/digits/cnn/model.keras", "data/processed/digits/x_train.npy"):
         assert (tmp_path / "second" / name).read_bytes() == (folder / name).read_bytes()
     assert executed(second("dvc", "repro").stdout) == []
+    return second
 
 
 def test_push_and_pull_with_a_folder(workspace_copy, tmp_path):
     run = runner(workspace_copy)
     run("dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
-    pushed_and_pulled(workspace_copy, tmp_path)
+    second = pushed_and_pulled(workspace_copy, tmp_path)
+    # The clone has an MLflow store of its own, with nothing in it: the message says what helps.
+    done = second("pipeline", "promote", "digits", check=False)
+    assert "no model 'digits' is registered" in done.stderr
+    second(*done.stderr.strip().rpartition(": ")[2].split())
+    assert executed(second("dvc", "repro").stdout) == []
+    registered = json.loads((tmp_path / "second/reports/digits/registered.json").read_text())
+    there = json.loads(second("pipeline", "lineage", "digits@production", "--json").stdout)
+    here = json.loads(run("pipeline", "lineage", "digits@production", "--json").stdout)
+    for part in ("run", "provenance", "data", "validation", "metrics"):
+        assert there["passport"][part] == here["passport"][part]
+    assert registered["run_id"] == there["run_id"] != there["passport"]["run"]["run_id"]
+    tree = second("pipeline", "lineage", "digits@production").stdout
+    assert f"recorded again as  {registered['run_id']}" in tree
+    entries = json.loads(second("pipeline", "history", "digits", "--json").stdout)["entries"]
+    assert [(row["action"], row["version"]) for row in entries] == [("promoted", 1)]
+    assert "is in production already" in second("pipeline", "promote", "digits").stdout
 
 
 @pytest.fixture

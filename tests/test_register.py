@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -20,11 +21,13 @@ from pipeline.artifacts import Evaluation, Splits, TrainedModel
 from pipeline.errors import ArtifactError, ImageError, TrackingError
 from pipeline.evaluate import evaluate
 from pipeline.export import TOLERANCE
-from pipeline.files import sha256, write_array, write_json
+from pipeline.files import sha256, write_array
 from pipeline.predict import as_json, predict
 from pipeline.register import register
 from pipeline.rules import Floors, Rules
 from pipeline.tracking import registry
+from pipeline.tracking.ledger_run import ledger_of
+from pipeline.tracking.runs import existing_run, find_run
 from pipeline.tracking.store import connect
 from pipeline.train import train
 from tests.tiny import (
@@ -139,11 +142,19 @@ def test_a_model_whose_bytes_changed_is_not_evaluated(copy):
     assert (copy.folder / "evaluation/dense/metrics.json").read_bytes() == before
 
 
-def test_a_run_of_another_store_is_said(copy, monkeypatch):
-    info = json.loads((copy.folder / "dense/run.json").read_text())
-    write_json(copy.folder / "dense/run.json", info | {"run_id": "f" * 32})
-    with pytest.raises(TrackingError, match="dvc repro --force train@dense"):
-        evaluate(copy.models["dense"][0], copy.splits, copy.folder / "evaluation/dense")
+def test_evaluating_in_another_store_records_the_run_there(copy, monkeypatch):
+    store = another_store(copy, monkeypatch)
+    evaluate(copy.models["dense"][0], copy.splits, copy.folder / "evaluation/dense")
+    (run,) = store.search_runs([store.get_experiment_by_name("tiny").experiment_id])
+    assert run.data.tags["original_run_id"] == copy.models["dense"][0].run.run_id
+    assert run.data.metrics["test_accuracy"] == copy.models["dense"][1].metrics["accuracy"]
+
+
+def another_store(copy, monkeypatch):
+    """Leave the files as they are, and track into a store that knows nothing of them."""
+    (copy.folder / "elsewhere").mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copy.folder}/elsewhere/mlflow.db")
+    return connect()
 
 
 # register
@@ -175,6 +186,72 @@ def test_registering_again_registers_nothing_twice(made):
     assert not (made.folder / "mlruns").exists()
 
 
+def test_what_the_store_lacks_is_recorded_and_registered_again(copy, made, capsys, monkeypatch):
+    client = connect()
+    before = {}
+    for name, (trained, _) in copy.models.items():
+        before[name] = client.get_run(trained.run.run_id)
+    store = another_store(copy, monkeypatch)
+    version = register(copy.models, copy.splits, VALIDATION, HALF, copy.folder / "new.json")
+    assert set(version.aliases) == {"challenger", "production"}
+    said = capsys.readouterr().err
+    for name, old in before.items():
+        new = existing_run(old.info.run_id, "")
+        assert f"run {old.info.run_id}, which trained {name}, is not in " in said
+        assert f"recorded there again as run {new.run_id}" in said
+        run = store.get_run(new.run_id)
+        assert run.info.status == "FINISHED"
+        assert run.info.run_name == name
+        # Not in the files: where the best epoch was, what this machine did meanwhile.
+        lost = {k for k in old.data.metrics if k.startswith("system/")} | {"kept_epoch"}
+        assert run.data.metrics == {k: v for k, v in old.data.metrics.items() if k not in lost}
+        assert run.data.params == {k: v for k, v in old.data.params.items() if k != "trained_in"}
+        told = {k: v for k, v in old.data.tags.items() if not k.startswith("mlflow.")}
+        assert {k: v for k, v in run.data.tags.items() if k in told} == told
+        assert run.data.tags["original_run_id"] == old.info.run_id
+        steps = [
+            store.get_metric_history(new.run_id, "val_loss"),
+            client.get_metric_history(old.info.run_id, "val_loss"),
+        ]
+        assert len({tuple((row.step, row.value) for row in rows) for rows in steps}) == 1
+        listed = {file.path for file in store.list_artifacts(new.run_id)}
+        assert {"evaluation", "history.csv", "provenance.json"} <= listed
+    found = registry.find("tiny@production")
+    assert version.run_id == found.run_id == existing_run(before["dense"].info.run_id, "").run_id
+    assert {"card/card.html", "card/card.md"} == {
+        file.path for file in store.list_artifacts(found.run_id, "card")
+    }
+    passport = registry.read_passport(found)
+    assert passport.run == made.models["dense"][0].run, "that is what was trained, and where"
+    assert (entry := ledger_of("tiny").entries()[0]).action == "promoted"
+    assert entry.version == version.version
+    # Once more, and nothing is recorded or registered twice.
+    assert register(copy.models, copy.splits, VALIDATION, HALF, copy.folder / "x.json") == version
+    assert capsys.readouterr().err == ""
+    assert len(store.search_model_versions("name = 'tiny'")) == 1
+
+
+def test_what_is_not_what_was_trained_is_not_recorded(copy, tmp_path, monkeypatch):
+    store = another_store(copy, monkeypatch)
+    other = tiny_splits(tmp_path / "other", seed=5)
+    with pytest.raises(ArtifactError, match=r"trained on other data than .*: dvc checkout"):
+        register(copy.models, other, VALIDATION, HALF, copy.folder / "new.json")
+    (copy.folder / "dense" / "history.csv").write_text("epoch,loss\n")
+    (copy.folder / "dense" / "provenance.json").write_text("{")
+    with pytest.raises(ArtifactError, match=r"provenance.json"):
+        register(copy.models, copy.splits, VALIDATION, HALF, copy.folder / "new.json")
+    experiment = store.get_experiment_by_name("tiny")
+    assert experiment is None or store.search_runs([experiment.experiment_id]) == []
+
+
+def test_a_store_that_fails_is_not_one_that_lacks_a_run(copy, monkeypatch):
+    another_store(copy, monkeypatch)
+    with sqlite3.connect(copy.folder / "elsewhere" / "mlflow.db") as database:
+        database.execute("ALTER TABLE runs RENAME TO gone")
+    with pytest.raises(TrackingError, match=r"cannot find run 0000.*no such table: runs"):
+        find_run("0" * 32)
+
+
 def test_a_floor_holds_back_and_what_lacks_a_part_is_not_registered(copy):
     connect().delete_registered_model("tiny")
     high = Rules(floors=Floors(accuracy=0.99))
@@ -186,6 +263,15 @@ def test_a_floor_holds_back_and_what_lacks_a_part_is_not_registered(copy):
     with pytest.raises(ArtifactError, match=r"its passport lacks dvc.lock"):
         register(copy.models, copy.splits, VALIDATION, HALF, copy.folder / "none.json")
     assert not (copy.folder / "none.json").exists()
+    assert connect().search_registered_models() == []
+
+
+@pytest.mark.parametrize("end", ["stages:\n  train@dense:\n    deps:\n    - path:\n", "stages: {"])
+def test_a_torn_dvc_lock_gets_into_no_passport(copy, end):
+    connect().delete_registered_model("tiny")
+    (copy.folder / "dvc.lock").write_text(f"schema: '2.0'\n{end}")
+    with pytest.raises(ArtifactError, match=r"dvc.lock is torn"):
+        register(copy.models, copy.splits, VALIDATION, HALF, copy.folder / "none.json")
     assert connect().search_registered_models() == []
 
 

@@ -57,7 +57,11 @@ def test_the_models_side_by_side_and_what_to_try_next(workspace):
     assert "version" not in next(line for line in text.splitlines() if " dense " in line)
     assert "challenger" in text
     assert "below the floor 0.99" in text
-    for word in ("make ui", "dvc exp run -S dataset=", "pipeline predict IMAGE --model digits@"):
+    for word in (
+        "make ui",
+        "dvc exp run register -S dataset=",
+        "pipeline predict IMAGE --model digits@",
+    ):
         assert word in text
 
 

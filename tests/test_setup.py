@@ -9,7 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, clone, runner
 
 SETUP = ROOT / "requirements" / "setup.sh"
 
@@ -70,3 +70,35 @@ def test_a_requirement_with_extras_is_pinned_with_them():
     assert "py-key-value-aio" in {r.name for r in asked}
     for requirement in asked:
         assert requirement.extras <= pinned[canonicalize_name(requirement.name)], requirement
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Return the project as one gets it without git, and a function that runs commands in it."""
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    files = clone(tmp_path / "clone")
+    subprocess.run(f"git archive HEAD | tar x -C {archive}", shell=True, cwd=files, check=True)
+    name, address = "a reader", "reader@localhost"
+    identity = {f"GIT_{who}_NAME": name for who in ("AUTHOR", "COMMITTER")}
+    identity |= {f"GIT_{who}_EMAIL": address for who in ("AUTHOR", "COMMITTER")}
+    return archive, runner(archive, **identity)
+
+
+def test_an_archive_without_git_says_at_once_which_commands_help(archive):
+    folder, run = archive
+    for command in (("make", "run"), ("make", "test"), ("make", "stack"), ("pipeline", "run")):
+        done = run(*command, check=False)
+        assert done.returncode != 0
+        said = done.stderr.splitlines()[0]
+        assert said.startswith("error: ")
+        assert "not a git repository" in said
+        assert not (folder / ".venv").exists()
+        help_ = said.partition("downloaded: ")[2]
+        assert help_ in (ROOT / "README.md").read_text()
+    run("git", "init", "-q")
+    assert "HEAD" in run("make", "repository", check=False).stderr, "a commit is missing"
+    run("bash", "-c", help_)
+    run("make", "repository")
+    assert "Running stage 'resolve'" in run("dvc", "repro", "resolve").stdout
+    assert run("git", "status", "--porcelain", "--", ":!dvc.lock").stdout == ""

@@ -13,7 +13,7 @@ import pytest
 from pipeline.errors import TrackingError
 from pipeline.tracking import registry
 from pipeline.tracking.runs import existing_run, find_or_create_experiment, flat, new_run
-from pipeline.tracking.store import connect, store_uri
+from pipeline.tracking.store import connect, in_turn, store_uri
 from tests.tiny import store, tiny_splits
 
 __all__ = ["store"]
@@ -24,10 +24,11 @@ def history(client, run_id, key):
     return [(row.step, row.value) for row in client.get_metric_history(run_id, key)]
 
 
-def script(code, folder):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def script(code, folder, **variables):
     # MLflow writes the store that an earlier test asked for into the environment.
-    environment.pop("MLFLOW_TRACKING_URI", None)
+    dropped = {"MLFLOW_TRACKING_URI", "DVC_ROOT"}
+    environment = {k: v for k, v in os.environ.items() if k not in dropped}
+    environment |= {"PYTHONPATH": str(ROOT), **variables}
     return subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=folder,
@@ -42,6 +43,7 @@ def script(code, folder):
 def new_store(tmp_path_factory):
     """Set up a database once; copies of the file are stores at once."""
     folder = tmp_path_factory.mktemp("store")
+    (folder / "params.yaml").touch()
     code = "from pipeline.tracking.store import connect; connect(); print('well')"
     processes = [script(code, folder) for _ in range(3)]
     results = [process.communicate(timeout=200) for process in processes]
@@ -60,10 +62,32 @@ def test_processes_that_meet_on_a_new_store_all_work_and_say_nothing(new_store):
     assert new_store[1] == [("well\n", "")] * 3
 
 
-def test_the_default_store_is_a_file_here(store, monkeypatch):
+def test_the_default_store_is_a_file_of_the_project(store, monkeypatch):
     assert store_uri() == f"sqlite:///{store}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     assert store_uri() == "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize("uri", ["", "http://127.0.0.1:1"])
+def test_copies_of_a_project_register_one_after_the_other(store, monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    copy = store / ".dvc" / "tmp" / "exps" / "a"
+    (copy / ".dvc").mkdir(parents=True)
+    (copy / "params.yaml").touch()
+    (copy / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {store}/.dvc/cache\n")
+    code = (
+        "from pipeline.tracking.store import in_turn\n"
+        "print('ready', flush=True)\n"
+        "with in_turn():\n"
+        "    print('its turn')\n"
+    )
+    with in_turn():
+        process = script(code, copy, MLFLOW_TRACKING_URI=uri)
+        assert process.stdout.readline() == "ready\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+    assert process.communicate(timeout=60) == ("its turn\n", "")
+    assert not list(copy.glob("mlflow*"))
 
 
 def test_a_run_that_ends_well(ready):

@@ -23,6 +23,7 @@ def trained(tmp_path_factory):
     """Train once, in a folder with a store of its own."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
+        (folder / "params.yaml").touch()
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         splits = tiny_splits(Path("data/processed/tiny"))

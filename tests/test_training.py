@@ -134,8 +134,13 @@ def test_on_the_spot_it_finds_what_dvc_has_and_names_the_same_runs(workspace_cop
         model: json.loads((workspace_copy / f"models/digits/{model}/run.json").read_text())
         for model in ("dense", "cnn")
     }
+    lock = workspace_copy / "dvc.lock"
+    # As if DVC had been ended while it wrote it.
+    lock.write_bytes(lock.read_bytes().rpartition(b"path: ")[0])
+    assert run("dvc", "status", check=False).returncode != 0
     done = run("pipeline", "run")
     log = done.stdout + done.stderr
+    assert log.count("dvc.lock was cut off while DVC wrote it") == 1
     assert len(re.findall(r"Finished in state Cached", log)) == 9
     assert "Running stage" not in log
     for row in made.values():

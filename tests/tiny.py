@@ -79,7 +79,8 @@ def tiny_validation():
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    """Work in an empty folder, in which a new store will be."""
+    """Work in a project with nothing in it, in which a new store will be."""
+    (tmp_path / "params.yaml").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path

@@ -41,14 +41,16 @@ def print_json(content: dict[str, Any]) -> None:
 
 
 def params_here() -> "Params":
-    """Read params.yaml of the working directory."""
-    from pipeline.params import load_params
+    """Read params.yaml, here or in a folder above."""
+    from pipeline import project
+    from pipeline.params import PARAMS_FILE, load_params
 
-    return load_params()
+    return load_params(project.root() / PARAMS_FILE)
 
 
 def workspace_here() -> "Workspace":
     """Return the folders of the dataset that params.yaml names."""
+    from pipeline import project
     from pipeline.workspace import Workspace
 
-    return Workspace(params_here().dataset)
+    return Workspace(params_here().dataset, project.root())

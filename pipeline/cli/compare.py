@@ -36,11 +36,12 @@ def compare(
     """Show two models side by side: metrics, flips, and what changed."""
     from rich.console import Console
 
+    from pipeline import project
     from pipeline.compare import compare, track
     from pipeline.comparing.comparison import as_json as facts
     from pipeline.comparing.table import render
 
-    found, page = compare(a, b, output, flips)
+    found, page = compare(a, b, output, flips, project.root(or_here=True))
     if as_json:
         print_json({**facts(found), "page": str(page)})
     else:

@@ -1,5 +1,6 @@
 """All stages at once, as a Prefect flow."""
 
+import contextlib
 from typing import Annotated, Literal
 
 import typer
@@ -40,17 +41,19 @@ def run(
     from rich.console import Console
 
     from flows.here import run_here
+    from pipeline import project
 
     names = tuple(name.strip() for name in models.split(",")) if models else None
-    run_here(
-        dataset=dataset,
-        models=names,
-        settings=settings or [],
-        device=device,
-        seed=seed,
-        promote=promote,
-        until=until,
-    )
+    with contextlib.chdir(project.root()):
+        run_here(
+            dataset=dataset,
+            models=names,
+            settings=settings or [],
+            device=device,
+            seed=seed,
+            promote=promote,
+            until=until,
+        )
     if until == "register":
         from pipeline.report import render
 

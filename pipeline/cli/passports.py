@@ -65,6 +65,7 @@ def card(
     found, passport = _read(model)
     from tempfile import TemporaryDirectory
 
+    from pipeline import project
     from pipeline.card import most_confused, render
     from pipeline.files import atomic
     from pipeline.tracking.descriptions import fetch_evaluation
@@ -74,7 +75,8 @@ def card(
         evaluation = fetch_evaluation(found, Path(folder))
         plots = evaluation / "plots" if evaluation else None
         made = render(passport, found.version, most_confused(plots), plots)
-    file = output or Workspace(found.name).reports / f"card-{found.version}.html"
+    reports = Workspace(found.name, project.root(or_here=True)).reports
+    file = output or reports / f"card-{found.version}.html"
     with atomic(file) as part:
         part.write_text(made.html if file.suffix == ".html" else made.markdown)
     print(file)

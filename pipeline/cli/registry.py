@@ -48,6 +48,7 @@ def promote(
     if reason and not force:
         raise ParamsError("--reason goes with --force: a promotion that passes gives its own")
     import_tensorflow()
+    from pipeline import project
     from pipeline.production import promote
     from pipeline.promotion import CHALLENGER
     from pipeline.tracking import registry
@@ -55,7 +56,7 @@ def promote(
 
     rules = params_here().promotion
     spec = f"{dataset}@{CHALLENGER}" if version is None else f"{dataset}/{version}"
-    found, splits = registry.find(spec), Workspace(dataset).splits
+    found, splits = registry.find(spec), Workspace(dataset, project.root()).splits
     if rules.require_approval and not yes and not dry_run:
         asked = promote(found, splits, rules, force=reason, only_ask=True)
         if asked.action == "would pass" or force:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from pipeline.cli.app import app, import_tensorflow, params_here, workspace_here
-from pipeline.errors import ImageError
+from pipeline.errors import ImageError, ParamsError
 
 RESULTS = "Results"
 
@@ -71,11 +72,14 @@ def device(
 
 @app.command(rich_help_panel=RESULTS)
 def ui(
-    port: Annotated[int, typer.Option(help="Where the page is served on this machine.")] = 5000,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where the page is served on this machine.")
+    ] = 5000,
 ) -> None:
     """Open the MLflow UI on the store that the runs went to."""
     from pipeline.tracking.store import connect, store_uri
 
+    _check_port(port)
     connect()
     # For one person: four workers take long to start, and jobs are for language models.
     environment = {"MLFLOW_WORKERS": "1", **os.environ}
@@ -84,3 +88,22 @@ def ui(
     environment["MLFLOW_BACKEND_STORE_URI"] = store_uri()
     command = ["-m", "mlflow", "ui", "--app-name", "training", "--port", str(port)]
     os.execve(sys.executable, [sys.executable, *command], environment)
+
+
+def _check_port(port: int) -> None:
+    """Refuse a port that cannot be had: the server says neither which one nor what to do.
+
+    Raises:
+        ParamsError: it names another one.
+    """
+    with socket.socket() as asked:
+        # As the server does it: a port that somebody has just left can be taken.
+        asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            asked.bind(("127.0.0.1", port))
+        except OSError as error:
+            other = port + 1 if 1024 <= port < 65535 else 5001
+            raise ParamsError(
+                f"port {port} cannot be used: {error.strerror}; take another one: "
+                f"make ui PORT={other}, or pipeline ui --port {other}"
+            ) from None

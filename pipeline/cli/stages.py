@@ -1,25 +1,66 @@
 """One command per stage: `dvc repro` runs them."""
 
-from typing import Annotated
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, ParamSpec
 
 import typer
 
 from pipeline.cli.app import app, import_keras, import_tensorflow, params_here, workspace_here
+from pipeline.errors import ParamsError
 
 STAGES = "Stages (dvc repro runs them)"
+# DVC sets it for the stages of an experiment, and runs some of them in copies of the workspace.
+EXPERIMENT, COPIES = "DVC_EXP_NAME", "/.dvc/tmp/exps/"
 ModelName = Annotated[str, typer.Argument(help="One of `models` in params.yaml.")]
+Given = ParamSpec("Given")
 
 
-@app.command(rich_help_panel=STAGES)
+def stage(run: Callable[Given, None]) -> Callable[Given, None]:
+    """Make a stage a command, which runs in the project's folder wherever below it it is called."""
+
+    @functools.wraps(run)
+    def run_at_the_top(*args: Given.args, **kwargs: Given.kwargs) -> None:
+        from pipeline import project
+
+        with contextlib.chdir(project.root()):
+            run(*args, **kwargs)
+
+    return app.command(rich_help_panel=STAGES)(run_at_the_top)
+
+
+@stage
 def resolve() -> None:
     """Check params.yaml and write the plan of the dataset and of each model."""
     from pipeline.resolve import resolve
 
-    params = params_here()
-    resolve(params, workspace_here().plan)
+    with _saying_what_stays():
+        params, workspace = params_here(), workspace_here()
+        try:
+            resolve(params, workspace.plan)
+        except ParamsError:
+            workspace.remove_empty_folders()  # a name that does not exist leaves none behind
+            raise
 
 
-@app.command(rich_help_panel=STAGES)
+@contextlib.contextmanager
+def _saying_what_stays() -> Iterator[None]:
+    """Say where the mistake of a `dvc exp run -S` in the workspace is to be mended."""
+    try:
+        yield
+    except ParamsError as error:
+        if EXPERIMENT not in os.environ or COPIES in Path.cwd().as_posix():
+            raise
+        raise ParamsError(
+            f"{error}; what -S says stays in params.yaml: put it right there (git diff shows it), "
+            "and dvc repro brings back what the experiment took out of the workspace"
+        ) from None
+
+
+@stage
 def ingest() -> None:
     """Fetch the dataset and pack it into arrays."""
     from pipeline.ingest import ingest
@@ -28,7 +69,7 @@ def ingest() -> None:
     ingest(workspace.dataset_plan, workspace.raw.path)
 
 
-@app.command(rich_help_panel=STAGES)
+@stage
 def validate() -> None:
     """Check the dataset; nothing trains on data that failed."""
     from rich.console import Console
@@ -42,7 +83,7 @@ def validate() -> None:
     Console().print(render(report))
 
 
-@app.command(rich_help_panel=STAGES)
+@stage
 def preprocess() -> None:
     """Split the dataset into train, val and test."""
     from pipeline.preprocess import preprocess
@@ -57,7 +98,7 @@ def preprocess() -> None:
     )
 
 
-@app.command(rich_help_panel=STAGES)
+@stage
 def train(model: ModelName) -> None:
     """Train one model and track it as an MLflow run."""
     import_keras()
@@ -73,7 +114,7 @@ def train(model: ModelName) -> None:
     )
 
 
-@app.command(rich_help_panel=STAGES)
+@stage
 def evaluate(model: ModelName) -> None:
     """Measure one model on the test split."""
     import_tensorflow()
@@ -83,7 +124,7 @@ def evaluate(model: ModelName) -> None:
     evaluate(workspace.trained(model), workspace.splits, workspace.evaluation(model).path)
 
 
-@app.command(rich_help_panel=STAGES)
+@stage
 def register() -> None:
     """Register the model that is best on the validation split."""
     import_tensorflow()

@@ -1,4 +1,4 @@
-"""What a run keeps of a training and its evaluation, brought to where one can read it."""
+"""What a run keeps of a training and its evaluation: how it gets there, and back."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from pathlib import Path
 import mlflow
 from mlflow.tracking import MlflowClient
 
+from pipeline.artifacts import Evaluation
 from pipeline.errors import TrackingError
+from pipeline.tracking.runs import Run
 from pipeline.tracking.store import connect, reaching, store_uri
 
 EVALUATION, HISTORY, PROVENANCE = "evaluation", "history.csv", "provenance.json"
@@ -34,6 +36,28 @@ class Evaluated:
     experiment_id: str
     tags: Mapping[str, str]
     folder: Path
+
+
+def log(run: Run, evaluation: Evaluation, portable_record: Path) -> None:
+    """Put an evaluation on the run that trained the model, its metrics as `test_…`.
+
+    Raises:
+        TrackingError: the store cannot be reached.
+    """
+    rows = {
+        key: value
+        for key, value in evaluation.metrics.items()
+        if isinstance(value, int | float) and not key.startswith("val_")
+    }
+    for name, row in evaluation.classes.items():
+        # MLflow allows few signs in names, people many in those of classes.
+        clean = "".join(sign if sign.isalnum() or sign in "_-. /" else "_" for sign in name)
+        rows |= {f"{key} {clean}": value for key, value in row.items()}
+    carried = {"parameters", "training_seconds"}
+    run.log_metrics({f"test_{k}": v for k, v in rows.items() if k not in carried})
+    run.flush()
+    run.log_artifact(evaluation.path, EVALUATION)
+    run.log_artifact(portable_record, EVALUATION)
 
 
 def fetch(run_id: str, folder: Path) -> Evaluated:

@@ -65,23 +65,24 @@ class Registered:
         return f"{self.name}/{self.version}"
 
 
-def log_model(trained: TrainedModel, passport: Path, example: Any) -> str:
+def log_model(trained: TrainedModel, run_id: str, passport: Path, example: Any) -> str:
     """Store the model in the form in which it is served, on the run that trained it.
 
     Args:
-        trained: the model and its run.
+        trained: the model.
+        run_id: the run in this store.
         passport: its file, which is stored with the model.
         example: one `uint8` image (height, width, channels), shown to callers as PNG.
 
     Returns:
         The model's URI, which `load` takes.
     """
-    client, run_id = connect(), trained.run.run_id
+    client = connect()
     with reaching("store the model"):
         # Not through an active run: that would open the run again and change when it ended.
         experiment_id = client.get_run(run_id).info.experiment_id
         mlflow.set_experiment(experiment_id=experiment_id)
-        _delete_orphans(client, experiment_id, trained)
+        _delete_orphans(client, experiment_id, trained.run.dataset, run_id)
         info = Model.log(
             artifact_path=None,
             name="model",
@@ -104,11 +105,10 @@ def log_model(trained: TrainedModel, passport: Path, example: Any) -> str:
     return str(info.model_uri)
 
 
-def _delete_orphans(client: MlflowClient, experiment_id: str, trained: TrainedModel) -> None:
+def _delete_orphans(client: MlflowClient, experiment_id: str, name: str, run_id: str) -> None:
     """Delete what a registration that was killed has stored and never registered."""
-    run = trained.run
-    used = {v.model_id for v in client.search_model_versions(f"name = '{run.dataset}'")}
-    query = f"source_run_id = '{run.run_id}'"
+    used = {v.model_id for v in client.search_model_versions(f"name = '{name}'")}
+    query = f"source_run_id = '{run_id}'"
     for model in client.search_logged_models([experiment_id], query):
         if model.model_id not in used:
             client.delete_logged_model(model.model_id)
@@ -190,9 +190,11 @@ def check_name(name: str) -> None:
     """
     known = names()
     if name not in known:
-        there = f"there are: {', '.join(known)}" if known else "it is empty; run dvc repro"
+        there = f"there are: {', '.join(known)}" if known else "it is empty"
         raise TrackingError(
-            f"no model {name!r} is registered in {store_uri()}; {there}" + did_you_mean(name, known)
+            f"no model {name!r} is registered in {store_uri()}; {there}{did_you_mean(name, known)}"
+            "; run dvc repro, or, where that finds nothing to do, as after dvc pull: "
+            "dvc repro --force --single-item register"
         )
 
 

@@ -26,6 +26,8 @@ METRICS_PER_REQUEST = 1000
 PARAMS_PER_REQUEST = 100
 # Without it MLflow takes an experiment for one with language models.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
+# The tag of a run that stands for one of another store: which one.
+ORIGINAL = "original_run_id"
 
 
 class Run:
@@ -115,12 +117,7 @@ def new_run(experiment: str, name: str) -> Iterator[Run]:
     Raises:
         TrackingError: the store cannot be reached.
     """
-    client = connect()
-    with reaching("start a run"):
-        experiment_id = find_or_create_experiment(client, experiment)
-        tags = {"mlflow.user": mlflow.tracking.context.default_context._get_user()}
-        entity = client.create_run(experiment_id, run_name=name, tags=tags)
-    run = Run(client, entity.info.run_id, experiment_id)
+    run = _create(experiment, name)
     monitor = SystemMetricsMonitor(run.run_id)  # every ten seconds
     try:
         monitor.start()
@@ -132,6 +129,41 @@ def new_run(experiment: str, name: str) -> Iterator[Run]:
         _end(run, monitor, "KILLED" if killed else "FAILED", error)
         raise
     _end(run, monitor, "FINISHED", None)
+
+
+@contextmanager
+def stand_in(experiment: str, name: str, original: str) -> Iterator[Run]:
+    """Start a run that is FINISHED and stands for one of another store once all is written to it.
+
+    Args:
+        experiment: as that of the other.
+        name: as that of the other.
+        original: the id of the other; `find_run` finds this one by it.
+
+    Raises:
+        TrackingError: the store cannot be reached.
+    """
+    run = _create(experiment, name)
+    try:
+        yield run
+        run.flush()
+        note = f"Recorded again from the files that it left: trained as run {original}."
+        with reaching("end the run"):
+            run.client.set_terminated(run.run_id, "FINISHED")
+        run.log_tags({"mlflow.note.content": note, ORIGINAL: original})
+    except BaseException:
+        with suppress(Exception):
+            run.client.delete_run(run.run_id)
+        raise
+
+
+def _create(experiment: str, name: str) -> Run:
+    client = connect()
+    with reaching("start a run"):
+        experiment_id = find_or_create_experiment(client, experiment)
+        tags = {"mlflow.user": mlflow.tracking.context.default_context._get_user()}
+        entity = client.create_run(experiment_id, run_name=name, tags=tags)
+    return Run(client, entity.info.run_id, experiment_id)
 
 
 def find_or_create_experiment(client: MlflowClient, experiment: str) -> str:
@@ -190,17 +222,36 @@ def existing_run(run_id: str, retrain: str) -> Run:
         retrain: the command that makes it anew.
 
     Raises:
-        TrackingError: this store does not have it.
+        TrackingError: this store does not have it, or cannot be reached.
     """
-    client = connect()
-    try:
-        found = client.get_run(run_id)
-    except mlflow.exceptions.MlflowException as error:
+    found = find_run(run_id)
+    if found is None:
         raise TrackingError(
             f"the MLflow store {store_uri()} has no run {run_id}, which made this model; point "
             f"MLFLOW_TRACKING_URI at the store that has it, or train again: {retrain}"
-        ) from error
-    return Run(client, run_id, found.info.experiment_id)
+        )
+    return found
+
+
+def find_run(run_id: str) -> Run | None:
+    """Return a run, or the one that stands for it; None where the store has neither.
+
+    Raises:
+        TrackingError: the store cannot be reached.
+    """
+    client = connect()
+    with reaching(f"find run {run_id}"):
+        try:
+            found = client.get_run(run_id)
+        except mlflow.exceptions.MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            everywhere = [row.experiment_id for row in client.search_experiments()]
+            rows = client.search_runs(everywhere, f"tags.{ORIGINAL} = '{run_id}'", max_results=1)
+            if not rows:
+                return None
+            found = rows[0]
+    return Run(client, found.info.run_id, found.info.experiment_id)
 
 
 def end_runs_of(flow_run_id: str) -> None:

@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -21,10 +21,11 @@ from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import RequestException, Timeout
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from pipeline import project
 from pipeline.errors import TrackingError
 from pipeline.redaction import redact
 
-DEFAULT_STORE = "sqlite:///mlflow.db"
+DEFAULT_STORE = f"{project.STORE} in the project"
 ALLOWED = "sqlite:///FILE, postgresql+psycopg2://…, mysql://…, http://… or https://…"
 # Where the server says who asks.
 CURRENT_ACCOUNT = "/api/2.0/mlflow/users/current"
@@ -37,11 +38,25 @@ IMPATIENCE = {
 
 
 def store_uri() -> str:
-    """Return `MLFLOW_TRACKING_URI`, or the SQLite file in the working directory."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
-    file = database_file(uri)
+    """Return `MLFLOW_TRACKING_URI`, or the SQLite file of the project.
+
+    Raises:
+        TrackingError: this is outside of a project, and the variable is not set.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    file = database_file(uri) if uri else _default_file()
     # Absolute, so that the store stays the same one when the working directory does not.
-    return f"sqlite:///{file}" if file else uri
+    return f"sqlite:///{file}" if file else str(uri)
+
+
+def _default_file() -> Path:
+    root = project.find()
+    if root is None:
+        raise TrackingError(
+            f"no MLflow store: {Path.cwd()} is in no project; cd into one, or set "
+            f"MLFLOW_TRACKING_URI to {ALLOWED}"
+        )
+    return project.store_file(root)
 
 
 def database_file(uri: str) -> Path | None:
@@ -76,7 +91,7 @@ def connect() -> MlflowClient:
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     uri = store_uri()
-    with reaching("connect"), _alone(database_file(uri)), impatient():
+    with reaching("connect"), _alone(database_file(uri), "lock"), impatient():
         if not uri.startswith(("http://", "https://")):
             _check_database(uri)
         mlflow.set_tracking_uri(uri)
@@ -135,12 +150,30 @@ def _check_database(uri: str) -> None:
 
 
 @contextmanager
-def _alone(file: Path | None) -> Iterator[None]:
-    """Let one process at a time meet a SQLite file: of several that create it, all but one fail."""
+def in_turn() -> Iterator[None]:
+    """Let one process of a project at a time change its registry, whatever copy it works in.
+
+    Raises:
+        TrackingError: there is no store, or the folder of its file is read-only.
+    """
+    file, root = database_file(store_uri()), project.find()
+    if file is None and root is not None:
+        # On a server it helps those who share this folder; others are told apart by the ledger.
+        beside = project.store_file(root)
+        file = beside if os.access(beside.parent, os.W_OK) else None
+    with ExitStack() as held:
+        with reaching("register in turn"):
+            held.enter_context(_alone(file, "register.lock"))
+        yield
+
+
+@contextmanager
+def _alone(file: Path | None, suffix: str) -> Iterator[None]:
+    """Hold the lock beside a SQLite file: of several processes that create it, all but one fail."""
     if file is None:
         yield
         return
-    with file.with_name(f"{file.name}.lock").open("w") as lock:
+    with file.with_name(f"{file.name}.{suffix}").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -1,0 +1,77 @@
+"""The project: found upwards from where one stands, with one MLflow database for all its copies."""
+
+import os
+from pathlib import Path
+
+from configobj import ConfigObj, ConfigObjError
+
+from pipeline.errors import ParamsError
+from pipeline.params import PARAMS_FILE
+
+STORE = "mlflow.db"
+# Set by DVC: of an experiment, the project that it was started in.
+DVC_ROOT = "DVC_ROOT"
+
+
+def find() -> Path | None:
+    """Return the folder of params.yaml, the working directory or one above; None outside of one."""
+    here = Path.cwd()
+    return next((path for path in (here, *here.parents) if (path / PARAMS_FILE).is_file()), None)
+
+
+def root(or_here: bool = False) -> Path:
+    """Return the project's folder as seen from the working directory, such as `..`.
+
+    Args:
+        or_here: whether the working directory does as well, where it is in no project.
+
+    Raises:
+        ParamsError: this is outside of a project.
+    """
+    found = find()
+    if found is None and not or_here:
+        raise ParamsError(
+            f"{Path.cwd()} is in no project: neither it nor a folder above it has {PARAMS_FILE}; "
+            "cd into one"
+        )
+    return Path(os.path.relpath(found)) if found else Path()
+
+
+def store_file(project: Path) -> Path:
+    """Return the MLflow database of a project: a copy of it uses that of the original.
+
+    Args:
+        project: its folder, or that of a copy; absolute.
+
+    Raises:
+        ParamsError: the settings of DVC cannot be read.
+    """
+    # One that is there already stays in use.
+    own = project / STORE
+    return own if own.exists() else original(project) / STORE
+
+
+def original(copy: Path) -> Path:
+    """Return the project whose DVC cache a copy of it uses; itself, where it is none.
+
+    What DVC runs in a temporary folder and what runs in a git worktree has the results of the
+    project from its cache, so it needs the runs that made them.
+    """
+    owner = _cache(copy).parent.parent
+    if (owner / PARAMS_FILE).is_file():
+        return owner
+    # A cache outside of all projects does not say whose it is.
+    return Path(os.environ.get(DVC_ROOT) or copy)
+
+
+def _cache(project: Path) -> Path:
+    """Return the folder of a project's DVC cache, which a setting may have moved."""
+    folder = project / ".dvc"
+    for name in ("config.local", "config"):
+        try:
+            settings = ConfigObj(str(folder / name))
+        except (ConfigObjError, UnicodeDecodeError) as error:
+            raise ParamsError(f"{folder / name} cannot be read: {error}") from None
+        if place := settings.get("cache", {}).get("dir"):
+            return Path(os.path.normpath(folder / Path(place).expanduser()))
+    return folder / "cache"

@@ -1,0 +1,73 @@
+"""The run that made a model, recorded again where the store lacks it.
+
+A clone that has pulled what another one made has the models, their evaluations and all that is
+known of their training, and a store of its own. MLflow gives each run a new id: the one in which it
+was trained stays in `run.json` and in the passport, and is a tag of the run that stands for it.
+"""
+
+import sys
+
+import pandas as pd
+
+from pipeline.artifacts import Evaluation, Splits, TrainedModel
+from pipeline.errors import ArtifactError
+from pipeline.files import dvc_md5
+from pipeline.passport import Provenance
+from pipeline.tracking import evaluations, trainings
+from pipeline.tracking.runs import Run, find_run, stand_in
+from pipeline.tracking.store import store_uri
+
+
+def run_of(trained: TrainedModel, splits: Splits, evaluation: Evaluation | None = None) -> Run:
+    """Return the run that made a model; what the store lacks is recorded again from the files.
+
+    Args:
+        trained: the model.
+        splits: what it was trained on.
+        evaluation: is recorded as well, where there is one already.
+
+    Raises:
+        ArtifactError: the data are not those that it was trained on, or a file is missing or torn.
+        TrackingError: the store cannot be reached.
+    """
+    info = trained.run
+    found = find_run(info.run_id)
+    if found is not None:
+        return found
+    if dvc_md5(splits.path) != info.data_md5:
+        raise ArtifactError(
+            f"{trained.path} was trained on other data than {splits.path} has: dvc checkout, or "
+            f"train it again: dvc repro --force train@{info.model}"
+        )
+    with stand_in(info.experiment, info.model, info.run_id) as run:
+        _record(run, trained, splits)
+        if evaluation is not None:
+            evaluations.log(run, evaluation, trained.portable_record)
+    print(
+        f"run {info.run_id}, which trained {info.model}, is not in {store_uri()}: recorded there "
+        f"again as run {run.run_id}",
+        file=sys.stderr,
+    )
+    return run
+
+
+def _record(run: Run, trained: TrainedModel, splits: Splits) -> None:
+    """Tell a run what it would have been told by the training."""
+    info, provenance = trained.run, Provenance.load(trained.provenance)
+    trainings.describe(run, splits, info.data_md5, info.dataset, info.model, provenance)
+    for row in pd.read_csv(trained.history).to_dict("records"):
+        epoch = int(row.pop("epoch"))
+        run.log_metrics({str(name): float(value) for name, value in row.items()}, step=epoch)
+    run.log_metrics(
+        {
+            "parameters": info.parameters,
+            "epochs": info.epochs,
+            "training_seconds": info.training_seconds,
+            "best_val_accuracy": info.val_accuracy,
+            "best_val_loss": info.val_loss,
+        }
+    )
+    run.flush()
+    run.log_artifact(trained.history)
+    run.log_artifact(trained.provenance)
+    run.log_tags({"model_sha256": info.model_sha256})

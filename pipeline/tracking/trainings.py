@@ -1,0 +1,43 @@
+"""What a run is told of a training before it begins."""
+
+from typing import Any
+
+from pipeline.artifacts import Splits
+from pipeline.passport import Provenance
+from pipeline.provenance import LIBRARIES
+from pipeline.tracking.runs import Run, flat
+
+
+def describe(
+    run: Run, splits: Splits, data_md5: str, dataset: str, model: str, provenance: Provenance
+) -> None:
+    """Write down what is trained, on what, with what, where.
+
+    Raises:
+        TrackingError: the store cannot be reached.
+    """
+    recipe = provenance.recipe.model_dump(mode="json", exclude_none=True)
+    layers = {f"{number:02}": layer for number, layer in enumerate(recipe.pop("layers"), start=1)}
+    run.log_params({**recipe, "layers": {key: _one_line(row) for key, row in layers.items()}})
+    run.log_params({"deterministic": provenance.deterministic})
+    run.log_dataset(splits, data_md5)
+    code, environment = provenance.code, provenance.environment
+    run.log_tags(
+        {
+            "dataset": dataset,
+            "model": model,
+            "data_md5": data_md5,
+            "raw_md5": splits.info.raw_md5,
+            "device": provenance.device,
+            **{f"git_{key}": getattr(code, key) for key in ("commit", "branch", "dirty")},
+            **provenance.flow_run,
+            "python": environment.python,
+            "platform": environment.platform,
+            **environment.hardware,
+            **flat({"version": {name: environment.packages.get(name) for name in LIBRARIES}}),
+        }
+    )
+
+
+def _one_line(layer: dict[str, Any]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in layer.items())
