@@ -89,9 +89,17 @@ def recipe_of(name: str) -> Any:
 
 
 def _shortened(recipe: Any) -> Any:
-    """Return the recipe, or for a rehearsal one epoch of it in small batches of `float32`."""
+    """Return the recipe; for a rehearsal one epoch of a narrow one, in small batches, `float32`."""
+    if not LIMIT:
+        return recipe
+    layers = (
+        layer.model_copy(update={"conv": 8})
+        if hasattr(layer, "conv") and not layer.whiten
+        else layer
+        for layer in recipe.layers
+    )
     change = {"epochs": 1, "batch_size": 32, "precision": "float32", "then": ()}
-    return recipe.model_copy(update=change) if LIMIT else recipe
+    return recipe.model_copy(update={**change, "layers": tuple(layers)})
 
 
 def engine(name: str, how: str) -> None:
