@@ -16,7 +16,8 @@ METRICS = "reports/digits/evaluation/dense/metrics.json"
 
 
 def store_of(folder):
-    return MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    return MlflowClient(uri, uri)  # the registry's address is MLflow's own, wherever that was left
 
 
 def runs(client):

@@ -143,7 +143,8 @@ def test_what_cannot_be_had_is_said(clone, tmp_path):
 @pytest.mark.long
 def test_a_model_that_was_tampered_with_is_refused(clone):
     # The store of a copied clone still names the folder that it was made in.
-    store = MlflowClient(f"sqlite:///{clone}/mlflow.db")
+    uri = f"sqlite:///{clone}/mlflow.db"
+    store = MlflowClient(uri, uri)
     location = store.get_experiment_by_name("digits").artifact_location
     stored = [*Path(location.removeprefix("file://")).rglob("model.keras")]
     contents = [file.read_bytes() for file in stored]
