@@ -54,6 +54,6 @@ for name in $tutorials; do part 30 tutorial "$name"; done
 for name in $tutorials; do part 30 bare "$name"; done
 part 140 full cifar10_images.cnn_bn
 part 40 profile
-part 45 tests
+part 60 tests
 [ ! -f "$folder/airbench94_muon.py" ] || part 120 anchor "$folder/airbench94_muon.py"
 python3 -m benchmarks.device table

@@ -75,7 +75,7 @@ def _save(dataset: str, x: Any, y: Any, x_test: Any, y_test: Any) -> None:
     (DATA / dataset).mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(0).permutation(len(x))[: LIMIT and LIMIT * 10]
     cut = len(order) // 10
-    val, train = np.sort(order[:cut]), np.sort(order[cut:])[:LIMIT]
+    val, train = np.sort(order[:cut]), np.sort(order[cut:][:LIMIT])
     test = slice(0, LIMIT)
     arrays = {"train": (x[train], y[train]), "val": (x[val], y[val])}
     for split, (images, labels) in {**arrays, "test": (x_test[test], y_test[test])}.items():
