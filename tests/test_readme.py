@@ -34,7 +34,8 @@ def clone(workspace_copy: Path) -> Path:
     """Give the clone this environment as its .venv, set up."""
     venv = workspace_copy / ".venv"
     venv.mkdir()
-    (venv / "bin").symlink_to(Path(sys.executable).parent)
+    for part in ("bin", "lib", "pyvenv.cfg"):
+        (venv / part).symlink_to(Path(sys.executable).parent.parent / part)
     for stamp in ("run.stamp", "dev.stamp"):
         (venv / stamp).touch()
     return workspace_copy
