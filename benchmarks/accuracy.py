@@ -30,9 +30,9 @@ from typing import Any
 
 import psutil
 
-from pipeline.files import atomic
-from pipeline.params import load_params
-from pipeline.provenance import LIBRARIES, environment
+from pipeline.artifacts.files import atomic
+from pipeline.params.params import load_params
+from pipeline.tracking.describe import LIBRARIES, environment
 from pipeline.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "accuracy.jsonl"
@@ -132,10 +132,10 @@ def prepare(dataset: str, data: Path = DATA) -> None:
     params, workspace = load_params(), Workspace(dataset, data)
     if (workspace.splits.path / "metadata.json").exists():
         return
-    from pipeline.ingest import ingest
-    from pipeline.preprocess import preprocess
-    from pipeline.resolve import plan_dataset
-    from pipeline.validate import validate
+    from pipeline.data.ingest import ingest
+    from pipeline.data.preprocess import preprocess
+    from pipeline.params.resolve import plan_dataset
+    from pipeline.validation.validate import validate
 
     plan = plan_dataset(params.model_copy(update={"dataset": dataset}))
     raw = ingest(plan, workspace.raw.path)
@@ -160,9 +160,9 @@ def measure(name: str, seed: int, phases: list[int] | None, prepared: float, rep
     """Train one recipe with one seed, so often, and add the lines to the results."""
     import keras
 
-    from pipeline.device import choose
-    from pipeline.engine import Data, fit
-    from pipeline.models import build, steps_are_small
+    from pipeline.models.build import build, steps_are_small
+    from pipeline.training.device import choose
+    from pipeline.training.engine import Data, fit
 
     dataset, model_name = name.split(".")
     params, splits = load_params(), Workspace(dataset, DATA).splits

@@ -44,7 +44,12 @@ def check() -> None:
     import keras
     import sklearn
 
-    for module in ("benchmarks.bare", "pipeline.engine", "pipeline.params", "pipeline.steps_jax"):
+    for module in (
+        "benchmarks.bare",
+        "pipeline.training.engine",
+        "pipeline.params.params",
+        "pipeline.training.backends.steps_jax",
+    ):
         import_module(module)
     libraries = {module.__name__: module.__version__ for module in (jax, keras, h5py, sklearn, np)}
     device = jax.devices()[0]
@@ -77,7 +82,7 @@ def roof() -> None:
 
 def recipe_of(name: str) -> Any:
     """Return `fast` of CIFAR-10, or `wide`: the layers of `best`, trained as airbench94 trains."""
-    from pipeline.params import load_params
+    from pipeline.params.params import load_params
 
     params = load_params()
     if name != "wide":
@@ -104,8 +109,8 @@ def _shortened(recipe: Any) -> Any:
 
 def engine(name: str, how: str) -> None:
     """Train on CIFAR-10: `cold`, then from `disk` in the next process, `warm`, or four `seeds`."""
-    from pipeline.device import choose
-    from pipeline.models import multiplications
+    from pipeline.models.build import multiplications
+    from pipeline.training.device import choose
 
     data, recipe = load(CIFAR10), recipe_of(name)
     images = {
@@ -127,8 +132,8 @@ def _fit(recipe: Any, data: Arrays, seed: int) -> dict[str, Any]:
     """Train once, and return what was measured."""
     import jax
 
-    from pipeline import engine as training
-    from pipeline.models import build
+    from pipeline.models.build import build
+    from pipeline.training import engine as training
 
     if LIMIT:  # so few images teach too little for every class to be predicted
         setattr(training, "check_no_class_vanished", lambda *_: None)  # noqa: B010
@@ -154,8 +159,8 @@ def _fit(recipe: Any, data: Arrays, seed: int) -> dict[str, Any]:
 
 def tutorial(name: str) -> None:
     """Train some epochs of a tutorial's recipe on the engine."""
-    from pipeline.device import choose
-    from pipeline.params import load_params
+    from pipeline.params.params import load_params
+    from pipeline.training.device import choose
 
     choose("auto")
     change = {"epochs": TUTORIAL_EPOCHS, "then": (), "keep": "last"}
@@ -174,8 +179,8 @@ def bare(name: str) -> None:
 
 def full(name: str) -> None:
     """Train a recipe to its end, with all of its phases."""
-    from pipeline.device import choose
-    from pipeline.params import load_params
+    from pipeline.params.params import load_params
+    from pipeline.training.device import choose
 
     choose("auto")
     recipe = _shortened(load_params().recipe(*name.split(".")))
@@ -187,12 +192,12 @@ def profile() -> None:
     import jax
     from jax.profiler import ProfileData
 
-    from pipeline import steps_jax
-    from pipeline.device import choose
-    from pipeline.engine import order
-    from pipeline.models import build, core
-    from pipeline.optimizers import optimizer_of
-    from pipeline.twin import twin
+    from pipeline.models.build import build, core
+    from pipeline.training.backends import steps_jax
+    from pipeline.training.device import choose
+    from pipeline.training.engine import order
+    from pipeline.training.optimizers import optimizer_of
+    from pipeline.training.twin import twin
 
     choose("auto")
     data, recipe = load(CIFAR10), recipe_of("wide")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import accuracy, prediction, speed, whole
-from pipeline.files import atomic
+from pipeline.artifacts.files import atomic
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 

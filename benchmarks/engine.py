@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import feed
-from pipeline.artifacts import Splits
-from pipeline.device import choose
-from pipeline.engine import Data, fit
-from pipeline.history import Progress
-from pipeline.models import build, steps_are_small
-from pipeline.params import load_params
-from pipeline.scoring import Scorer
+from pipeline.artifacts.datasets import Splits
+from pipeline.evaluation.scoring import Scorer
+from pipeline.models.build import build, steps_are_small
+from pipeline.params.params import load_params
+from pipeline.training import feed
+from pipeline.training.device import choose
+from pipeline.training.engine import Data, fit
+from pipeline.training.history import Progress
 
 
 def main() -> None:

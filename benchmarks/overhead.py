@@ -29,8 +29,8 @@ from flows.checkout import worktree
 from flows.job import steps
 from flows.request import Request
 from flows.stages import environment
-from pipeline.params import PARAMS_FILE
-from pipeline.provenance import environment as machine
+from pipeline.project import PARAMS_FILE
+from pipeline.tracking.describe import environment as machine
 
 RESULTS = Path(__file__).parent / "overhead.jsonl"
 MODELS = ("dense", "cnn")

@@ -23,10 +23,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.accuracy import DATA, prepare
-from pipeline.artifacts import RunInfo, TrainedModel
-from pipeline.params import load_params
-from pipeline.portable import PortableModel, PortableRecord, read_checked
-from pipeline.provenance import environment
+from pipeline.artifacts.models import RunInfo, TrainedModel
+from pipeline.evaluation.portable import PortableModel, PortableRecord, read_checked
+from pipeline.params.params import load_params
+from pipeline.tracking.describe import environment
 from pipeline.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "prediction.jsonl"
@@ -68,10 +68,10 @@ def make_model(recipe: str) -> None:
     from pipeline.cli.app import import_tensorflow
 
     import_tensorflow()
-    from pipeline.export import export
-    from pipeline.files import atomic, sha256
-    from pipeline.models import build
-    from pipeline.scoring import Scorer
+    from pipeline.artifacts.files import atomic, sha256
+    from pipeline.evaluation.export import export
+    from pipeline.evaluation.scoring import Scorer
+    from pipeline.models.build import build
 
     dataset, name = recipe.split(".")
     prepare(dataset)

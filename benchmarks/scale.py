@@ -36,8 +36,8 @@ from rich.console import Console
 from rich.table import Table
 from ruamel.yaml import YAML
 
-from pipeline.provenance import environment
-from pipeline.workers import spread
+from pipeline.parallel import spread
+from pipeline.tracking.describe import environment
 
 RESULTS = Path(__file__).parent / "scale.jsonl"
 STAGES = ("ingest", "validate", "preprocess")

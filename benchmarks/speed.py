@@ -23,8 +23,8 @@ from typing import Any
 from scipy.stats import ttest_ind
 
 from benchmarks.accuracy import DATA, machine, prepare
-from pipeline.models import multiplications
-from pipeline.params import load_params
+from pipeline.models.build import multiplications
+from pipeline.params.params import load_params
 from pipeline.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "speed.jsonl"

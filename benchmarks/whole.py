@@ -26,7 +26,7 @@ from typer.main import get_command
 from benchmarks.accuracy import DATA, machine, prepare
 from benchmarks.speed import QUIET, child
 from pipeline.cli import app
-from pipeline.params import load_params
+from pipeline.params.params import load_params
 from pipeline.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "whole.jsonl"

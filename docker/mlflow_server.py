@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from pipeline.files import atomic
+from pipeline.artifacts.files import atomic
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from flows import view
 from flows.checkout import worktree
 from flows.commands import change, look, requester
 from flows.form import Dataset, Person
-from pipeline.markdown import Markdown, row
+from pipeline.reports.markdown import Markdown, row
 
 
 def run_name() -> str:

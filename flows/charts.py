@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.files import atomic
+from pipeline.artifacts.files import atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,8 +18,8 @@ from prefect.exceptions import ObjectNotFound
 
 from flows import server
 from pipeline.errors import PipelineError
-from pipeline.markdown import escape
 from pipeline.redaction import redact
+from pipeline.reports.markdown import escape
 
 Pool = Literal["cpu", "gpu"]
 SECONDS_BETWEEN_LOOKS = 2.0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.markdown import Markdown, escape, row
+from pipeline.reports.markdown import Markdown, escape, row
 
 SECONDS_PER_HOUR = 3600
 

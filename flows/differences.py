@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pipeline.passport import Environment, Passport, training_code
-from pipeline.recipes import Recipe
+from pipeline.models.recipes import Recipe
+from pipeline.registry.passport import Passport
+from pipeline.tracking.provenance import Environment
 
 # What trains comes first; a package that only draws or serves comes after it.
 TRAINS = (
@@ -68,7 +69,7 @@ def of_making(
         environment: of this process.
     """
     code, then = passport.provenance.code, passport.provenance.environment
-    reached = training_code(passport.dvc_lock, passport.run.model)
+    reached = passport.training_code
     packages = _changed("package", then.packages, environment.packages)
     return (
         *_changed("code", reached, modules),

@@ -12,7 +12,7 @@ from flows import charts, patch, view
 from flows.children import ChildrenError
 from flows.study import StudyRecord, TrialRecord, chosen
 from pipeline.errors import ParamsError
-from pipeline.markdown import Markdown, escape, fenced, row
+from pipeline.reports.markdown import Markdown, escape, fenced, row
 
 if TYPE_CHECKING:
     from pipeline.tracking.groups import Groups

@@ -5,15 +5,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
-from pipeline.datasets import known_names
-from pipeline.params import PARAMS_FILE, Params, load_params
-from pipeline.recipes import Frozen, Recipe
+from pipeline.artifacts.record import Frozen
+from pipeline.data.datasets import known_names
+from pipeline.models.recipes import Recipe
+from pipeline.params.params import Params, load_params
+from pipeline.project import PARAMS_FILE
 
 Device = Literal["auto", "cpu", "gpu"]
 Until = Literal["validate", "preprocess", "train", "evaluate", "register"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Version = Annotated[int, Field(ge=1)]
-# As long as an entry of the ledger takes: pipeline.bookkeeping.LONGEST_REASON.
+# As long as an entry of the ledger takes: pipeline.production.bookkeeping.LONGEST_REASON.
 Text = Annotated[str, Field(max_length=500)]
 SomeText = Annotated[str, Field(max_length=500, pattern=r"\S")]
 Person = Annotated[str, Field(max_length=100)]

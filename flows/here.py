@@ -18,7 +18,8 @@ from flows.form import Device, Until
 from flows.request import Request, read_settings
 from flows.training import chain
 from pipeline.errors import ParamsError
-from pipeline.params import PARAMS_FILE, load_params
+from pipeline.params.params import load_params
+from pipeline.project import PARAMS_FILE
 
 
 @flow(name="train", flow_run_name="{dataset}, here", validate_parameters=False)

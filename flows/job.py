@@ -5,8 +5,8 @@ from typing import Any
 from flows.checkout import Checkout
 from flows.form import Until
 from flows.stages import Stages
-from pipeline.artifacts import ModelVersion, RunInfo
-from pipeline.params import Params
+from pipeline.artifacts.models import ModelVersion, RunInfo
+from pipeline.params.params import Params
 from pipeline.workspace import Workspace
 
 BEFORE_MODELS = ("resolve", "ingest", "validate", "preprocess")

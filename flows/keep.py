@@ -6,8 +6,8 @@ from pathlib import Path
 
 from flows.checkout import Checkout
 from pipeline.errors import TrackingError, ValidationFailed
-from pipeline.params import PARAMS_FILE
-from pipeline.provenance import flow_run
+from pipeline.project import PARAMS_FILE
+from pipeline.tracking.describe import flow_run
 
 # Folders among the artifacts of an MLflow run.
 LINEAGE, VALIDATION = "lineage", "validation"

@@ -13,8 +13,9 @@ from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, Seq
 
 from flows.request import NAMED, Request
 from pipeline.errors import ParamsError
-from pipeline.params import PARAMS_FILE, Params, load_params
-from pipeline.recipes import Recipe
+from pipeline.models.recipes import Recipe
+from pipeline.params.params import Params, load_params
+from pipeline.project import PARAMS_FILE
 
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 NOT_STRINGS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}

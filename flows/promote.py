@@ -19,8 +19,9 @@ from flows.form import Dataset, Person, SomePerson, Text, Version
 from flows.request import Request
 from flows.training import run_until
 from pipeline.errors import ParamsError
-from pipeline.markdown import Markdown, escape, row
-from pipeline.params import PARAMS_FILE, load_params
+from pipeline.params.params import load_params
+from pipeline.project import PARAMS_FILE
+from pipeline.reports.markdown import Markdown, escape, row
 
 SECONDS_TO_AGREE = 24 * 60 * 60
 SAID = {

@@ -18,15 +18,17 @@ from flows.differences import Difference
 from flows.form import Device
 from flows.stages import StageFailed, Stages, environment
 from flows.verdict import Reproduction, compare
-from pipeline import provenance, working_tree
-from pipeline.artifacts import TrainedModel
-from pipeline.claim import visible
-from pipeline.device import describe, gpus
+from pipeline.artifacts.files import dvc_md5, sha256
+from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import EXIT_CODE_PASSING, PipelineError
-from pipeline.files import dvc_md5, sha256
-from pipeline.params import PARAMS_FILE
-from pipeline.passport import Passport, training_code
-from pipeline.scoring import load_checked
+from pipeline.evaluation.scoring import load_checked
+from pipeline.models.plan import ModelPlan
+from pipeline.project import PARAMS_FILE
+from pipeline.registry.passport import Passport
+from pipeline.tracking import describe as provenance
+from pipeline.tracking import working_tree
+from pipeline.training.claim import visible
+from pipeline.training.device import describe, gpus
 from pipeline.workspace import Workspace
 
 DATA_STAGES = ("resolve", "ingest", "validate", "preprocess")
@@ -143,7 +145,7 @@ def _find_differences(
             say(f"differs: {row}")
         return rows
 
-    reached = training_code(passport.dvc_lock, passport.run.model)
+    reached = passport.training_code
     modules = _existing({name: checkout.root / name for name in reached})
     lockfiles = {f"{working_tree.LOCKFILES}/{p.name}": sha256(p) for p in LOCKFILES.glob("*.txt")}
     machine = provenance.environment(_gpu_of(passport))
@@ -153,7 +155,7 @@ def _find_differences(
             ran = stages.run(stage, say)
             say(f"{stage}: {'done anew' if ran else 'from the cache'}")
     workspace = Workspace(passport.name, checkout.root)
-    planned = workspace.model_plan(passport.run.model).recipe
+    planned = ModelPlan.load(workspace.model_plan(passport.run.model)).recipe
     recipe = tell(differences.of_recipe(passport, planned))
     data = tell(check_data(passport, workspace))
     if not making + recipe + data:

@@ -8,10 +8,11 @@ from pydantic import Field
 from ruamel.yaml import YAML
 
 from flows.form import Device, Seed, dataset_names
-from pipeline.errors import ParamsError
-from pipeline.files import atomic
-from pipeline.params import Params, did_you_mean, load_params
-from pipeline.recipes import Frozen, Recipe
+from pipeline.artifacts.files import atomic
+from pipeline.artifacts.record import Frozen
+from pipeline.errors import ParamsError, did_you_mean
+from pipeline.models.recipes import Recipe
+from pipeline.params.params import Params, load_params
 
 # Shorthands of a recipe: `optimizer: adam` is `optimizer: {name: adam}`.
 NAMED = ("optimizer", "schedule")

@@ -12,7 +12,8 @@ from prefect import get_run_logger
 from flows.checkout import overlooked, worktree
 from flows.request import Request
 from flows.stages import environment
-from pipeline.params import PARAMS_FILE, Params
+from pipeline.params.params import Params
+from pipeline.project import PARAMS_FILE
 
 Changes = Mapping[str, Mapping[str, Any]]
 

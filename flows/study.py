@@ -14,8 +14,8 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from pydantic import Field, TypeAdapter
 
-from pipeline.recipes import Frozen
-from pipeline.search import Distribution
+from pipeline.artifacts.record import Frozen
+from pipeline.params.search import Distribution
 
 # So many trials train to their end before the first may be pruned, and nobody is in these epochs.
 UNPRUNED_TRIALS, UNPRUNED_EPOCHS = 4, 3

@@ -15,7 +15,7 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.utils.serialize import parse_yaml
 from dvc.utils.strictyaml import validate
 
-from pipeline.files import atomic
+from pipeline.artifacts.files import atomic
 
 LOCK, TORN = "dvc.lock", "dvc.lock.torn"
 

@@ -21,12 +21,12 @@ from flows.form import CHOICES, Dataset, Device, Model, RecipeChanges, Seed, Unt
 from flows.job import Job, steps
 from flows.request import Request
 from flows.stages import StageFailed, Stages, environment, run_command
-from pipeline.artifacts import RunInfo
+from pipeline.artifacts.models import RunInfo
 from pipeline.errors import PipelineError, TrackingError
-from pipeline.markdown import escape
-from pipeline.params import PARAMS_FILE
-from pipeline.provenance import FLOW_RUN_ID, FLOW_RUN_URL
+from pipeline.project import PARAMS_FILE
 from pipeline.redaction import redact, without_login
+from pipeline.reports.markdown import escape
+from pipeline.tracking.describe import FLOW_RUN_ID, FLOW_RUN_URL
 
 # What can pass is tried again after these seconds; everything else fails at once.
 RETRY_DELAYS: list[float] = [5, 20, 60]

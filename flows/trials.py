@@ -14,7 +14,7 @@ from flows.children import Children, ChildrenError, Ended
 from flows.patch import changes
 from flows.study import chosen
 from pipeline.errors import TrackingError
-from pipeline.recipes import Recipe
+from pipeline.models.recipes import Recipe
 
 if TYPE_CHECKING:
     from pipeline.tracking.groups import Groups

@@ -27,8 +27,8 @@ from flows.study import (
     write_record,
 )
 from flows.trials import Target, Trials
+from pipeline.data.settings import Name
 from pipeline.errors import ParamsError, TrackingError
-from pipeline.params import Name
 
 if TYPE_CHECKING:
     from pipeline.tracking.groups import Groups, Parent

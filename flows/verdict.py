@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.differences import Difference
-from pipeline.artifacts import Splits
-from pipeline.metrics import Probabilities
-from pipeline.scoring import Scorer
+from pipeline.artifacts.datasets import Splits
+from pipeline.evaluation.metrics import Probabilities
+from pipeline.evaluation.scoring import Scorer
 
 # More causes than this are a list of all that is installed.
 MOST_CAUSES = 5

@@ -18,10 +18,11 @@ from prefect.artifacts import (
 )
 
 from flows.keep import DATA_DOCS
-from pipeline.addresses import mlflow_page, mlflow_url
-from pipeline.artifacts import CheckResult, ModelVersion, RunInfo, ValidationReport
-from pipeline.markdown import Markdown, escape, link, row
-from pipeline.train_progress import LINE
+from pipeline.artifacts.models import ModelVersion, RunInfo
+from pipeline.artifacts.validation import CheckResult, ValidationReport
+from pipeline.reports.markdown import Markdown, escape, link, row
+from pipeline.tracking.addresses import mlflow_page, mlflow_url
+from pipeline.training.progress import LINE
 
 FILES_SHOWN = 20
 

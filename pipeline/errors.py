@@ -16,6 +16,8 @@ The command line prints the message of any of them on one line and exits with 1,
 "temporary failure" of sysexits.h) where the same command may well succeed in a while.
 """
 
+import difflib
+
 from pipeline.redaction import redact
 
 EXIT_CODE = 1
@@ -76,3 +78,9 @@ class WorkerError(PipelineError):
 
 class ArtifactError(PipelineError):
     """A file that a stage needs is missing, torn or cannot be written."""
+
+
+def did_you_mean(word: str, allowed: list[str]) -> str:
+    """Return ` (did you mean …?)` where one of the allowed words is close, else nothing."""
+    close = difflib.get_close_matches(word, allowed, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

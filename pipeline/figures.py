@@ -1,120 +1,21 @@
-"""The pictures of training and evaluation, as PNG files; nothing is ever shown on a screen."""
+"""Pictures as PNG files; nothing is ever shown on a screen."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from pipeline.artifacts import Images
-from pipeline.files import atomic
-from pipeline.metrics import Reliability
-
-_WIDEST = 40  # classes with names and numbers that can still be read
+from pipeline.artifacts.files import atomic
 
 
-def draw_curves(path: Path, history: dict[str, list[float]]) -> None:
-    """Draw loss, accuracy and learning rate over the epochs.
-
-    Args:
-        path: of the PNG file.
-        history: the columns of `history.csv`.
-    """
-    figure = _figure(12, 3.6)
-    epochs = history["epoch"]
-    panels = {
-        "loss": ["loss", "val_loss"],
-        "accuracy": ["accuracy", "val_accuracy"],
-        "learning rate": ["learning_rate"],
-    }
-    for number, (title, columns) in enumerate(panels.items(), start=1):
-        axes = figure.add_subplot(1, 3, number, title=title, xlabel="epoch")
-        for column in columns:
-            label = "validation" if column.startswith("val_") else "training"
-            axes.plot(epochs, history[column], marker=".", label=label)
-        axes.grid(alpha=0.3)
-        if len(columns) > 1:
-            axes.legend()
-    _save(figure, path)
-
-
-def draw_confusion(
-    path: Path, counts: NDArray[np.int64], class_names: Sequence[str], *, normalised: bool
-) -> None:
-    """Draw a confusion matrix: counts, or the share of each true class."""
-    size = len(class_names)
-    values = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) if normalised else counts
-    side = float(np.clip(2.5 + 0.55 * size, 5, 16))
-    figure = _figure(side + 1, side)
-    title = "share of each true class" if normalised else "images"
-    axes = figure.add_subplot(title=title, xlabel="predicted", ylabel="true")
-    shown = axes.imshow(values, cmap="Blues", vmin=0)
-    figure.colorbar(shown, shrink=0.8)
-    if size <= _WIDEST:
-        axes.set_xticks(range(size), class_names, rotation=45, ha="right")
-        axes.set_yticks(range(size), class_names)
-        for (row, column), value in np.ndenumerate(values):
-            if value:
-                text = f"{value:.2f}" if normalised else f"{value:d}"
-                color = "white" if value > values.max() / 2 else "black"
-                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
-    _save(figure, path)
-
-
-def draw_reliability(path: Path, bins: Reliability, error: float) -> None:
-    """Draw accuracy over confidence: on the diagonal the model is as sure as it is right."""
-    figure = _figure(5, 5)
-    axes = figure.add_subplot(
-        title=f"calibration error {error:.3f}",
-        xlabel="confidence",
-        ylabel="accuracy",
-        xlim=(0, 1),
-        ylim=(0, 1.02),
-    )
-    axes.plot([0, 1], [0, 1], linestyle="--", color="gray")
-    axes.plot(bins.confidence, bins.accuracy, color="tab:blue")
-    share = bins.count / bins.count.sum()
-    axes.scatter(bins.confidence, bins.accuracy, s=20 + 300 * share, color="tab:blue", alpha=0.6)
-    axes.grid(alpha=0.3)
-    _save(figure, path)
-
-
-def draw_images(
-    path: Path, images: Images, captions: Sequence[str], columns: int = 9, empty: str = "none"
-) -> None:
-    """Draw images (n, height, width, channels) in a grid, each under its caption."""
-    rows = max(1, -(-len(images) // columns))
-    figure = _figure(1.35 * columns, 1.75 * rows)
-    # One pair of axes for all: one pair each is forty times slower.
-    axes = figure.add_subplot(xlim=(0, columns), ylim=(1.3 * rows, 0), aspect="equal")
-    axes.axis("off")
-    if not len(images):
-        axes.text(columns / 2, 0.65, empty, ha="center", va="center")
-    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        left, top = number % columns, 1.3 * (number // columns) + 0.3
-        axes.imshow(
-            image.squeeze(),
-            cmap="gray",
-            vmin=0,
-            vmax=255,
-            extent=(left + 0.04, left + 0.96, top + 0.96, top + 0.04),
-        )
-        # A name may hold a $, which matplotlib would take for the start of a formula.
-        axes.text(left + 0.5, top, caption, fontsize=7, ha="center", va="bottom", parse_math=False)
-    axes.set(xlim=(0, columns), ylim=(1.3 * rows, 0))
-    _save(figure, path)
-
-
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """Make a figure that belongs to no window and to no global state."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Write the PNG; without the date, so that an equal picture is an equal file."""
     with atomic(path) as part:
         figure.savefig(part, format="png", dpi=100, metadata={"Software": None})

@@ -6,8 +6,8 @@ from pathlib import Path
 from configobj import ConfigObj, ConfigObjError
 
 from pipeline.errors import ParamsError
-from pipeline.params import PARAMS_FILE
 
+PARAMS_FILE = Path("params.yaml")
 STORE = "mlflow.db"
 # Set by DVC: of an experiment, the project that it was started in.
 DVC_ROOT = "DVC_ROOT"

@@ -5,16 +5,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.artifacts import (
-    DatasetPlan,
-    Evaluation,
-    ModelPlan,
-    ModelVersion,
-    RawDataset,
-    Splits,
-    TrainedModel,
-    ValidationReport,
-)
+from pipeline.artifacts.datasets import RawDataset, Splits
+from pipeline.artifacts.models import Evaluation, ModelVersion, TrainedModel
+from pipeline.artifacts.validation import ValidationReport
 
 
 @dataclass(frozen=True)
@@ -30,13 +23,13 @@ class Workspace:
         return self.root / "plan" / self.dataset
 
     @property
-    def dataset_plan(self) -> DatasetPlan:
-        """The checked entry of the dataset."""
-        return DatasetPlan.load(self.plan / "dataset.json")
+    def dataset_plan(self) -> Path:
+        """The checked entry of the dataset, a `DatasetPlan`."""
+        return self.plan / "dataset.json"
 
-    def model_plan(self, model: str) -> ModelPlan:
-        """Load the checked recipe of a model."""
-        return ModelPlan.load(self.plan / "models" / f"{model}.json")
+    def model_plan(self, model: str) -> Path:
+        """Return where the checked recipe of a model lies, a `ModelPlan`."""
+        return self.plan / "models" / f"{model}.json"
 
     @property
     def raw(self) -> RawDataset:

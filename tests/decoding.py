@@ -5,7 +5,7 @@ import signal
 import time
 from typing import Any
 
-from pipeline.packing import Fact, decode
+from pipeline.data.packing import Fact, decode
 
 
 def die(arrays: Any, items: Any) -> list[Fact]:

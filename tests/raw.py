@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.datasets import load_digits
 
-from pipeline.artifacts import DatasetInfo, RawDataset
+from pipeline.artifacts.datasets import DatasetInfo, RawDataset
 
 TRAIN = 1437
 

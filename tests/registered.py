@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 from mlflow.tracking.context import git_context
 
-from pipeline import notify
-from pipeline.evaluate import evaluate
-from pipeline.register import register
-from pipeline.rules import Rules
-from pipeline.train import train
-from tests.tiny import tiny_plan, tiny_project, tiny_splits, tiny_validation
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.production import notify
+from pipeline.production.rules import Rules
+from pipeline.training.train import train
+from tests.tiny import register, tiny_plan, tiny_project, tiny_splits, tiny_validation
 
 CODE = {"pipeline/code.py": b"new = '\xc3\xbc'\n", "pipeline/more.bin": bytes(range(256))}
 SECRET = "hunter2-is-no-password"

@@ -10,11 +10,11 @@ import requests
 from rich.console import Console
 from typer.testing import CliRunner
 
-from pipeline import bookkeeping
 from pipeline.cli import app
 from pipeline.cli.ledger_view import render
-from pipeline.ledger import Entry, standing
-from pipeline.tracking.ledger_run import create_registered_model, ledger_of
+from pipeline.production import bookkeeping
+from pipeline.registry.ledger import Entry, standing
+from pipeline.registry.ledger_run import create_registered_model, ledger_of
 from pipeline.tracking.store import account, connect
 from tests.accounts import client_environment, server
 

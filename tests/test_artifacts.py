@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from pipeline.artifacts import ModelPlan, RawDataset
+from pipeline.artifacts.datasets import RawDataset
 from pipeline.errors import ArtifactError
+from pipeline.models.plan import ModelPlan
 
 
 def test_arrays_come_back_memory_mapped(tmp_path):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.augment import DRAWS, augment
-from pipeline.recipes import Augmentation
+from pipeline.models.recipes import Augmentation
+from pipeline.training.augment import DRAWS, augment
 
 MANY = 64
 

@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks import accuracy
 from benchmarks.bare import TUTORIALS
-from pipeline import models
-from pipeline.optimizers import optimizer_of
-from pipeline.params import load_params
+from pipeline.models import build as models
+from pipeline.params.params import load_params
+from pipeline.training.optimizers import optimizer_of
 
 SHAPES = {
     "fashion_mnist": (28, 28, 1),

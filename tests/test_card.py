@@ -9,17 +9,17 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline import datasets
-from pipeline.artifacts import CheckResult, DatasetPlan
-from pipeline.card import description, most_confused, publish, render
+from pipeline.artifacts.validation import CheckResult
 from pipeline.cli import app
+from pipeline.data import datasets
+from pipeline.data.ingest import ingest
+from pipeline.data.settings import DatasetPlan, ImageFolder
 from pipeline.errors import ParamsError, TrackingError
-from pipeline.ingest import ingest
-from pipeline.metrics import Confused
-from pipeline.params import ImageFolder
-from pipeline.tracking import registry
+from pipeline.evaluation.metrics import Confused
+from pipeline.registry import versions as registry
+from pipeline.reports.card import description, most_confused, publish, render
+from pipeline.reports.wording import limits, measured
 from pipeline.tracking.store import connect
-from pipeline.wording import limits, measured
 from tests.page import Page
 from tests.registered import registered
 

@@ -4,13 +4,13 @@ import sys
 import pandas as pd
 import pytest
 
-from pipeline.checks import BY_NAME, CHECKS, check_names
-from pipeline.data_docs import save_data_docs
 from pipeline.errors import ParamsError
-from pipeline.expectations import evaluate
-from pipeline.manifest import build_manifest
-from pipeline.measures import Facts, shift
-from pipeline.params import Limits
+from pipeline.validation.checks import BY_NAME, CHECKS, check_names
+from pipeline.validation.data_docs import save_data_docs
+from pipeline.validation.expectations import evaluate
+from pipeline.validation.limits import Limits
+from pipeline.validation.manifest import build_manifest
+from pipeline.validation.measures import Facts, shift
 from tests.raw import TRAIN, raw_dataset
 
 
@@ -170,7 +170,7 @@ def test_limits_that_make_no_sense_are_refused(name, limits, message):
 
 def test_the_names_are_known_without_great_expectations():
     code = (
-        "import sys; from pipeline.checks import check_names; check_names({}); "
+        "import sys; from pipeline.validation.checks import check_names; check_names({}); "
         "assert not {'great_expectations', 'pandas'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -3,13 +3,13 @@ import sys
 
 import pytest
 
-from pipeline.claim import claim, visible
 from pipeline.errors import TrainingError
+from pipeline.training.claim import claim, visible
 
 HOLDER = """
 import sys
 from pathlib import Path
-from pipeline.claim import claim
+from pipeline.training.claim import claim
 print(claim(["0", "1"], Path(sys.argv[1])), flush=True)
 sys.stdin.read()
 """

@@ -16,7 +16,7 @@ from flows.compare import compare
 from flows.comparison import Cell, Result, Spread, as_csv, as_markdown, grid, metrics, summarise
 from flows.snapshot import Snapshot
 from pipeline.errors import ParamsError
-from pipeline.markdown import Markdown
+from pipeline.reports.markdown import Markdown
 
 RECIPES = {"digits": ["dense", "cnn"], "mnist": ["dense", "cnn", "fast"]}
 

@@ -17,24 +17,23 @@ from rich.console import Console
 from scipy.stats import binomtest
 from typer.testing import CliRunner
 
-from pipeline.artifacts import Splits
+from pipeline.artifacts.datasets import Splits
+from pipeline.artifacts.files import dvc_md5
 from pipeline.cli import app
-from pipeline.compare import compare, track
-from pipeline.comparing import charts, findings, page, table
-from pipeline.comparing.comparison import as_json, compare_sides
-from pipeline.comparing.predictions import Predictions
-from pipeline.comparing.sides import load
 from pipeline.errors import ArtifactError, ParamsError, TrackingError
-from pipeline.evaluate import evaluate
-from pipeline.files import dvc_md5
-from pipeline.passport import test_md5 as md5_of_test
-from pipeline.register import register
-from pipeline.rules import Rules
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.production.rules import Rules
+from pipeline.registry.passport import test_md5 as md5_of_test
+from pipeline.reports.compare import compare, track
+from pipeline.reports.comparing import charts, findings, page, table
+from pipeline.reports.comparing.comparison import as_json, compare_sides
+from pipeline.reports.comparing.predictions import Predictions
+from pipeline.reports.comparing.sides import load
 from pipeline.tracking.runs import new_run
 from pipeline.tracking.store import connect
-from pipeline.train import train
+from pipeline.training.train import train
 from pipeline.workspace import Workspace
-from tests.tiny import tiny_plan, tiny_project, tiny_splits, tiny_validation
+from tests.tiny import register, tiny_plan, tiny_project, tiny_splits, tiny_validation
 
 NAMES = ("dark", "<script>alert(1)</script>", "left $", 'right" onload="x')
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pipeline.datasets import DATASETS, get, known_names
+from pipeline.data.datasets import DATASETS, get, known_names
 from pipeline.errors import ParamsError
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from pipeline import device
 from pipeline.errors import TrainingError
+from pipeline.training import device
 
 
 def test_a_device_is_found_described_or_refused():

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.datasets import SourceFile
-from pipeline.download import Patience, download
+from pipeline.data.datasets import SourceFile
+from pipeline.data.download import Patience, download
+from pipeline.data.sources import Found, file_name, locate
 from pipeline.errors import ArtifactError, DatasetError, DownloadError
-from pipeline.sources import Found, file_name, locate
 from tests.images import make_tar
 from tests.server import serve
 

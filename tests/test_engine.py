@@ -7,14 +7,14 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from pipeline import models
-from pipeline.engine import Data, fit
 from pipeline.errors import TrainingError
-from pipeline.history import Epoch, Progress
-from pipeline.optimizers import optimizer_of
-from pipeline.params import load_params
-from pipeline.recipes import Recipe
-from pipeline.steps import steps
+from pipeline.models import build as models
+from pipeline.models.recipes import Recipe
+from pipeline.params.params import load_params
+from pipeline.training.engine import Data, fit
+from pipeline.training.history import Epoch, Progress
+from pipeline.training.optimizers import optimizer_of
+from pipeline.training.steps import steps
 
 SMALL = {
     "layers": ["flatten", {"dense": 16}],
@@ -211,10 +211,10 @@ def test_only_training_images_are_augmented(augmentation, digits):
 TWICE = """
 import hashlib, sys
 import numpy as np
-from pipeline import models
-from pipeline.device import choose
-from pipeline.engine import Data, fit
-from pipeline.recipes import Recipe
+from pipeline.models import build as models
+from pipeline.training.device import choose
+from pipeline.training.engine import Data, fit
+from pipeline.models.recipes import Recipe
 
 choose("cpu")
 recipe = Recipe.model_validate_json(sys.argv[1])

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from pipeline import engine, feed, models
-from pipeline.engine import Data, fit
-from pipeline.feed import Resident, Streamed
-from pipeline.files import read_array, write_array
-from pipeline.recipes import Recipe
+from pipeline.artifacts.files import read_array, write_array
+from pipeline.models import build as models
+from pipeline.models.recipes import Recipe
+from pipeline.training import engine, feed
+from pipeline.training.engine import Data, fit
+from pipeline.training.feed import Resident, Streamed
 
 RECIPE = Recipe.model_validate(
     {

@@ -3,8 +3,9 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import ArtifactError
-from pipeline.figures import draw_confusion, draw_curves, draw_images, draw_reliability
-from pipeline.metrics import reliability
+from pipeline.evaluation.figures import draw_confusion, draw_images, draw_reliability
+from pipeline.evaluation.metrics import reliability
+from pipeline.training.curves import draw_curves
 
 HISTORY = {
     "epoch": [1.0, 2.0],

@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.artifacts import ValidationReport
+from pipeline.artifacts.files import atomic, dvc_md5, read_array, write_array, write_json
+from pipeline.artifacts.validation import ValidationReport
 from pipeline.errors import ArtifactError
-from pipeline.files import atomic, dvc_md5, read_array, write_array, write_json
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
@@ -48,8 +48,8 @@ def in_a_child(code, *arguments):
 WRITE = """
 import os, resource, signal, sys
 from pathlib import Path
-from pipeline.artifacts import ArtifactError
-from pipeline.files import write_json
+from pipeline.errors import ArtifactError
+from pipeline.artifacts.files import write_json
 if sys.argv[2] == "full":
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))

@@ -8,8 +8,8 @@ import struct
 import numpy as np
 import pytest
 
+from pipeline.data.formats import read_cifar10, read_idx, unpickle
 from pipeline.errors import ArchiveError, DatasetError
-from pipeline.formats import read_cifar10, read_idx, unpickle
 from tests.cifar10 import archive, batch, batches
 from tests.images import make_tar
 

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.evaluate import evaluate
-from pipeline.gradcam import choose, draw_gradcam, heat_maps, last_feature_map, overlay
-from pipeline.models import build
-from pipeline.recipes import Recipe
-from pipeline.scoring import load_checked
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.gradcam import choose, draw_gradcam, heat_maps, last_feature_map, overlay
+from pipeline.evaluation.scoring import load_checked
+from pipeline.models.build import build
+from pipeline.models.recipes import Recipe
 from pipeline.tracking.store import connect
-from pipeline.train import train
+from pipeline.training.train import train
 from tests.tiny import images_of, tiny_plan, tiny_splits
 
 

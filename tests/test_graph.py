@@ -69,19 +69,41 @@ def test_another_recipe_retrains_one_model_and_the_old_one_comes_back(workspace_
     assert "is cached" in done.stdout
 
 
+TRAIN, EVALUATE = {"train@dense", "train@cnn"}, {"evaluate@dense", "evaluate@cnn"}
+
+
 @pytest.mark.parametrize(
-    ("module", "stages"),
+    ("file", "stages"),
     [
-        ("pipeline/figures.py", {"train@dense", "train@cnn", "evaluate@dense", "evaluate@cnn"}),
-        ("pipeline/register.py", {"register"}),
-        ("pipeline/checks.py", {"resolve", "validate"}),
-        ("pipeline/cli.py", set()),
+        ("evaluation/metrics.py", {*EVALUATE, "register"}),
+        ("evaluation/figures.py", {*EVALUATE, "register"}),
+        ("production/rules.py", {"resolve", "register"}),
+        ("reports/wording.py", {"register"}),
+        ("reports/templates/card.md.jinja", {"register"}),
+        ("validation/checks.py", {"resolve", "validate"}),
+        ("training/engine.py", TRAIN),
+        ("models/build.py", {"resolve", *TRAIN, *EVALUATE, "register"}),
+        ("cli/stages.py", set()),
     ],
 )
-def test_a_changed_module_retriggers_the_stages_that_reach_it(workspace_copy, module, stages):
-    with (workspace_copy / module).open("a") as file:
-        file.write("# changed\n")
+def test_a_changed_file_reruns_the_stages_whose_packages_it_is_in(workspace_copy, file, stages):
+    with (workspace_copy / "pipeline" / file).open("a") as changed:
+        changed.write("\n")
     assert status(runner(workspace_copy)) == stages
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("__pycache__/engine.cpython-312.pyc", "engine.pyc", ".engine.py.swp", "engine.py~"),
+        *("#engine.py#", ".#engine.py", ".ipynb_checkpoints/engine.py", ".DS_Store"),
+    ],
+)
+def test_what_python_and_editors_leave_behind_changes_nothing(workspace_copy, name):
+    left = workspace_copy / "pipeline" / "training" / name
+    left.parent.mkdir(exist_ok=True)
+    left.write_text("left behind")
+    assert status(runner(workspace_copy)) == set()
 
 
 def test_plots_show(workspace_copy):

@@ -17,14 +17,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline import datasets, folders
-from pipeline.artifacts import DatasetPlan, RawDataset
-from pipeline.content import Caps
+from pipeline.artifacts.datasets import RawDataset
+from pipeline.artifacts.files import dvc_md5
+from pipeline.data import datasets, folders
+from pipeline.data.content import Caps
+from pipeline.data.folders import entries_to_read, folder_entries
+from pipeline.data.ingest import ingest, ingest_known
+from pipeline.data.settings import DatasetPlan, ImageFolder
 from pipeline.errors import ArchiveError, DatasetError, DownloadError, ParamsError
-from pipeline.files import dvc_md5
-from pipeline.folders import entries_to_read, folder_entries
-from pipeline.ingest import ingest, ingest_known
-from pipeline.params import ImageFolder, load_params
+from pipeline.params.params import load_params
 from tests.cifar10 import archive, batches, members
 from tests.images import encode, files, make_tar, make_zip, save, write
 
@@ -322,10 +323,10 @@ def test_ingesting_again_replaces_the_dataset(tmp_path):
 CHILD = """
 import os, resource, signal, sys
 from pathlib import Path
-from pipeline.artifacts import DatasetPlan
+from pipeline.data.settings import DatasetPlan
 from pipeline.errors import ArtifactError
-from pipeline.ingest import ingest
-from pipeline.params import ImageFolder
+from pipeline.data.ingest import ingest
+from pipeline.data.settings import ImageFolder
 {prelude}
 entry = ImageFolder(source="pets", image_size=(64, 64)) if {own} else None
 try:

@@ -6,8 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 
-from pipeline import metrics
-from pipeline.intervals import add_intervals, bootstrap_intervals, lowest_interval, share_interval
+from pipeline.evaluation import metrics
+from pipeline.evaluation.intervals import (
+    add_intervals,
+    bootstrap_intervals,
+    lowest_interval,
+    share_interval,
+)
 
 NAMES = ("ant", "bee", "cat", "dog")
 METRICS = {"precision", "recall", "f1", "calibration_error", "loss"}

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from pipeline.augment import DRAWS, augment
-from pipeline.recipes import Augmentation
+from pipeline.models.recipes import Augmentation
+from pipeline.training.augment import DRAWS, augment
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="jax is not installed: pip install jax"
@@ -29,10 +29,11 @@ class Absent:
 sys.meta_path.insert(0, Absent)
 import keras, numpy as np
 from sklearn.datasets import load_digits
-from pipeline import device, models
-from pipeline.engine import Data, fit, order
-from pipeline.optimizers import optimizer_of
-from pipeline.recipes import Augmentation, Recipe
+from pipeline.training import device
+from pipeline.models import build as models
+from pipeline.training.engine import Data, fit, order
+from pipeline.training.optimizers import optimizer_of
+from pipeline.models.recipes import Augmentation, Recipe
 
 x, y = load_digits(return_X_y=True)
 x = (x.reshape(-1, 8, 8, 1) * 255 / 16).round().astype(np.uint8)
@@ -68,8 +69,8 @@ for said in json.loads(sys.argv[1]):
 AUGMENT = """
 import sys
 import numpy as np
-from pipeline.augment import augment
-from pipeline.recipes import Augmentation
+from pipeline.training.augment import augment
+from pipeline.models.recipes import Augmentation
 
 given = np.load(sys.argv[1])
 said = Augmentation.model_validate_json(sys.argv[2])
@@ -81,7 +82,7 @@ LAYERS = """
 import itertools, json
 import jax, keras, numpy as np
 from jax import numpy as jnp
-from pipeline import fused_jax
+from pipeline.training.backends import fused_jax
 
 draw, apart = np.random.default_rng(0), 0.0
 
@@ -115,10 +116,11 @@ print(json.dumps(apart))
 ONCE = """
 import json
 import keras, numpy as np
-from pipeline import models, steps_jax
-from pipeline.device import choose
-from pipeline.engine import Data, fit
-from pipeline.recipes import Recipe
+from pipeline.models import build as models
+from pipeline.training.backends import steps_jax
+from pipeline.training.device import choose
+from pipeline.training.engine import Data, fit
+from pipeline.models.recipes import Recipe
 
 choose("cpu")
 draw = np.random.default_rng(0)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipeline.ledger import Entry, in_production, standing
+from pipeline.registry.ledger import Entry, in_production, standing
 
 BEGIN = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -13,12 +13,13 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from pipeline.artifacts import RunInfo, Splits
+from pipeline.artifacts.datasets import Splits
+from pipeline.artifacts.models import RunInfo
 from pipeline.cli import app
 from pipeline.errors import ArtifactError, ParamsError, TrackingError
-from pipeline.lineage import tree
-from pipeline.passport import Passport
-from pipeline.tracking import registry
+from pipeline.registry import versions as registry
+from pipeline.registry.passport import Passport
+from pipeline.reports.lineage import tree
 from pipeline.tracking.store import connect
 from tests.registered import CODE, OTHERS, SECRET, registered
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import manifest as module
-from pipeline import pixels
 from pipeline.errors import ArtifactError
-from pipeline.manifest import build_manifest, describe, save_manifest
-from pipeline.pixels import HISTOGRAM_BINS, dhash
+from pipeline.validation import manifest as module
+from pipeline.validation import pixels
+from pipeline.validation.manifest import build_manifest, describe, save_manifest
+from pipeline.validation.pixels import HISTOGRAM_BINS, dhash
 from tests.raw import raw_dataset
 
 

@@ -13,8 +13,9 @@ from markdown_it import MarkdownIt
 from flows import audit, findings, promote, view
 from flows.comparison import Cell, Result, as_markdown, summarise
 from flows.study import StudyRecord, TrialRecord
-from pipeline.artifacts import CheckResult, ModelVersion, RunInfo, ValidationReport
-from pipeline.markdown import Markdown, escape, fenced, link, one_line, page, row
+from pipeline.artifacts.models import ModelVersion, RunInfo
+from pipeline.artifacts.validation import CheckResult, ValidationReport
+from pipeline.reports.markdown import Markdown, escape, fenced, link, one_line, page, row
 from tests.page import Page
 
 ATTACKS = (

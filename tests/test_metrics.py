@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.metrics import (
+from pipeline.evaluation.metrics import (
     calibration_error,
     confusion,
     most_confidently_wrong,

@@ -2,10 +2,10 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline import models
 from pipeline.errors import TrainingError
-from pipeline.params import load_params
-from pipeline.recipes import LAYERS, Recipe, layer_kind
+from pipeline.models import build as models
+from pipeline.models.recipes import LAYERS, Recipe, layer_kind
+from pipeline.params.params import load_params
 
 RECIPES = load_params().recipes
 TUTORIALS = {

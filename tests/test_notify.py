@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pipeline import notify
-from pipeline.notify import LONGEST_TEXT, Announcement, announce, as_json, as_slack
+from pipeline.production import notify
+from pipeline.production.notify import LONGEST_TEXT, Announcement, announce, as_json, as_slack
 
 EVENT = Announcement(
     action="promoted",

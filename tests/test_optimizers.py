@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline.optimizers import optimizer_of
-from pipeline.recipes import Recipe
+from pipeline.models.recipes import Recipe
+from pipeline.training.optimizers import optimizer_of
 
 
 def recipe(**changes):

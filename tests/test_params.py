@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ParamsError
-from pipeline.params import PARAMS_FILE, load_params
+from pipeline.params.params import load_params
+from pipeline.project import PARAMS_FILE
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = (ROOT / PARAMS_FILE).read_text()

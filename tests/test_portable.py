@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import models
-from pipeline.artifacts import RunInfo, TrainedModel
+from pipeline.artifacts.files import sha256
+from pipeline.artifacts.models import RunInfo, TrainedModel
 from pipeline.errors import ArtifactError
-from pipeline.export import TOLERANCE, export
-from pipeline.files import sha256
-from pipeline.params import load_params
-from pipeline.portable import PortableModel, PortableRecord, load_portable
-from pipeline.predict import predict
-from pipeline.recipes import Activation, Recipe
-from pipeline.scoring import Scorer
+from pipeline.evaluation.export import TOLERANCE, export
+from pipeline.evaluation.portable import PortableModel, PortableRecord, load_portable
+from pipeline.evaluation.scoring import Scorer
+from pipeline.models import build as models
+from pipeline.models.recipes import Activation, Recipe
+from pipeline.params.params import load_params
+from pipeline.serving.predict import predict
 from tests.conftest import ROOT
 from tests.test_models import EVERY_LAYER, build, images
 

@@ -4,13 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import preprocess as module
-from pipeline.artifacts import CheckResult, ValidationReport
+from pipeline.artifacts.files import dvc_md5
+from pipeline.artifacts.validation import CheckResult, ValidationReport
+from pipeline.data import preprocess as module
+from pipeline.data.pictures import save_samples
+from pipeline.data.preprocess import copy_rows, preprocess, split_train
+from pipeline.data.settings import Preprocess
 from pipeline.errors import ArtifactError, DatasetError, ValidationFailed
-from pipeline.files import dvc_md5
-from pipeline.params import Preprocess
-from pipeline.pictures import save_samples
-from pipeline.preprocess import copy_rows, preprocess, split_train
 from tests.raw import raw_dataset
 
 

@@ -17,22 +17,22 @@ import pytest
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache as artifact_places
 from typer.testing import CliRunner
 
-from pipeline.artifacts import Evaluation, Splits, TrainedModel
-from pipeline.audit import audit
-from pipeline.bookkeeping import time_for
+from pipeline.artifacts.datasets import Splits
+from pipeline.artifacts.models import Evaluation, TrainedModel
 from pipeline.cli import app
 from pipeline.errors import ArtifactError, ParamsError, PipelineError, TrackingError
-from pipeline.evaluate import evaluate
-from pipeline.ledger import Entry
-from pipeline.predict import predict
-from pipeline.production import promote, rollback
-from pipeline.register import register
-from pipeline.rules import Rules
-from pipeline.tracking import registry
-from pipeline.tracking.ledger_run import Conflict, ledger_of
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.production.audit import audit
+from pipeline.production.bookkeeping import time_for
+from pipeline.production.production import promote, rollback
+from pipeline.production.rules import Rules
+from pipeline.registry import versions as registry
+from pipeline.registry.ledger import Entry
+from pipeline.registry.ledger_run import Conflict, ledger_of
+from pipeline.serving.predict import predict
 from pipeline.tracking.store import connect
-from pipeline.train import train
-from tests.tiny import tiny_plan, tiny_project, tiny_splits, tiny_validation
+from pipeline.training.train import train
+from tests.tiny import register, tiny_plan, tiny_project, tiny_splits, tiny_validation
 
 VALIDATION = tiny_validation()
 RULES = Rules()
@@ -463,11 +463,11 @@ def test_of_two_at_once_one_wins_and_the_other_says_why(two):
     code = """
 import sys, time
 from pathlib import Path
-from pipeline import bookkeeping
-from pipeline.tracking import registry
-from pipeline.production import promote
-from pipeline.artifacts import Splits
-from pipeline.rules import Rules
+from pipeline.production import bookkeeping
+from pipeline.registry import versions as registry
+from pipeline.production.production import promote
+from pipeline.artifacts.datasets import Splits
+from pipeline.production.rules import Rules
 write = bookkeeping.write
 def together(*arguments, **more):
     Path(sys.argv[1]).touch()
@@ -533,7 +533,7 @@ def killed_at(monkeypatch, place, name, number):
 def test_killed_in_between_the_next_call_finishes(
     two, monkeypatch, where, name, number, written, follow
 ):
-    from pipeline.tracking.ledger_run import LedgerRun
+    from pipeline.registry.ledger_run import LedgerRun
 
     with monkeypatch.context() as patch:
         killed_at(patch, LedgerRun if where == "ledger" else registry, name, number)
@@ -584,7 +584,7 @@ def test_an_entry_is_never_written_over(here):
 def test_a_refusal_of_somebody_else_does_not_stop_a_promotion(two, monkeypatch):
     ledger = ledger_of("tiny")
     first = ledger.entries()[0]
-    from pipeline.tracking.ledger_run import LedgerRun
+    from pipeline.registry.ledger_run import LedgerRun
 
     append = LedgerRun.append
     first_time = iter([True])

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.decision import Decision
-from pipeline.promotion import Candidate, Contender, Incumbent, Scored, best, decide
-from pipeline.rules import Floors, Rules
+from pipeline.production.decision import Decision
+from pipeline.production.promotion import Candidate, Contender, Incumbent, Scored, best, decide
+from pipeline.production.rules import Floors, Rules
 
 MD5 = "a" * 32
 CLASSES = ("cat", "dog")

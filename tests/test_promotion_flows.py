@@ -13,8 +13,8 @@ from flows import audit, promote, rollback
 from flows.checkout import Checkout
 from flows.commands import change
 from flows.stages import StageFailed
-from pipeline.bookkeeping import LONGEST_REASON
 from pipeline.errors import ParamsError
+from pipeline.production.bookkeeping import LONGEST_REASON
 from tests.conftest import ROOT
 
 CHECKS = [

@@ -1,4 +1,4 @@
-from pipeline.provenance import environment, requirements
+from pipeline.tracking.describe import environment, requirements
 
 
 def test_the_environment_has_exact_versions():

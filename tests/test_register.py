@@ -17,23 +17,24 @@ import pytest
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from pipeline.artifacts import Evaluation, Splits, TrainedModel
+from pipeline.artifacts.datasets import Splits
+from pipeline.artifacts.files import sha256, write_array
+from pipeline.artifacts.models import Evaluation, TrainedModel
 from pipeline.errors import ArtifactError, ImageError, TrackingError
-from pipeline.evaluate import evaluate
-from pipeline.export import TOLERANCE
-from pipeline.files import sha256, write_array
-from pipeline.predict import as_json, predict
-from pipeline.register import register
-from pipeline.rules import Floors, Rules
-from pipeline.tracking import registry
-from pipeline.tracking.ledger_run import ledger_of
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.export import TOLERANCE
+from pipeline.production.rules import Floors, Rules
+from pipeline.registry import versions as registry
+from pipeline.registry.ledger_run import ledger_of
+from pipeline.serving.predict import as_json, predict
 from pipeline.tracking.runs import existing_run, find_run
 from pipeline.tracking.store import connect
-from pipeline.train import train
+from pipeline.training.train import train
 from tests.tiny import (
     CLASS_NAMES,
     IMAGE_SHAPE,
     images_of,
+    register,
     tiny_plan,
     tiny_project,
     tiny_splits,
@@ -361,7 +362,7 @@ def test_it_loads_where_this_repository_is_not(made, tmp_path):
         f"model = mlflow.pyfunc.load_model({folder!r})\n"
         f"print(model.predict({{'image': [{png(images_of([3], 0)[0])!r}]}})['class_name'][0])\n"
         "print(sys.modules['pipeline.images'].__file__)\n"
-        "print('pipeline.artifacts' in sys.modules, 'ruamel.yaml' in sys.modules)\n"
+        "print('pipeline.artifacts.record' in sys.modules, 'ruamel.yaml' in sys.modules)\n"
     )
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     # -P and a finder that is cut off: an editable install would lead back to the repository.

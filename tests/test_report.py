@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipeline.artifacts import ModelVersion
+from pipeline.artifacts.files import write_json
+from pipeline.artifacts.models import ModelVersion
 from pipeline.errors import ArtifactError
-from pipeline.files import write_json
-from pipeline.report import render
+from pipeline.reports.report import render
 from pipeline.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent
@@ -73,7 +73,7 @@ def test_nothing_registered_yet_is_an_error(workspace):
 
 def test_it_needs_nothing_heavy():
     code = (
-        "import sys, pipeline.report; "
+        "import sys, pipeline.reports.report; "
         "sys.exit(', '.join({'mlflow', 'tensorflow', 'pandas'} & set(sys.modules)) or 0)"
     )
     start = time.monotonic()

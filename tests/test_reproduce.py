@@ -15,9 +15,9 @@ from mlflow import MlflowClient
 from flows.differences import Difference, of_data, of_making, of_recipe
 from flows.reproduce import NotReproducible, check_data
 from flows.verdict import Comparison, Reproduction, WeightsApart, compare, weights_apart
-from pipeline.files import dvc_md5
-from pipeline.models import build
-from pipeline.passport import Passport, passport_of, training_code
+from pipeline.artifacts.files import dvc_md5
+from pipeline.models.build import build
+from pipeline.registry.passport import Passport, passport_of
 from pipeline.workspace import Workspace
 from tests.conftest import Run, runner
 from tests.tiny import CLASS_NAMES, IMAGE_SHAPE, tiny_plan, tiny_splits
@@ -167,8 +167,8 @@ def passport(reproduced: Path) -> Passport:
 
 def test_nothing_differs_from_itself(passport):
     code, environment = passport.provenance.code, passport.provenance.environment
-    modules = training_code(passport.dvc_lock, passport.run.model)
-    assert "pipeline/engine.py" in modules
+    modules = passport.training_code
+    assert "pipeline/training/engine.py" in modules
     assert of_making(passport, modules, code.lockfiles, environment) == ()
     assert of_recipe(passport, passport.provenance.recipe) == ()
     assert of_data(passport, passport.data.raw_md5, passport.data.md5) == ()
@@ -187,12 +187,12 @@ def test_every_difference_is_named_and_the_likeliest_comes_first(passport):
             "hardware": hardware,
         }
     )
-    modules = training_code(passport.dvc_lock, passport.run.model)
-    modules = {**modules, "pipeline/engine.py": "0" * 32}
+    modules = passport.training_code
+    modules = {**modules, "pipeline/training/engine.py": "0" * 32}
     files = {**code.lockfiles, "requirements/run.txt": "0" * 64}
     found = of_making(passport, modules, files, now)
     assert [(row.part, row.name, row.of_machine, row.likely) for row in found] == [
-        ("code", "pipeline/engine.py", False, True),
+        ("code", "pipeline/training/engine.py", False, True),
         ("Python", "", True, True),
         ("package", "tensorflow", True, True),
         ("package", "keras", True, True),

@@ -10,8 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 from flows.form import CHOICES, RecipeChanges, dataset_names, model_names
 from flows.request import Request, read_settings
 from pipeline.errors import ParamsError
-from pipeline.params import load_params
-from pipeline.recipes import Recipe
+from pipeline.models.recipes import Recipe
+from pipeline.params.params import load_params
 
 ROOT = Path(__file__).parent.parent
 

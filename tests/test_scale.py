@@ -13,14 +13,16 @@ import psutil
 import pytest
 
 from benchmarks.scale import STAGES, prepare, run
-from pipeline import manifest, packing, workers
-from pipeline.artifacts import DatasetPlan, RawDataset
+from pipeline import parallel as workers
+from pipeline.artifacts.datasets import RawDataset
+from pipeline.artifacts.files import dvc_md5
+from pipeline.data import packing
+from pipeline.data.ingest import ingest
+from pipeline.data.preprocess import preprocess
+from pipeline.data.settings import DatasetPlan, ImageFolder, Preprocess
 from pipeline.errors import WorkerError
-from pipeline.files import dvc_md5
-from pipeline.ingest import ingest
-from pipeline.params import ImageFolder, Preprocess
-from pipeline.preprocess import preprocess
-from pipeline.validate import validate
+from pipeline.validation import manifest
+from pipeline.validation.validate import validate
 from tests import decoding
 from tests.images import encode, files, make_tar, write
 
@@ -87,7 +89,8 @@ def test_a_process_that_dies_leaves_the_earlier_dataset(tmp_path, monkeypatch):
 
 SLOWLY = """
 import signal, sys
-from pipeline import packing, workers
+from pipeline.data import packing
+from pipeline import parallel as workers
 from pipeline.cli import main
 from tests.decoding import take_time
 workers.cores = lambda: 2

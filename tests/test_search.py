@@ -20,7 +20,8 @@ from flows.study import (
     write_record,
 )
 from pipeline.errors import ParamsError
-from pipeline.params import PARAMS_FILE, load_params
+from pipeline.params.params import load_params
+from pipeline.project import PARAMS_FILE
 
 ROOT = Path(__file__).parent.parent
 GOOD = """\

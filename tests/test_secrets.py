@@ -16,7 +16,7 @@ from flows import training
 from pipeline import cli
 from pipeline.cli import app
 from pipeline.errors import PipelineError
-from pipeline.tracking import registry
+from pipeline.registry import versions as registry
 from pipeline.tracking.store import connect
 from tests.accounts import server
 from tests.conftest import runner
@@ -69,7 +69,7 @@ def here(made, tmp_path, monkeypatch):
     """Work beside a copy of the registry, with a secret in every place that has one."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("pipeline.notify.BACKOFF", 0.01)
+    monkeypatch.setattr("pipeline.production.notify.BACKOFF", 0.01)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     shutil.copy(made / "mlflow.db", tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
@@ -143,7 +143,7 @@ def test_a_source_with_a_secret_is_refused(here, source):
 
 
 def test_a_mirror_that_is_away_keeps_its_password(here, monkeypatch):
-    monkeypatch.setattr("pipeline.download.wait_exponential", lambda **_: wait_none())
+    monkeypatch.setattr("pipeline.data.download.wait_exponential", lambda **_: wait_none())
     Path("params.yaml").write_text(PARAMS.replace("dataset: tiny", "dataset: mnist"))
     said("resolve")
     text = said("ingest")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import TrackingError
-from pipeline.tracking import registry
+from pipeline.registry import versions as registry
 from pipeline.tracking.runs import existing_run, find_or_create_experiment, flat, new_run
 from pipeline.tracking.store import connect, in_turn, store_uri
 from tests.tiny import store, tiny_splits

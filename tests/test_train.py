@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts import TrainedModel
+from pipeline.artifacts.files import dvc_md5
+from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import TrackingError, TrainingError
-from pipeline.files import dvc_md5
 from pipeline.tracking.store import connect
-from pipeline.train import train
+from pipeline.training.train import train
 from tests.tiny import store, tiny_plan, tiny_splits
 
 __all__ = ["store"]
@@ -99,7 +99,9 @@ def test_equal_seeds_give_equal_weights_when_asked_and_a_log_is_short(store):
     (store / "plan.json").write_text(tiny_plan(epochs=3).model_dump_json())
     code = (
         "import sys\nfrom pathlib import Path\n"
-        "from pipeline.artifacts import ModelPlan, Splits\nfrom pipeline.train import train\n"
+        "from pipeline.artifacts.datasets import Splits\n"
+        "from pipeline.models.plan import ModelPlan\n"
+        "from pipeline.training.train import train\n"
         "plan, splits = ModelPlan.load(Path('plan.json')), Splits(Path('data'))\n"
         "for name in 'ab':\n"
         "    train(splits, plan, Path(name), device='cpu', deterministic=True)\n"

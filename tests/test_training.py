@@ -15,9 +15,9 @@ from flows.deploy import SLOTS
 from flows.job import steps
 from flows.training import train
 from flows.view import key, page_link
-from pipeline.addresses import mlflow_url
-from pipeline.history import Epoch
-from pipeline.train_progress import LINE, TrainProgress
+from pipeline.tracking.addresses import mlflow_url
+from pipeline.training.history import Epoch
+from pipeline.training.progress import LINE, TrainProgress
 from tests.conftest import runner
 
 ROOT = Path(__file__).parent.parent

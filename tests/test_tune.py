@@ -17,7 +17,7 @@ from flows.study import StudyRecord, TrialRecord, new_study, records
 from flows.trials import FAILURES_IN_A_ROW, Target, Trials
 from flows.tune import find_target, tune
 from pipeline.errors import ParamsError, TrackingError
-from pipeline.params import load_params
+from pipeline.params.params import load_params
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = (ROOT / "params.yaml").read_text()

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline import engine, fused, models
-from pipeline.engine import Data, fit
-from pipeline.recipes import Recipe
-from pipeline.steps import steps
-from pipeline.twin import agreement, twin
+from pipeline.models import build as models
+from pipeline.models.recipes import Recipe
+from pipeline.training import engine
+from pipeline.training.backends import fused_tensorflow as fused
+from pipeline.training.engine import Data, fit
+from pipeline.training.steps import steps
+from pipeline.training.twin import agreement, twin
 
 CNN = {
     "layers": [

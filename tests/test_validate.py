@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pipeline.artifacts import DatasetPlan, ValidationReport
+from pipeline.artifacts.files import dvc_md5
+from pipeline.artifacts.validation import ValidationReport
+from pipeline.data.ingest import ingest
+from pipeline.data.settings import DatasetPlan, ImageFolder
 from pipeline.errors import ParamsError, ValidationFailed
-from pipeline.files import dvc_md5
-from pipeline.ingest import ingest
-from pipeline.params import ImageFolder, Limits, load_params
-from pipeline.validate import FILES_NAMED, render, validate
+from pipeline.params.params import load_params
+from pipeline.validation.limits import Limits
+from pipeline.validation.validate import FILES_NAMED, render, validate
 from tests import images
 from tests.raw import TRAIN, raw_dataset
 

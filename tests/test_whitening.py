@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from pipeline import models
-from pipeline.engine import Data, fit
 from pipeline.errors import ParamsError, TrainingError
-from pipeline.recipes import Recipe
+from pipeline.models import build as models
+from pipeline.models.recipes import Recipe
+from pipeline.training.engine import Data, fit
 
 FIRST = {"conv": 6, "kernel_size": 2, "padding": "valid", "activation": "linear", "whiten": True}
 DRAW = np.random.default_rng(0)

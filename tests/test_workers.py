@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline import workers
+from pipeline import parallel as workers
 from pipeline.errors import WorkerError
-from pipeline.workers import spread
+from pipeline.parallel import spread
 
 
 @pytest.fixture(params=["threads", "processes"])
@@ -71,7 +71,7 @@ def test_a_process_that_dies_is_a_clear_error(monkeypatch):
 
 FOR_EVER = """
 import time
-from pipeline import workers
+from pipeline import parallel as workers
 workers.cores = lambda: 2
 print(list(workers.spread(time.sleep, [0.01] * 10 + [100] * 10, True)))
 """

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from pipeline import working_tree
-from pipeline.working_tree import git_code
+from pipeline.tracking import working_tree
+from pipeline.tracking.working_tree import git_code
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_clean_commit(repository):
 @pytest.mark.parametrize(
     ("name", "dirty"),
     [
-        ("pipeline/models.py", True),
+        ("pipeline/models/build.py", True),
         ("flows/train.py", True),
         ("dvc.yaml", True),
         ("pyproject.toml", True),

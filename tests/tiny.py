@@ -1,14 +1,21 @@
 """A tiny dataset with a recipe that learns it in a second, and a store of its own."""
 
+import functools
 import hashlib
 import subprocess
 
 import numpy as np
 import pytest
 
-from pipeline.artifacts import CheckResult, ModelPlan, Splits, SplitsInfo, ValidationReport
-from pipeline.recipes import Recipe
+from pipeline.artifacts.datasets import Splits, SplitsInfo
+from pipeline.artifacts.validation import CheckResult, ValidationReport
+from pipeline.models.plan import ModelPlan
+from pipeline.models.recipes import Recipe
+from pipeline.production import register as stage
+from pipeline.reports import card
 
+# As the command line runs it.
+register = functools.partial(stage.register, publish=card.publish)
 CLASS_NAMES = ("dark", "bright", "left $", "right")
 IMAGE_SHAPE = (8, 8, 1)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.params import Params
+    from pipeline.params.params import Params
     from pipeline.workspace import Workspace
 
 app = typer.Typer(
@@ -43,7 +43,8 @@ def print_json(content: dict[str, Any]) -> None:
 def params_here() -> "Params":
     """Read params.yaml, here or in a folder above."""
     from pipeline import project
-    from pipeline.params import PARAMS_FILE, load_params
+    from pipeline.params.params import load_params
+    from pipeline.project import PARAMS_FILE
 
     return load_params(project.root() / PARAMS_FILE)
 

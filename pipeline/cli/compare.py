@@ -37,9 +37,9 @@ def compare(
     from rich.console import Console
 
     from pipeline import project
-    from pipeline.compare import compare, track
-    from pipeline.comparing.comparison import as_json as facts
-    from pipeline.comparing.table import render
+    from pipeline.reports.compare import compare, track
+    from pipeline.reports.comparing.comparison import as_json as facts
+    from pipeline.reports.comparing.table import render
 
     found, page = compare(a, b, output, flips, project.root(or_here=True))
     if as_json:

@@ -55,6 +55,6 @@ def run(
             until=until,
         )
     if until == "register":
-        from pipeline.report import render
+        from pipeline.reports.report import render
 
         Console().print(render(workspace_here(), params_here().models))

@@ -11,10 +11,10 @@ from rich.table import Table
 
 from pipeline.cli.app import print_json
 from pipeline.errors import ParamsError
-from pipeline.ledger import Entry, in_production
+from pipeline.registry.ledger import Entry, in_production
 
 if TYPE_CHECKING:
-    from pipeline.decision import Decision
+    from pipeline.production.decision import Decision
 
 
 def show(name: str, on: datetime | None, number: int | None, as_json: bool) -> None:
@@ -24,9 +24,9 @@ def show(name: str, on: datetime | None, number: int | None, as_json: bool) -> N
         ParamsError: there is no such entry.
         TrackingError: there is no such model, or the store cannot be reached.
     """
-    from pipeline.decision import Decision
-    from pipeline.tracking import registry
-    from pipeline.tracking.ledger_run import ledger_of
+    from pipeline.production.decision import Decision
+    from pipeline.registry import versions as registry
+    from pipeline.registry.ledger_run import ledger_of
 
     registry.check_name(name)
     ledger = ledger_of(name)

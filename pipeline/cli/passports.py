@@ -10,8 +10,8 @@ from pipeline.cli.registry import REGISTRY
 from pipeline.errors import ParamsError
 
 if TYPE_CHECKING:
-    from pipeline.passport import Passport
-    from pipeline.tracking.registry import Registered
+    from pipeline.registry.passport import Passport
+    from pipeline.registry.versions import Registered
 
 Spec = Annotated[str, typer.Argument(metavar="MODEL", help="<name>@<alias>, or <name>/<version>.")]
 
@@ -37,8 +37,8 @@ def lineage(
     found, passport = _read(model)
     from rich.console import Console
 
-    from pipeline import lineage as made
-    from pipeline.tracking import registry
+    from pipeline.registry import versions as registry
+    from pipeline.reports import lineage as made
 
     if check:
         registry.fetch(found)
@@ -66,9 +66,9 @@ def card(
     from tempfile import TemporaryDirectory
 
     from pipeline import project
-    from pipeline.card import most_confused, render
-    from pipeline.files import atomic
-    from pipeline.tracking.descriptions import fetch_evaluation
+    from pipeline.artifacts.files import atomic
+    from pipeline.registry.descriptions import fetch_evaluation
+    from pipeline.reports.card import most_confused, render
     from pipeline.workspace import Workspace
 
     with TemporaryDirectory() as folder:
@@ -83,7 +83,7 @@ def card(
 
 
 def _read(model: str) -> "tuple[Registered, Passport]":
-    from pipeline.tracking import registry
+    from pipeline.registry import versions as registry
 
     found = registry.find(model)
     return found, registry.read_passport(found)

@@ -11,7 +11,7 @@ from pipeline.cli.app import app, import_tensorflow, params_here, print_json
 from pipeline.errors import EXIT_CODE_NO, ParamsError
 
 if TYPE_CHECKING:
-    from pipeline.production import Outcome
+    from pipeline.production.production import Outcome
 
 REGISTRY = "Registry"
 Name = Annotated[str, typer.Argument(metavar="DATASET", help="The registered model's name.")]
@@ -49,9 +49,9 @@ def promote(
         raise ParamsError("--reason goes with --force: a promotion that passes gives its own")
     import_tensorflow()
     from pipeline import project
-    from pipeline.production import promote
-    from pipeline.promotion import CHALLENGER
-    from pipeline.tracking import registry
+    from pipeline.production.production import promote
+    from pipeline.production.promotion import CHALLENGER
+    from pipeline.registry import versions as registry
     from pipeline.workspace import Workspace
 
     rules = params_here().promotion
@@ -94,7 +94,7 @@ def rollback(
 ) -> None:
     """Return to the version that was in production before, once it has shown that it works."""
     import_tensorflow()
-    from pipeline.production import rollback
+    from pipeline.production.production import rollback
 
     entry = rollback(dataset, to, reason, by)
     if as_json:
@@ -144,7 +144,7 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Hold aliases and files in the registry against the ledger; exit code 3 where they differ."""
-    from pipeline.audit import audit
+    from pipeline.production.audit import audit
 
     findings = audit([dataset] if dataset else [], restore, by)
     moved = [row for row in findings if restore and row.holder != row.ledger]

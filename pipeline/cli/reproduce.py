@@ -43,8 +43,8 @@ def reproduce(
     """
     import_tensorflow()
     from flows.reproduce import reproduce
-    from pipeline.artifacts import TrainedModel
-    from pipeline.tracking import registry
+    from pipeline.artifacts.models import TrainedModel
+    from pipeline.registry import versions as registry
 
     found = registry.find(model)
     passport, files = registry.read_passport(found), TrainedModel(registry.fetch(found))

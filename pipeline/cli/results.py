@@ -20,7 +20,7 @@ def report() -> None:
     """Show the models of the dataset side by side, and what to try next."""
     from rich.console import Console
 
-    from pipeline.report import render
+    from pipeline.reports.report import render
 
     Console().print(render(workspace_here(), params_here().models))
 
@@ -36,7 +36,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
 ) -> None:
     """Classify images of any size with a registered model."""
-    from pipeline import predict as prediction
+    from pipeline.serving import predict as prediction
 
     rows = prediction.predict(images, model, top)
     if as_json:
@@ -59,8 +59,8 @@ def device(
 ) -> None:
     """Show the GPUs that training finds, or that there are none."""
     import_tensorflow()
-    from pipeline.claim import visible
-    from pipeline.device import describe, require
+    from pipeline.training.claim import visible
+    from pipeline.training.device import describe, require
 
     found = require(wanted)
     for gpu, name in zip(found, visible(len(found)), strict=True):

@@ -35,7 +35,7 @@ def stage(run: Callable[Given, None]) -> Callable[Given, None]:
 @stage
 def resolve() -> None:
     """Check params.yaml and write the plan of the dataset and of each model."""
-    from pipeline.resolve import resolve
+    from pipeline.params.resolve import resolve
 
     with _saying_what_stays():
         params, workspace = params_here(), workspace_here()
@@ -63,10 +63,11 @@ def _saying_what_stays() -> Iterator[None]:
 @stage
 def ingest() -> None:
     """Fetch the dataset and pack it into arrays."""
-    from pipeline.ingest import ingest
+    from pipeline.data.ingest import ingest
+    from pipeline.data.settings import DatasetPlan
 
     workspace = workspace_here()
-    ingest(workspace.dataset_plan, workspace.raw.path)
+    ingest(DatasetPlan.load(workspace.dataset_plan), workspace.raw.path)
 
 
 @stage
@@ -74,7 +75,7 @@ def validate() -> None:
     """Check the dataset; nothing trains on data that failed."""
     from rich.console import Console
 
-    from pipeline.validate import render, validate
+    from pipeline.validation.validate import render, validate
 
     workspace = workspace_here()
     report = validate(
@@ -86,7 +87,7 @@ def validate() -> None:
 @stage
 def preprocess() -> None:
     """Split the dataset into train, val and test."""
-    from pipeline.preprocess import preprocess
+    from pipeline.data.preprocess import preprocess
 
     workspace = workspace_here()
     preprocess(
@@ -102,12 +103,13 @@ def preprocess() -> None:
 def train(model: ModelName) -> None:
     """Train one model and track it as an MLflow run."""
     import_keras()
-    from pipeline.train import train
+    from pipeline.models.plan import ModelPlan
+    from pipeline.training.train import train
 
     params, workspace = params_here(), workspace_here()
     train(
         workspace.splits,
-        workspace.model_plan(model),
+        ModelPlan.load(workspace.model_plan(model)),
         workspace.trained(model).path,
         device=params.device,
         deterministic=params.deterministic,
@@ -118,7 +120,7 @@ def train(model: ModelName) -> None:
 def evaluate(model: ModelName) -> None:
     """Measure one model on the test split."""
     import_tensorflow()
-    from pipeline.evaluate import evaluate
+    from pipeline.evaluation.evaluate import evaluate
 
     workspace = workspace_here()
     evaluate(workspace.trained(model), workspace.splits, workspace.evaluation(model).path)
@@ -128,7 +130,8 @@ def evaluate(model: ModelName) -> None:
 def register() -> None:
     """Register the model that is best on the validation split."""
     import_tensorflow()
-    from pipeline.register import register
+    from pipeline.production.register import register
+    from pipeline.reports import card
 
     params, workspace = params_here(), workspace_here()
     register(
@@ -138,4 +141,5 @@ def register() -> None:
         params.promotion,
         workspace.registered_path,
         params.auto_promote,
+        publish=card.publish,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import mlflow
 from mlflow.tracking import MlflowClient
 
-from pipeline.artifacts import Evaluation
+from pipeline.artifacts.models import Evaluation
 from pipeline.errors import TrackingError
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import connect, reaching, store_uri

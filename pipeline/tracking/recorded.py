@@ -9,11 +9,12 @@ import sys
 
 import pandas as pd
 
-from pipeline.artifacts import Evaluation, Splits, TrainedModel
+from pipeline.artifacts.datasets import Splits
+from pipeline.artifacts.files import dvc_md5
+from pipeline.artifacts.models import Evaluation, TrainedModel
 from pipeline.errors import ArtifactError
-from pipeline.files import dvc_md5
-from pipeline.passport import Provenance
 from pipeline.tracking import evaluations, trainings
+from pipeline.tracking.provenance import Provenance
 from pipeline.tracking.runs import Run, find_run, stand_in
 from pipeline.tracking.store import store_uri
 

@@ -13,7 +13,7 @@ from mlflow.entities import DatasetInput, Experiment, InputTag, Metric, Param, R
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 
-from pipeline.artifacts import Splits
+from pipeline.artifacts.datasets import Splits
 from pipeline.errors import TrackingError
 from pipeline.redaction import redact
 from pipeline.tracking.store import connect, database_file, impatient, reaching, store_uri

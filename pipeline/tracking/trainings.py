@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from pipeline.artifacts import Splits
-from pipeline.passport import Provenance
-from pipeline.provenance import LIBRARIES
+from pipeline.artifacts.datasets import Splits
+from pipeline.tracking.describe import LIBRARIES
+from pipeline.tracking.provenance import Provenance
 from pipeline.tracking.runs import Run, flat
 
 

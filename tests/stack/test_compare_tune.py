@@ -8,7 +8,7 @@ import subprocess
 import psutil
 import pytest
 
-from pipeline.params import load_params
+from pipeline.params.params import load_params
 from pipeline.tracking.groups import Groups
 from tests.stack.running import until
 

@@ -55,7 +55,7 @@ def test_the_stack_trains_and_loses_nothing(folder):
         assert rows[0]["run_id"] == rows[1]["run_id"]
         assert [row["cached"] for row in rows] == [False, True]
         code = (
-            "from pipeline.tracking.registry import alias_holders; print(alias_holders('digits'))"
+            "from pipeline.registry.versions import alias_holders; print(alias_holders('digits'))"
         )
         holders = run("python", "-c", code, **env).stdout
         assert "'challenger': 1" in holders

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from flows.deploy import SILENCE
-from pipeline.tracking.ledger_run import ledger_of
-from pipeline.tracking.registry import alias_holders
+from pipeline.registry.ledger_run import ledger_of
+from pipeline.registry.versions import alias_holders
 from pipeline.tracking.store import connect
 from tests.conftest import runner
 from tests.stack.running import until

@@ -14,18 +14,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pipeline.artifacts import Evaluation, TrainedModel
-from pipeline.audit import audit
+from pipeline.artifacts.models import Evaluation, TrainedModel
 from pipeline.errors import TrackingError
-from pipeline.evaluate import evaluate
-from pipeline.production import promote
-from pipeline.register import register
-from pipeline.rules import Rules
-from pipeline.tracking import registry
-from pipeline.tracking.ledger_run import LedgerRun, ledger_of
-from pipeline.train import train
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.production.audit import audit
+from pipeline.production.production import promote
+from pipeline.production.rules import Rules
+from pipeline.registry import versions as registry
+from pipeline.registry.ledger_run import LedgerRun, ledger_of
+from pipeline.training.train import train
 from tests.stack.conftest import Stack
-from tests.tiny import tiny_plan, tiny_project, tiny_splits, tiny_validation
+from tests.tiny import register, tiny_plan, tiny_project, tiny_splits, tiny_validation
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parent.parent.parent

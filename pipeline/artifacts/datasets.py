@@ -1,0 +1,107 @@
+"""Datasets on disk: arrays of images and labels, and what is known of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts.files import read_array, write_array
+from pipeline.artifacts.record import Record
+
+Images = NDArray[np.uint8]  # (n, height, width, channels)
+
+
+Labels = NDArray[np.int64]  # (n,), each the index of a class name
+
+
+Split = Literal["train", "val", "test"]
+
+
+class DatasetInfo(Record):
+    """What is known of a dataset besides its pixels.
+
+    Attributes:
+        image_shape: height, width, channels.
+        counts: images per split.
+        expected: counts that the known dataset must have; None for own images.
+        origin: for each file it was made from: where it came from and the sha256 of its content.
+        intended_use: empty where nobody has stated it.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    counts: dict[str, int]
+    expected: dict[str, int] | None = None
+    origin: tuple[dict[str, str], ...] = ()
+    licence: str = "not stated"
+    intended_use: str = ""
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+
+class SplitsInfo(DatasetInfo):
+    """The same of the data that is trained on.
+
+    Attributes:
+        md5: of each array file.
+        raw_md5: DVC's md5 of the raw dataset it was made from.
+        warnings: names of the checks that warned.
+    """
+
+    md5: dict[str, str]
+    raw_md5: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A folder of `x_<split>.npy` and `y_<split>.npy` with its `metadata.json`."""
+
+    path: Path
+
+    def x(self, split: Split) -> Images:
+        """Memory-map the images of a split: `uint8`, (n, height, width, channels)."""
+        return read_array(self.path / f"x_{split}.npy")
+
+    def y(self, split: Split) -> Labels:
+        """Memory-map the labels of a split: `int64`, (n,)."""
+        return read_array(self.path / f"y_{split}.npy")
+
+    def save_split(self, split: Split, x: Images, y: Labels) -> None:
+        """Write both arrays of a split."""
+        write_array(self.path / f"x_{split}.npy", x)
+        write_array(self.path / f"y_{split}.npy", y.astype(np.int64))
+
+
+class RawDataset(Arrays):
+    """`data/raw/<dataset>/`: the images as they came, all of one shape, with `files.parquet`.
+
+    `files.parquet` has one row per image, those of `train` first, each split in the order of its
+    arrays: `split`, `file`, `height`, `width`, `mode` (Pillow's) and `error`, which is empty
+    unless the image could not be decoded; its pixels are then zero.
+    """
+
+    @property
+    def info(self) -> DatasetInfo:
+        """Its metadata, written last: a folder without it is not a dataset."""
+        return DatasetInfo.load(self.path / "metadata.json")
+
+    @property
+    def files(self) -> Path:
+        """The path of `files.parquet`."""
+        return self.path / "files.parquet"
+
+
+class Splits(Arrays):
+    """`data/processed/<dataset>/`: train, val and test, ready to be trained on."""
+
+    @property
+    def info(self) -> SplitsInfo:
+        """Its metadata, written last."""
+        return SplitsInfo.load(self.path / "metadata.json")

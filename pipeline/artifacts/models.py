@@ -1,0 +1,116 @@
+"""Trained models, their evaluations, and the version that was registered."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts.files import read_array, read_json
+from pipeline.artifacts.record import Record
+
+
+class RunInfo(Record):
+    """`run.json`: the MLflow run that made a model, and what a reader asks first."""
+
+    run_id: str
+    experiment: str
+    dataset: str
+    model: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    data_md5: str
+    model_sha256: str
+    seed: int
+    device: str
+    parameters: int
+    epochs: int
+    training_seconds: float
+    val_accuracy: float
+    val_loss: float
+    git_commit: str | None
+    git_dirty: bool | None
+    experiment_id: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """`models/<dataset>/<model>/`: `model.keras`, `history.csv`, `run.json`, `provenance.json`.
+
+    The evaluation adds `model.tflite` and `portable.json`.
+    """
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """The Keras model: takes `uint8` images, returns probabilities."""
+        return self.path / "model.keras"
+
+    @property
+    def portable(self) -> Path:
+        """The same model as a LiteRT file, which needs no TensorFlow."""
+        return self.path / "model.tflite"
+
+    @property
+    def portable_record(self) -> Path:
+        """Which model the LiteRT file is, and how it was checked: see `evaluation.portable`."""
+        return self.path / "portable.json"
+
+    @property
+    def history(self) -> Path:
+        """One row per epoch: loss, accuracy, val_loss, val_accuracy, learning_rate, seconds."""
+        return self.path / "history.csv"
+
+    @property
+    def provenance(self) -> Path:
+        """What code, libraries and hardware trained it; a `Provenance` of `tracking`."""
+        return self.path / "provenance.json"
+
+    @property
+    def run(self) -> RunInfo:
+        """The run that made it."""
+        return RunInfo.load(self.path / "run.json")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`reports/<dataset>/evaluation/<model>/`: metrics, predictions and pictures."""
+
+    path: Path
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The content of `metrics.json`."""
+        metrics: dict[str, Any] = read_json(self.path / "metrics.json")
+        return metrics
+
+    @property
+    def classes(self) -> dict[str, dict[str, float]]:
+        """Precision, recall, f1 and support by class name: `predictions/classes.json`."""
+        classes: dict[str, dict[str, float]] = read_json(self.path / "predictions" / "classes.json")
+        return classes
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """What the model says of each test image: (n, num_classes)."""
+        return read_array(self.path / "predictions" / "probabilities.npy")
+
+
+class ModelVersion(Record):
+    """`reports/<dataset>/registered.json`: the version in the registry and who points at it.
+
+    Attributes:
+        shortfalls: why it is not in production, as sentences.
+    """
+
+    name: str
+    version: int
+    model: str
+    run_id: str
+    aliases: tuple[str, ...]
+    val_accuracy: float
+    test_accuracy: float
+    model_sha256: str
+    shortfalls: tuple[str, ...] = ()

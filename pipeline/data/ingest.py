@@ -1,0 +1,208 @@
+"""ingest: a known dataset, or a folder or archive of images -> arrays of one shape.
+
+An image that cannot be decoded does not stop it: `validate` names all such images at once.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.artifacts.datasets import DatasetInfo, Images, Labels, RawDataset, Split
+from pipeline.artifacts.files import atomic, write_array
+from pipeline.data import datasets
+from pipeline.data.content import Caps
+from pipeline.data.datasets import KnownDataset, SourceFile
+from pipeline.data.folders import Layout, folder_entries, layout
+from pipeline.data.formats import read_cifar10, read_idx
+from pipeline.data.packing import Facts, pack
+from pipeline.data.settings import DatasetPlan, ImageFolder
+from pipeline.data.sources import Found, file_name, locate
+from pipeline.data.stratify import stratified
+from pipeline.errors import ArtifactError, DatasetError
+
+Known = dict[Split, tuple[Images, Labels]]
+METADATA = "metadata.json"
+
+
+def ingest(
+    plan: DatasetPlan, output: Path, progress: bool = True, caps: Caps | None = None
+) -> RawDataset:
+    """Fetch a dataset and pack it into arrays.
+
+    Args:
+        plan: the dataset, and its entry where params.yaml has one.
+        output: `data/raw/<dataset>/`; replaced only when all went well.
+        progress: whether to show a bar where stderr is a terminal.
+        caps: the most that is taken out of an archive.
+
+    Raises:
+        ParamsError: the dataset is neither known nor has an entry.
+        DatasetError: it cannot be had, or is not laid out as one.
+        ArtifactError: the output cannot be written.
+    """
+    if plan.entry is None:
+        return ingest_known(datasets.get(plan.name), output, progress, caps)
+    return ingest_folder(plan.name, plan.entry, output, progress, caps)
+
+
+def ingest_known(
+    dataset: KnownDataset, output: Path, progress: bool = True, caps: Caps | None = None
+) -> RawDataset:
+    """Ingest a dataset of the catalogue; for the arguments see `ingest`."""
+    found = [locate(dataset.name, f, caps=caps, progress=progress) for f in dataset.files]
+    arrays = _read_known(dataset, [each.path for each in found], caps)
+    info = DatasetInfo(
+        name=dataset.name,
+        class_names=dataset.class_names,
+        image_shape=dataset.image_shape,
+        counts={split: len(y) for split, (_, y) in arrays.items()},
+        expected=dict(dataset.expected),
+        origin=tuple(_origin(f.name, each) for f, each in zip(dataset.files, found, strict=True))
+        or ({"file": "digits", "from": "scikit-learn", "sha256": _sha256(arrays)},),
+        licence=dataset.licence,
+        intended_use=dataset.intended_use,
+    )
+    with _replacing(output) as raw:
+        for split, (x, y) in arrays.items():
+            raw.save_split(split, x.reshape(-1, *dataset.image_shape), y)
+        _save_files(raw, {s: _known_facts(s, len(y), info) for s, (_, y) in arrays.items()})
+        info.save(raw.path / METADATA)
+    return RawDataset(output)
+
+
+def ingest_folder(
+    name: str, entry: ImageFolder, output: Path, progress: bool = True, caps: Caps | None = None
+) -> RawDataset:
+    """Ingest an image folder; for the arguments see `ingest`."""
+    file = SourceFile(file_name(entry.sources[0]), entry.sources, sha256=entry.sha256)
+    found = locate(name, file, caps=caps, progress=progress)
+    try:
+        images = layout(each.name for each in folder_entries(found.path, caps))
+        splits = _with_test(images, entry)
+    except DatasetError as error:
+        raise type(error)(f"{name}: {error}") from error
+    with _replacing(output) as raw:
+        shape = (*entry.image_size, 1 if entry.color == "gray" else 3)
+        facts, sha256 = pack(found.path, splits, raw.path, shape, caps, progress)
+        _save_files(raw, facts)
+        for split, files in splits.items():
+            labels = np.array([label for _, label in files], np.int64)
+            write_array(raw.path / f"y_{split}.npy", labels)
+        origin = _origin(file.name, found) | {"ignored": str(images.ignored)}
+        DatasetInfo(
+            name=name,
+            class_names=images.class_names,
+            image_shape=shape,
+            counts={split: len(files) for split, files in splits.items()},
+            origin=({**origin, "sha256": found.sha256 or sha256},),
+            licence=entry.licence,
+            intended_use=entry.intended_use,
+        ).save(raw.path / METADATA)
+    return RawDataset(output)
+
+
+def _read_known(dataset: KnownDataset, paths: list[Path], caps: Caps | None) -> Known:
+    if dataset.format == "idx":
+        images, labels, test_images, test_labels = (read_idx(path, caps) for path in paths)
+        return {
+            "train": (images, labels.astype(np.int64)),
+            "test": (test_images, test_labels.astype(np.int64)),
+        }
+    if dataset.format == "cifar10":
+        x_train, y_train, x_test, y_test = read_cifar10(paths[0], caps)
+        return {"train": (x_train, y_train), "test": (x_test, y_test)}
+    return _read_digits(dataset)
+
+
+def _read_digits(dataset: KnownDataset) -> Known:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    x = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    y = digits.target.astype(np.int64)
+    test = stratified(y, dataset.test_fraction, dataset.seed)
+    return {"train": (x[~test], y[~test]), "test": (x[test], y[test])}
+
+
+def _with_test(images: Layout, entry: ImageFolder) -> dict[Split, list[tuple[str, int]]]:
+    """Return train and test; where the folder has no test split, one is drawn from train."""
+    train = images.splits["train"]
+    if "test" in images.splits:
+        return {"train": train, "test": images.splits["test"]}
+    labels = np.array([label for _, label in train], np.int64)
+    single = np.flatnonzero(np.bincount(labels) < 2)
+    if len(single):
+        raise DatasetError(
+            f"class {images.class_names[single[0]]!r} has one image only; without a test folder "
+            "each class needs at least 2"
+        )
+    test = stratified(labels, entry.test_fraction, entry.seed)
+    return {
+        "train": [train[row] for row in np.flatnonzero(~test)],
+        "test": [train[row] for row in np.flatnonzero(test)],
+    }
+
+
+def _origin(name: str, found: Found) -> dict[str, str]:
+    """Say where a file is from: its source also where the mirror stood in, as content is equal."""
+    return {"file": name, "from": found.source, "sha256": found.sha256 or ""}
+
+
+def _sha256(arrays: Known) -> str:
+    digest = hashlib.sha256()
+    for x, y in arrays.values():
+        digest.update(x.tobytes() + y.tobytes())
+    return digest.hexdigest()
+
+
+def _known_facts(split: Split, count: int, info: DatasetInfo) -> Facts:
+    height, width, channels = info.image_shape
+    facts = Facts([f"{split}/{number:05d}" for number in range(count)])
+    facts.height[:], facts.width[:] = height, width
+    facts.mode = ["L" if channels == 1 else "RGB"] * count
+    return facts
+
+
+def _save_files(raw: RawDataset, facts: dict[Split, Facts]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table: dict[str, Any] = {
+        "split": np.repeat(list(facts), [len(each.file) for each in facts.values()]),
+        "file": [name for each in facts.values() for name in each.file],
+        "height": np.concatenate([each.height for each in facts.values()]),
+        "width": np.concatenate([each.width for each in facts.values()]),
+        "mode": [mode for each in facts.values() for mode in each.mode],
+        "error": [error for each in facts.values() for error in each.error],
+    }
+    with atomic(raw.files) as part:
+        pq.write_table(pa.table(table), part)
+
+
+@contextmanager
+def _replacing(output: Path) -> Iterator[RawDataset]:
+    """Yield a dataset beside `output` whose files take the place of those in it when all is well.
+
+    Raises:
+        ArtifactError: the folder is read-only, …
+    """
+    part = output.with_name(f".{os.getpid()}-{output.name}")
+    try:
+        try:
+            yield RawDataset(part)
+            output.mkdir(parents=True, exist_ok=True)
+            (output / METADATA).unlink(missing_ok=True)
+            for file in sorted(part.iterdir(), key=lambda file: file.name == METADATA):
+                file.replace(output / file.name)
+        except OSError as error:
+            raise ArtifactError(f"cannot write {output}: {error.strerror or error}") from error
+        except ArtifactError as error:
+            raise ArtifactError(str(error).replace(str(part), str(output))) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

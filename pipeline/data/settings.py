@@ -1,0 +1,68 @@
+"""What params.yaml says of a dataset, and of its validation split."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from pipeline.artifacts.record import Frozen, Record
+from pipeline.redaction import holds_secret, redact
+
+# Names become folders, DVC stages and registered models.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Side = Annotated[int, Field(ge=4, le=1024)]
+
+
+class ImageFolder(Frozen):
+    """An own dataset: a folder or archive laid out as `<class>/…` or `train|test/<class>/…`.
+
+    Attributes:
+        source: a directory, a `.zip` or `.tar(.gz)`, or a URL of one; several are tried in turn.
+            A relative path is looked for in the mirror as `<dataset>/<file>`, then from here.
+        sha256: of the archive's content: of the `.zip`, or of the decompressed `.tar`.
+        image_size: height and width to which every image is resized.
+        test_fraction: share that becomes the test split where the folder has none.
+        seed: of that split.
+        recipes: another dataset whose recipes these images take.
+        intended_use: what models of these images are for; model cards say it.
+    """
+
+    source: str | tuple[str, ...]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    image_size: tuple[Side, Side]
+    color: Literal["rgb", "gray"] = "rgb"
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    recipes: Name | None = None
+    licence: str = "not stated"
+    intended_use: str = ""
+
+    @field_validator("source")
+    @classmethod
+    def _no_login(cls, source: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        sources = (source,) if isinstance(source, str) else source
+        if shown := [redact(one) for one in sources if holds_secret(one)]:
+            raise ValueError(
+                f"{shown[0]} has a password or a token in it, which would be stored with every "
+                "model; leave it out: a login for the host is read from ~/.netrc, and "
+                "DATASET_MIRROR names another place"
+            )
+        return source
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources in the order in which they are tried."""
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+
+class Preprocess(Frozen):
+    """The validation split: its share of the training part, and the seed that draws it."""
+
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class DatasetPlan(Record):
+    """`plan/<dataset>/dataset.json`: which dataset, and its entry where params.yaml has one."""
+
+    name: str
+    entry: ImageFolder | None

@@ -1,0 +1,162 @@
+"""Where a convolutional model looks: Grad-CAM (Selvaraju et al., 2017) of some test images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import matplotlib as mpl
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pipeline.artifacts.datasets import Images, Labels
+from pipeline.evaluation.figures import draw_images
+from pipeline.evaluation.metrics import Probabilities
+from pipeline.models.build import core
+
+Maps = NDArray[np.float32]  # (n, height, width), 0 to 1
+
+COLUMNS = 9
+# Smaller images are drawn with larger pixels, so that a heat map is smooth on them.
+SMALLEST_SIDE = 64
+# Of the colour where a map is 1; the rest is the image.
+STRONGEST = 0.6
+
+
+def draw_gradcam(
+    path: Path,
+    model: keras.Model,
+    images: Images,
+    y: Labels,
+    probabilities: Probabilities,
+    class_names: Sequence[str],
+) -> bool:
+    """Draw heat maps over images that the model has wrong, and below over some it has right.
+
+    In both rows every class comes before one comes twice, and confident answers come first.
+
+    Args:
+        path: of the PNG file; one that is there is removed if the model has no convolution.
+        model: as `build` of `models` makes them.
+        images: (n, height, width, channels) of the test split.
+        y: (n,) true labels.
+        probabilities: (n, num_classes) that the model says of them.
+        class_names: in the order of the labels.
+
+    Returns:
+        Whether it was drawn: only what a convolution sees has a place in the image.
+    """
+    model = core(model)
+    layer = last_feature_map(model)
+    if layer is None:
+        path.unlink(missing_ok=True)
+        return False
+    said, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    tiles, captions = [], []
+    for wanted in (said != y, said == y):
+        rows = choose(wanted, y, sure)
+        if not len(rows):
+            continue
+        chosen = np.asarray(images[rows])
+        tiles.append(_fill(overlay(chosen, heat_maps(model, layer, chosen, said[rows]))))
+        captions += [_caption(class_names, int(y[i]), int(said[i]), float(sure[i])) for i in rows]
+        captions += [""] * (COLUMNS - len(rows))
+    draw_images(path, np.concatenate(tiles), captions, columns=COLUMNS)
+    return True
+
+
+def last_feature_map(model: keras.Model) -> keras.layers.Layer | None:
+    """Return the layer that holds what the last convolution sees; None where there is none.
+
+    That is the activation after it, where that is a layer of its own: batch norm moves what a
+    linear convolution puts out, so that its own values say little of evidence.
+    """
+    convolutions = [n for n, at in enumerate(model.layers) if isinstance(at, keras.layers.Conv2D)]
+    if not convolutions:
+        return None
+    kinds = (keras.layers.Conv2D, keras.layers.Activation)
+    after = model.layers[convolutions[-1] :]
+    return [at for at in after if isinstance(at, kinds) and len(at.output.shape) == 4][-1]
+
+
+def heat_maps(
+    model: keras.Model, layer: keras.layers.Layer, images: Images, labels: Labels
+) -> Maps:
+    """Return where the evidence for a class is, in the resolution of a layer's feature maps.
+
+    Args:
+        model: its last layer is a dense softmax.
+        layer: one of its layers, with feature maps as output.
+        images: (n, height, width, channels).
+        labels: (n,), for each image the class to ask about.
+
+    Returns:
+        (n, map height, map width); the largest value of each is 1, or 0 where nothing speaks for
+        the class.
+    """
+    last = model.layers[-1]
+    # Pixels are integers, which have no gradient: what is watched starts at the feature maps.
+    features = keras.Model(model.input, layer.output)(images, training=False)
+    rest = keras.Model(layer.output, last.input)
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        # The score before the softmax, as in the paper: a sure softmax has no gradient left.
+        weights = tf.gather(tf.transpose(last.kernel), labels)
+        scores = tf.reduce_sum(tf.cast(rest(features, training=False), tf.float32) * weights, 1)
+    gradients = tf.cast(tape.gradient(scores, features), tf.float32).numpy()
+    importance = gradients.mean(axis=(1, 2), keepdims=True)
+    features = tf.cast(features, tf.float32).numpy()
+    maps = np.maximum((features * importance).sum(axis=-1), 0)
+    peak = maps.max(axis=(1, 2), keepdims=True)
+    result: Maps = np.divide(maps, peak, out=np.zeros_like(maps), where=peak > 0)
+    return result
+
+
+def choose(wanted: NDArray[np.bool_], y: Labels, confidence: NDArray[np.float32]) -> Labels:
+    """Choose up to `COLUMNS` images: of each class its most confident one, then its second.
+
+    Args:
+        wanted: (n,) which images to choose from.
+        y: (n,) true labels.
+        confidence: (n,).
+
+    Returns:
+        Their indices.
+    """
+    rows = np.flatnonzero(wanted)
+    rows = rows[np.argsort(-confidence[rows], kind="stable")]
+    seen: dict[int, int] = {}
+    turn = np.empty(len(rows), np.int64)
+    for place, label in enumerate(y[rows].tolist()):
+        turn[place] = seen[label] = seen.get(label, -1) + 1
+    return rows[np.argsort(turn, kind="stable")[:COLUMNS]]
+
+
+def overlay(images: Images, maps: Maps) -> Images:
+    """Lay heat maps over images: the hotter, the less of the image is left.
+
+    Args:
+        images: (n, height, width, 1 or 3).
+        maps: (n, map height, map width).
+
+    Returns:
+        (n, height, width, 3), in whole multiples of the height and width of the images.
+    """
+    larger = -(-SMALLEST_SIDE // min(SMALLEST_SIDE, *images.shape[1:3]))
+    pixels = images.repeat(larger, axis=1).repeat(larger, axis=2)
+    colours = np.broadcast_to(pixels, (*pixels.shape[:3], 3)).astype(np.float32)
+    heat = tf.image.resize(maps[..., None], pixels.shape[1:3], method="bilinear").numpy()
+    hot = 255 * mpl.colormaps["jet"](heat[..., 0])[..., :3]
+    share = STRONGEST * heat
+    mixed: Images = ((1 - share) * colours + share * hot).round().astype(np.uint8)
+    return mixed
+
+
+def _fill(tiles: Images) -> Images:
+    """Add white tiles until the row is full, so that the next one starts on its own."""
+    return np.pad(tiles, [(0, COLUMNS - len(tiles)), (0, 0), (0, 0), (0, 0)], constant_values=255)
+
+
+def _caption(names: Sequence[str], true: int, said: int, confidence: float) -> str:
+    wrong = f"\nnot {names[said]}" if said != true else ""
+    return f"{names[true]}{wrong}\n{confidence:.0%}"

@@ -1,0 +1,162 @@
+"""95% intervals of the metrics: Wilson's for shares of images, most others by the bootstrap."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.stats import beta, binomtest
+
+from pipeline.artifacts.datasets import Labels
+from pipeline.evaluation.metrics import BINS, Probabilities, confidence_bins, in_top, losses, top_k
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+Floats = NDArray[np.float64]
+Hits = NDArray[np.bool_]  # (n,), one per image
+
+
+def add_intervals(
+    summary: dict[str, Any], y: Labels, probabilities: Probabilities
+) -> dict[str, Any]:
+    """Return a summary with `<name>_low` and `<name>_high` beside each metric.
+
+    Args:
+        summary: what `metrics.summarize` says of the same predictions.
+        y: (n,) true labels; n is at least 1.
+        probabilities: (n, num_classes).
+    """
+    right, k = probabilities.argmax(axis=1) == y, top_k(probabilities.shape[1])
+    by_class = [right[y == label] for label in range(probabilities.shape[1])]
+    bounds = {
+        "accuracy": share_interval(right),
+        f"top_{k}_accuracy": share_interval(in_top(y, probabilities, k)),
+        "recall_lowest": lowest_interval([hits for hits in by_class if len(hits)]),
+        **bootstrap_intervals(y, probabilities),
+    }
+    classes = {
+        name: {**row, **_flat({"recall": share_interval(hits)})}
+        for hits, (name, row) in zip(by_class, summary["classes"].items(), strict=True)
+    }
+    return {**summary, **_flat(bounds), "classes": classes}
+
+
+def _flat(bounds: dict[str, tuple[float, float]]) -> dict[str, float]:
+    lows = {f"{name}_low": low for name, (low, _) in bounds.items()}
+    return lows | {f"{name}_high": high for name, (_, high) in bounds.items()}
+
+
+def share_interval(hits: Hits) -> tuple[float, float]:
+    """Return the interval of a share (Wilson, 1927): right near 1 and for few images.
+
+    Args:
+        hits: (n,) one per image; of no images nothing is known, so it is 0 to 1.
+    """
+    if not len(hits):
+        return 0.0, 1.0
+    found = binomtest(int(hits.sum()), len(hits)).proportion_ci(CONFIDENCE, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def lowest_interval(groups: Sequence[Hits]) -> tuple[float, float]:
+    """Return the interval of the lowest of several shares, from the exact intervals of each.
+
+    The bootstrap takes a lowest share for lower than it is: the minimum of noisy shares is low by
+    chance, in every draw once more. Instead, it is not above the lowest of the upper ends, which
+    have to hold all at once (Bonferroni), and not below the lowest of the lower ends. Wilson's
+    intervals hold less often than they say in tails as thin as that.
+
+    Args:
+        groups: at least one; the hits of each, at least one image.
+    """
+    n, right = np.array([(len(hits), hits.sum()) for hits in groups]).T
+    tail = (1 - CONFIDENCE) / 2
+    # Clopper and Pearson, 1934; not a number where an end is 0 or 1.
+    lows = beta.ppf(tail, right, n - right + 1)
+    highs = beta.isf(tail / len(groups), right + 1, n - right)
+    return float(np.nan_to_num(lows, nan=0).min()), float(np.nan_to_num(highs, nan=1).min())
+
+
+def bootstrap_intervals(
+    y: Labels, probabilities: Probabilities, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Return the intervals of what is no share of images, from `RESAMPLES` draws of the images.
+
+    Precision, recall, f1 (means over the classes) and loss have the percentiles of the draws. The
+    calibration error has the basic bootstrap: it is a sum of distances, to which chance adds, and
+    to the draws once more. Every interval holds what was measured. A metric that came out equal
+    in every draw has none: a model without a mistake does not show how many it would make.
+
+    Args:
+        y: (n,) true labels; n is at least 1.
+        probabilities: (n, num_classes).
+        seed: of the draws; equal input and seed, equal intervals.
+    """
+    parts, classes = _parts(y, probabilities), probabilities.shape[1]
+    measured = _metrics(parts.sum(axis=0)[None], classes, len(y))
+    found = {}
+    for name, draws in _metrics(_resampled_sums(parts, seed), classes, len(y)).items():
+        if np.ptp(draws) < 1e-12:
+            continue
+        value = float(measured[name][0])
+        low, high = map(float, np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
+        if name == "calibration_error":
+            low, high = max(2 * value - high, 0.0), min(2 * value - low, 1.0)
+        found[name] = min(low, value), max(high, value)
+    return found
+
+
+def _parts(y: Labels, probabilities: Probabilities) -> csr_array:
+    """Return what each image adds to sums from which all metrics follow: (n, columns).
+
+    The columns: right minus confidence by bin; the true class, the predicted class, and the true
+    class where both agree; the loss.
+    """
+    n, classes = probabilities.shape
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    right = predicted == y
+    one = np.ones(n)
+    loss_column = BINS + 3 * classes
+    columns = [
+        (confidence_bins(confidence), right - confidence.astype(np.float64)),
+        (BINS + y, one),
+        (BINS + classes + predicted, one),
+        (BINS + 2 * classes + y, right.astype(np.float64)),
+        (np.full(n, loss_column), losses(y, probabilities)),
+    ]
+    rows = np.tile(np.arange(n), len(columns))
+    where = np.concatenate([column for column, _ in columns])
+    values = np.concatenate([value for _, value in columns])
+    return csr_array((values, (rows, where)), shape=(n, loss_column + 1))
+
+
+def _resampled_sums(parts: csr_array, seed: int) -> Floats:
+    """Sum the rows of images that are drawn with replacement: (RESAMPLES, columns)."""
+    rng, n, columns = np.random.default_rng(seed), parts.shape[0], parts.T.tocsr()
+    sums = np.empty((RESAMPLES, parts.shape[1]))
+    for row in sums:
+        row[:] = columns @ np.bincount(rng.integers(n, size=n), minlength=n)
+    return sums
+
+
+def _metrics(sums: Floats, classes: int, n: int) -> dict[str, Floats]:
+    """Compute the metrics of each row of sums, by name."""
+    ends = np.cumsum([BINS, classes, classes, classes])
+    gaps, actual, predicted, right, loss = np.split(sums, ends, axis=1)
+    # A class of which no image was drawn has no recall then. One that the test split does not
+    # have at all counts as zero, as it does in the metrics.
+    known = (actual > 0) | (actual.sum(axis=0) == 0)
+    return {
+        "precision": np.average(_ratio(right, predicted), axis=1, weights=known),
+        "recall": np.average(_ratio(right, actual), axis=1, weights=known),
+        "f1": np.average(_ratio(2 * right, actual + predicted), axis=1, weights=known),
+        "calibration_error": np.abs(gaps).sum(axis=1) / n,
+        "loss": loss[:, 0] / n,
+    }
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    """Divide; zero where there is nothing to divide by."""
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

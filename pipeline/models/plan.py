@@ -1,0 +1,12 @@
+"""The plan of a model: its recipe as params.yaml has it, checked and complete."""
+
+from pipeline.artifacts.record import Record
+from pipeline.models.recipes import Recipe
+
+
+class ModelPlan(Record):
+    """`plan/<dataset>/models/<model>.json`: the recipe with defaults and seed filled in."""
+
+    dataset: str
+    model: str
+    recipe: Recipe

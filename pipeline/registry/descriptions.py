@@ -1,0 +1,46 @@
+"""What people read of a version in MLflow: its description, and its evaluation on the run."""
+
+from pathlib import Path
+
+import mlflow
+
+from pipeline.registry.versions import Registered
+from pipeline.tracking.store import connect, reaching
+
+# What MLflow has room for.
+LONGEST = 5000
+
+
+def describe(version: Registered, text: str) -> None:
+    """Set the description of a version, Markdown of at most `LONGEST` characters.
+
+    Raises:
+        TrackingError: the store cannot be reached, or has no such version.
+    """
+    client = connect()
+    with reaching(f"describe {version.spec}"):
+        client.update_model_version(version.name, str(version.version), text)
+
+
+def fetch_evaluation(version: Registered, folder: Path) -> Path | None:
+    """Download the evaluation of a version from the run that made it; None where it has none.
+
+    Args:
+        version: one in the registry.
+        folder: where to.
+
+    Returns:
+        A folder with `plots/` and `predictions/`, as `evaluate` wrote it.
+
+    Raises:
+        TrackingError: the store cannot be reached.
+    """
+    client = connect()
+    with reaching(f"fetch the evaluation of {version.spec}"):
+        if not client.list_artifacts(version.run_id, "evaluation"):
+            return None
+        return Path(
+            mlflow.artifacts.download_artifacts(
+                run_id=version.run_id, artifact_path="evaluation", dst_path=str(folder)
+            )
+        )

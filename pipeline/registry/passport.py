@@ -1,0 +1,149 @@
+"""The passport of a model: everything that made it, in one file that goes wherever it goes."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.artifacts.datasets import SplitsInfo
+from pipeline.artifacts.models import RunInfo
+from pipeline.artifacts.record import Frozen, Record
+from pipeline.artifacts.validation import CheckResult
+from pipeline.errors import ArtifactError
+from pipeline.tracking.provenance import Provenance
+
+FILE_NAME = "passport.json"
+
+
+class Validation(Frozen):
+    """What the checks of the raw data found."""
+
+    raw_md5: str
+    passed: bool
+    results: tuple[CheckResult, ...]
+
+
+class Example(Frozen):
+    """An image of the test split and what the model says of it; enough for a smoke test.
+
+    Attributes:
+        png: base64 of the image.
+        probabilities: one per class.
+    """
+
+    png: str
+    label: int
+    probabilities: tuple[float, ...]
+
+
+class Passport(Record):
+    """`passport.json`, stored with every registered model.
+
+    Attributes:
+        name: of the registered model: the dataset's.
+        run: the MLflow run, and the sha256 of the model file.
+        data: the md5 of every processed array and of the raw data, and the sources they came from.
+        metrics: of the test split, numbers by name; `<name>_low` and `<name>_high` are the 95%
+            interval of `<name>`.
+        classes: the same of each class.
+        examples: what the model must say wherever it is loaded.
+        registered_at: UTC, ISO 8601.
+    """
+
+    name: str
+    run: RunInfo
+    provenance: Provenance
+    data: SplitsInfo
+    validation: Validation
+    dvc_lock: str
+    metrics: dict[str, float]
+    classes: dict[str, dict[str, float]]
+    examples: tuple[Example, ...]
+    registered_at: str
+
+    @property
+    def test_md5(self) -> str:
+        """The md5 of the test split: images and labels."""
+        return test_md5(self.data)
+
+    @property
+    def training_code(self) -> dict[str, str]:
+        """The md5 of each source file that trained the model."""
+        return self.provenance.sources or training_code(self.dvc_lock, self.run.model)
+
+    @property
+    def origin_of_skill(self) -> str:
+        """What two models share that differ by chance alone: recipe, data and training code.
+
+        The seed is no part of it.
+        """
+        recipe = self.provenance.recipe.model_dump(mode="json", exclude={"seed"})
+        facts = [recipe, self.data.md5, self.training_code]
+        return hashlib.md5(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def missing(self) -> tuple[str, ...]:
+        """Name the parts that are not known; a model lacking one is not registered."""
+        code, environment = self.provenance.code, self.provenance.environment
+        parts: dict[str, Any] = {
+            "the sources of the data": self.data.origin,
+            "the md5 of the raw data": self.data.raw_md5,
+            "the md5 of the processed data": self.run.data_md5,
+            "the results of the validation": self.validation.results,
+            "the git commit": code.commit,
+            "the git branch": code.branch,
+            "whether the tree was dirty": code.dirty is not None,
+            "the diff of a dirty tree": code.diff or not code.dirty,
+            "a lock file of the requirements": code.lockfiles,
+            "the installed packages": environment.packages,
+            "the hardware": environment.hardware,
+            "params.yaml": self.provenance.params_yaml,
+            "dvc.lock": self.dvc_lock,
+            "the MLflow run": self.run.run_id,
+            "the metrics": self.metrics,
+            "the interval of the accuracy": "accuracy_low" in self.metrics,
+            "the metrics of each class": self.classes,
+            "the sha256 of the model file": self.run.model_sha256,
+            "examples": self.examples,
+        }
+        return tuple(part for part, known in parts.items() if not known)
+
+
+def test_md5(data: SplitsInfo) -> str:
+    """Return one md5 for the images and the labels of the test split."""
+    pair = [data.md5.get(f"{array}_test.npy", "") for array in ("x", "y")]
+    return hashlib.md5(" ".join(pair).encode()).hexdigest()
+
+
+def training_code(dvc_lock: str, model: str) -> dict[str, str]:
+    """Return the md5 of the code that the training of a model depended on, from dvc.lock.
+
+    Provenance lists the files; that of models which were trained before it did has none.
+
+    Raises:
+        ArtifactError: it was cut off where somebody ended DVC.
+    """
+    try:
+        lock = YAML(typ="safe").load(io.StringIO(dvc_lock)) or {}
+        stage = lock.get("stages", {}).get(f"train@{model}", {})
+        return {
+            dep["path"]: dep["md5"]
+            for dep in stage.get("deps", [])
+            if dep["path"].startswith("pipeline/")
+        }
+    except (YAMLError, AttributeError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            "dvc.lock is torn, as DVC was ended while it wrote it; `make run` sets it aside"
+        ) from error
+
+
+def passport_of(folder: Path) -> Passport:
+    """Read the passport of a model's folder.
+
+    Raises:
+        ArtifactError: it has none, or the file is torn.
+    """
+    return Passport.load(folder / FILE_NAME)

@@ -1,0 +1,143 @@
+"""All that is known of two models side by side, before it is shown in any form."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ArtifactError, ParamsError
+from pipeline.reports.comparing import findings
+from pipeline.reports.comparing.changes import Section, differences
+from pipeline.reports.comparing.findings import CONFIDENCE, Metric, Paired
+from pipeline.reports.comparing.gallery import Gallery, Here, hang, look
+from pipeline.reports.comparing.sides import Side
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models of a dataset.
+
+    Attributes:
+        metrics: each with its values of both.
+        recalls: of the classes, the largest difference first; empty where the classes differ.
+        paired: on the same images; None where they have none in common.
+        reason: why there is no paired test.
+        sections: what changed of what made them.
+        gallery: the images on which they differ.
+    """
+
+    a: Side
+    b: Side
+    metrics: tuple[Metric, ...]
+    recalls: tuple[Metric, ...]
+    paired: Paired | None
+    reason: str
+    sections: tuple[Section, ...]
+    gallery: Gallery
+
+    @property
+    def verdict(self) -> str:
+        """The answer in one sentence."""
+        pairs = self.paired
+        if self.a.run_id == self.b.run_id:
+            return "A and B are the same model."
+        if pairs is None:
+            return "A and B cannot be compared image by image."
+        ahead = pairs.only_b - pairs.only_a
+        if not ahead:
+            return f"A and B are right on equally many of the {pairs.images:,} test images."
+        better, count = ("B" if ahead > 0 else "A"), abs(ahead)
+        images = f"{count:,} more of the {pairs.images:,} test images"
+        if pairs.p_value <= 1 - CONFIDENCE:
+            return f"{better} is better: right on {images}, more than chance would explain."
+        return f"{better} is right on {images}, which may well be chance."
+
+
+def compare_sides(a: Side, b: Side, root: Path, flips: int) -> Comparison:
+    """Put two models side by side.
+
+    Args:
+        a: the one that is compared with.
+        b: the one that is looked at.
+        root: the folder that may have the images.
+        flips: how many of each kind are shown.
+
+    Raises:
+        ParamsError: they are of different datasets.
+        ArtifactError: both are said to be of one test split, and are not.
+    """
+    if a.dataset != b.dataset:
+        raise ParamsError(
+            f"{a.spec} is of the dataset {a.dataset}, {b.spec} of {b.dataset}; only models of one "
+            "dataset can be compared"
+        )
+    here = look(a.dataset, root)
+    reason = _why_not_paired(a, b, here)
+    said_a, said_b = a.predictions, b.predictions
+    pairs, gallery = None, Gallery(reason=reason)
+    if not reason:
+        if said_a.y.tolist() != said_b.y.tolist():
+            raise ArtifactError(
+                f"{a.spec} and {b.spec} are said to have one test split, and their evaluations "
+                "have different labels; evaluate both again: dvc repro --force evaluate"
+            )
+        pairs = findings.paired(said_a, said_b)
+        gallery = hang(a, b, findings.flips(said_a, said_b), here, flips)
+    same_classes = said_a.class_names == said_b.class_names
+    return Comparison(
+        a=a,
+        b=b,
+        metrics=findings.metrics(a.metrics, b.metrics, said_a, said_b),
+        recalls=findings.recalls(said_a, said_b) if same_classes else (),
+        paired=pairs,
+        reason=reason,
+        sections=differences(a.origin, b.origin),
+        gallery=gallery,
+    )
+
+
+def _why_not_paired(a: Side, b: Side, here: Here) -> str:
+    """Say why two models cannot be compared image by image; nothing where they can."""
+    if a.predictions.class_names != b.predictions.class_names:
+        return "They have different classes: no test of the pair, no flips."
+    if a.data_md5 == b.data_md5:
+        return ""
+    tests = here.test_md5_of(a), here.test_md5_of(b)
+    if None in tests:
+        return (
+            "They were made from different data, and whether the test split is the same is known "
+            "of registered versions only: no test of the pair, no flips."
+        )
+    if tests[0] != tests[1]:
+        return "They were evaluated on different test splits: no test of the pair, no flips."
+    return ""
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """Return what `--json` prints."""
+    return {
+        "a": _side(comparison.a),
+        "b": _side(comparison.b),
+        "verdict": comparison.verdict,
+        "metrics": list(map(_metric, comparison.metrics)),
+        "recalls": list(map(_metric, comparison.recalls)),
+        "paired": asdict(comparison.paired) if comparison.paired else None,
+        "not_paired": comparison.reason or None,
+        "no_images": comparison.gallery.reason or None,
+        "changes": {
+            section.name: {
+                "unknown": list(section.unknown),
+                "rows": [asdict(change) for change in section.changes],
+            }
+            for section in comparison.sections
+        },
+    }
+
+
+def _side(side: Side) -> dict[str, Any]:
+    names: Iterable[str] = ("spec", "run_id", "dataset", "model", "data_md5", "test_md5")
+    return {name: getattr(side, name) for name in names} | {"aliases": list(side.aliases)}
+
+
+def _metric(metric: Metric) -> dict[str, Any]:
+    return asdict(metric) | {"difference": metric.difference}

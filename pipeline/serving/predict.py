@@ -1,0 +1,150 @@
+"""predict: files of images -> what a registered model, or one of this folder, says of them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.artifacts.models import RunInfo, TrainedModel
+from pipeline.errors import ArtifactError, ImageError, TrackingError
+from pipeline.evaluation.portable import PortableModel, load_portable
+from pipeline.images import EXTENSIONS, decode
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+IMAGES_PER_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image: classes by falling probability, or why it cannot tell."""
+
+    file: str
+    classes: tuple[tuple[str, float], ...] = ()
+    error: str = ""
+
+
+def predict(images: Sequence[Path], model: str, top: int = 1) -> list[Prediction]:
+    """Classify files and folders of images.
+
+    Args:
+        images: files, or folders that are searched for images.
+        model: `<name>@<alias>`, `<name>/<version>`, or the path of a `models/<dataset>/<model>`.
+        top: how many classes to name.
+
+    Returns:
+        A row per image; one that cannot be read has an `error` and stops no other.
+
+    Raises:
+        TrackingError: there is no such model.
+        ArtifactError: it has no LiteRT file, or one that is not what was evaluated.
+        ImageError: a path does not exist, or no image is found.
+    """
+    files = find_images(images)
+    trained = find_model(model)
+    info = trained.run
+    portable = load_portable(trained)
+    out: list[Prediction] = []
+    for start in range(0, len(files), IMAGES_PER_BATCH):
+        out += _predict_batch(files[start : start + IMAGES_PER_BATCH], portable, info, top)
+    return out
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """Return files as they are given and, of folders, all images inside, sorted."""
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(f for f in path.rglob("*") if f.suffix.lower() in EXTENSIONS)
+            if not found:
+                raise ImageError(f"{path} holds no image; looked for: {', '.join(EXTENSIONS)}")
+            files += found
+        elif path.exists():
+            files.append(path)
+        else:
+            raise ImageError(f"{path} does not exist")
+    return files
+
+
+def find_model(model: str) -> TrainedModel:
+    """Return a model of this folder, or one from the registry.
+
+    Raises:
+        TrackingError: it is neither.
+        ArtifactError: the version has no LiteRT file.
+    """
+    path = Path(model)
+    if path.suffix in (".keras", ".tflite"):
+        path = path.parent
+    if (path / "run.json").exists():
+        return TrainedModel(path)
+    if "@" not in model and "/" not in model:
+        raise TrackingError(
+            f"{model!r} is no model; allowed: <name>@<alias>, <name>/<version>, or the path of a "
+            "models/<dataset>/<model>"
+        )
+    from pipeline.registry.versions import fetch, find
+
+    version = find(model)
+    trained = TrainedModel(fetch(version))
+    if not trained.portable.exists():
+        raise ArtifactError(
+            f"{version.spec} has no {trained.portable.name}: it was registered by an older version "
+            "of the pipeline; load it with MLflow, as its model card shows, or train and register "
+            "it anew: dvc repro --force"
+        )
+    return trained
+
+
+def _predict_batch(
+    files: list[Path], portable: PortableModel, info: RunInfo, top: int
+) -> list[Prediction]:
+    pixels: dict[Path, Any] = {}
+    errors: dict[Path, str] = {}
+    for file in files:
+        try:
+            pixels[file] = decode(file.read_bytes(), info.image_shape)
+        except (ImageError, OSError) as error:
+            errors[file] = str(error)
+    if not pixels:
+        return [Prediction(str(file), error=errors[file]) for file in files]
+    rows = dict(zip(pixels, portable.probabilities(np.stack(list(pixels.values()))), strict=True))
+    return [
+        Prediction(str(file), error=errors[file])
+        if file in errors
+        else Prediction(str(file), _ranked(rows[file], info.class_names, top))
+        for file in files
+    ]
+
+
+def _ranked(row: Any, class_names: tuple[str, ...], top: int) -> tuple[tuple[str, float], ...]:
+    order = np.argsort(-row, kind="stable")[:top]
+    return tuple((class_names[i], round(float(row[i]), 6)) for i in order)
+
+
+def as_json(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """Return what `--json` prints."""
+    return [
+        {
+            **asdict(row),
+            "classes": [{"class_name": n, "probability": p} for n, p in row.classes],
+            "error": row.error or None,
+        }
+        for row in predictions
+    ]
+
+
+def render(predictions: Sequence[Prediction]) -> "Table":
+    """Return the predictions as a table for people."""
+    from rich.table import Table
+
+    table = Table("image", "class", "probability")
+    for row in predictions:
+        if row.error:
+            table.add_row(row.file, f"[red]{row.error}", "")
+        for number, (name, probability) in enumerate(row.classes):
+            table.add_row("" if number else row.file, name, f"{probability:.1%}")
+    return table

@@ -1,0 +1,122 @@
+"""What made a model: the commit, the libraries and the hardware."""
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import distributions, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import pipeline
+from pipeline.artifacts.files import dvc_md5
+from pipeline.models.recipes import Recipe
+from pipeline.project import PARAMS_FILE
+from pipeline.tracking.provenance import Environment, Provenance
+from pipeline.tracking.working_tree import git_code
+
+LIBRARIES = ("tensorflow", "keras", "numpy", "pandas", "pillow", "mlflow")
+# Set by whoever starts the pipeline from elsewhere, say a scheduler.
+FLOW_RUN_ID, FLOW_RUN_URL = "FLOW_RUN_ID", "FLOW_RUN_URL"
+# What trains a model, in the package `pipeline`: dvc.yaml names the same for `train`.
+PACKAGES = ("artifacts", "models", "tracking", "training")
+MODULES = ("errors.py", "figures.py", "project.py", "redaction.py")
+
+
+def describe(
+    recipe: Recipe, *, deterministic: bool, device: str, hardware: Mapping[str, Any]
+) -> Provenance:
+    """Describe what is about to train, in the working directory.
+
+    Args:
+        recipe: with its seed filled in.
+        deterministic: as it trains.
+        device: as it is called.
+        hardware: what is known of the device.
+    """
+    return Provenance(
+        code=git_code(),
+        environment=environment(hardware),
+        params_yaml=PARAMS_FILE.read_text() if PARAMS_FILE.exists() else "",
+        recipe=recipe,
+        seed=recipe.seed or 0,
+        deterministic=deterministic,
+        device=device,
+        flow_run=flow_run(),
+        sources=source_files(),
+    )
+
+
+def source_files() -> dict[str, str]:
+    """Return the md5 of each source file of what trains, by its path in the repository."""
+    here = Path(pipeline.__file__).parent
+    files = [here / name for name in MODULES]
+    files += [file for name in PACKAGES for file in (here / name).rglob("*.py")]
+    return {file.relative_to(here.parent).as_posix(): dvc_md5(file) for file in sorted(files)}
+
+
+def used(provenance: Provenance) -> Provenance:
+    """Keep only the source files that this process has imported: those that trained.
+
+    Args:
+        provenance: described before training, so that its md5s are of the code that runs.
+    """
+    kept = {
+        path: md5
+        for path, md5 in provenance.sources.items()
+        if path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") in sys.modules
+    }
+    return provenance.model_copy(update={"sources": kept})
+
+
+def flow_run() -> dict[str, str]:
+    """Return which flow run this process works for, where one does."""
+    names = {"flow_run_id": FLOW_RUN_ID, "flow_run_url": FLOW_RUN_URL}
+    return {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
+
+
+def requirements() -> list[str]:
+    """Return the exact versions of the libraries that a model needs to run."""
+    return [f"{name}=={version(name)}" for name in LIBRARIES]
+
+
+def environment(hardware: Mapping[str, Any] | None = None) -> Environment:
+    """Describe the software and the hardware of this process.
+
+    Args:
+        hardware: what else is known; None is left out.
+    """
+    known = {
+        "cpu": cpu_name(),
+        "machine": platform.machine(),
+        "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        **(hardware or {}),
+    }
+    packages = {d.metadata["Name"].lower(): d.version for d in distributions()}
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages=dict(sorted(packages.items())),
+        hardware={key: str(value) for key, value in known.items() if value is not None},
+    )
+
+
+def cpu_name() -> str:
+    """Return the CPU's model name where Linux tells it."""
+    return next(iter(_of_cpu("model name")), "CPU")
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return the names of the CPU's instruction sets where Linux tells them."""
+    return frozenset(" ".join((*_of_cpu("flags"), *_of_cpu("Features"))).split())
+
+
+def _of_cpu(field: str) -> list[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+    return [line.split(":", 1)[1].strip() for line in lines if line.startswith(field)]

@@ -1,0 +1,64 @@
+"""What made a model, as it is recorded beside it."""
+
+from pydantic import Field
+
+from pipeline.artifacts.record import Frozen, Record
+from pipeline.models.recipes import Recipe
+
+
+class Code(Frozen):
+    """The code that trained.
+
+    Attributes:
+        commit: None outside a git repository, or before its first commit.
+        branch: that is checked out, or the name that git gives to a detached commit.
+        dirty: whether files of the code differ from the commit, or are new.
+        diff: what `git apply` makes of the commit's code what was there; empty where it is clean.
+        others: md5 by name of other files that differ or are new, which no stage reads; empty of
+            those that are gone or large.
+        lockfiles: sha256 of each requirements file.
+    """
+
+    commit: str | None
+    branch: str | None
+    dirty: bool | None
+    diff: str = ""
+    others: dict[str, str] = Field(default_factory=dict)
+    lockfiles: dict[str, str] = Field(default_factory=dict)
+
+
+class Environment(Frozen):
+    """The software and the hardware that trained.
+
+    Attributes:
+        packages: the exact version of every installed distribution.
+        hardware: `cpu`, `cores`, `memory_gib` and, where one trained, the `gpu` with its `driver`,
+            its memory and the versions of CUDA and cuDNN.
+    """
+
+    python: str
+    platform: str
+    packages: dict[str, str]
+    hardware: dict[str, str]
+
+
+class Provenance(Record):
+    """`provenance.json` beside a model: what training knows of itself.
+
+    Attributes:
+        params_yaml: the text of the file.
+        device: on which it trained, as `RunInfo` says it.
+        flow_run: `flow_run_id` and `flow_run_url`, where a flow ran it.
+        sources: md5 of each source file that trained it, by its path in the repository; empty in
+            records of before they were listed.
+    """
+
+    code: Code
+    environment: Environment
+    params_yaml: str
+    recipe: Recipe
+    seed: int
+    deterministic: bool
+    device: str
+    flow_run: dict[str, str] = Field(default_factory=dict)
+    sources: dict[str, str] = Field(default_factory=dict)

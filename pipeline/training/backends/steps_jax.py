@@ -1,0 +1,195 @@
+"""Steps as compiled JAX functions. What a step changes is handed in and out, and then put back.
+
+One compilation serves all models of one description: weights and seeds are handed in as well.
+"""
+
+import json
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+from jax import numpy as jnp
+
+from pipeline.artifacts.datasets import Images, Labels
+from pipeline.models.recipes import Augmentation, Recipe
+from pipeline.training.augment import DRAWS, augment
+from pipeline.training.optimizers import loss_of
+from pipeline.training.totals import (
+    Measure,
+    Mirrored,
+    Rows,
+    Totals,
+    Train,
+    added,
+    images_per_forward,
+    nothing,
+    read,
+    score,
+)
+
+_MOST_KEPT = 8  # compiled functions of each kind, each with the variables of one model
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model that stands for all of its description, which compare equal."""
+
+    description: str
+    recipe: Recipe
+    model: keras.Model = field(compare=False)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A training that stands for all that differ in weights and seed alone."""
+
+    of: _Model
+    augmentation: Augmentation
+    total_steps: int
+    optimizer: keras.optimizers.Optimizer = field(compare=False)
+
+
+def _model(model: keras.Model, recipe: Recipe) -> _Model:
+    description = json.dumps(model.get_config(), default=str)
+    return _Model(description, recipe.model_copy(update={"seed": None}), model)
+
+
+def put(x: Images, y: Labels) -> tuple[Any, Any]:
+    """Bring images and labels to the device."""
+    return jnp.asarray(x), jnp.asarray(y, jnp.int32)
+
+
+def compile_training(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    recipe: Recipe,
+    augmentation: Augmentation,
+    seed: int,
+    total_steps: int,
+) -> Train:
+    """Return what trains on each row of indices in turn, until the loss is not finite."""
+    train_steps = _train_steps(
+        _Training(_model(model, recipe), augmentation, total_steps, optimizer)
+    )
+    key = jax.random.key(seed)
+    variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
+
+    def run(x: Any, y: Any, rows: Rows, mirrored: Mirrored) -> Totals:
+        # Rows are filled up to those of an epoch, and the count says how many are run.
+        fill = ((0, max(0, len(x) // rows.shape[1] - len(rows))), (0, 0))
+        fill = fill if rows.shape[1] == recipe.batch_size else ((0, 0), (0, 0))
+        state = (*([v.value for v in kind] for kind in variables), nothing(model.output_shape[-1]))
+        steps, (*values, totals) = train_steps(
+            state, key, x, y, np.pad(rows, fill), np.pad(mirrored, fill), len(rows)
+        )
+        for kind, new in zip(variables, values, strict=True):
+            for variable, value in zip(kind, new, strict=True):
+                variable.assign(value)
+        return read(steps, totals)
+
+    return run
+
+
+@lru_cache(maxsize=_MOST_KEPT)
+def _train_steps(training: _Training) -> Any:
+    """Compile the steps; the smaller last batch of an epoch has a compilation of its own."""
+    model, optimizer, augmentation = training.of.model, training.optimizer, training.augmentation
+    loss = loss_of(training.of.recipe, model.output_shape[-1])
+    iterations = optimizer.variables.index(optimizer.iterations)
+
+    def loss_and_more(trained: Any, others: Any, images: Any, labels: Any) -> Any:
+        probabilities, others, losses = model.stateless_call(
+            trained, others, images, training=True, return_losses=True
+        )
+        each = loss(labels, probabilities)
+        return jnp.mean(each) + sum(losses), (others, score(labels, probabilities, each))
+
+    differentiate = jax.value_and_grad(loss_and_more, has_aux=True)
+
+    def train_step(state: Any, key: Any, x: Any, y: Any, rows: Any, mirrored: Any) -> Any:
+        trained, others, moments, totals = state
+        images = x[rows]
+        if augmentation != Augmentation():
+            at = jax.random.fold_in(key, moments[iterations])
+            draws = jax.random.uniform(at, (DRAWS, len(rows)))
+            images = augment(images, augmentation, draws, mirrored)
+        (_, (others, more)), gradients = differentiate(trained, others, images, y[rows])
+        trained, moments = optimizer.stateless_apply(moments, gradients, trained)
+        return trained, others, moments, added(totals, more)
+
+    @jax.jit  # type: ignore[untyped-decorator]
+    def train_steps(
+        state: Any, key: Any, x: Any, y: Any, rows: Any, mirrored: Any, count: Any
+    ) -> Any:
+        def goes_on(at: Any) -> Any:
+            step, (*_, totals) = at
+            return (step < count) & jnp.isfinite(totals[0])
+
+        def body(at: Any) -> Any:
+            step, state = at
+            return step + 1, train_step(state, key, x, y, rows[step], mirrored[step])
+
+        return jax.lax.while_loop(goes_on, body, (0, state))
+
+    return train_steps
+
+
+def compile_forward(model: keras.Model, recipe: Recipe) -> Measure:
+    """Return what measures the model on all images, in large batches."""
+    forward = _forward(_model(model, recipe))
+
+    def measure(x: Any, y: Any) -> Totals:
+        return read(1, forward(_values(model), x, y))
+
+    return measure
+
+
+@lru_cache(maxsize=_MOST_KEPT)
+def _forward(of: _Model) -> Any:
+    """Compile the measurement, block by block; the last block begins within the one before."""
+    model = of.model
+    loss = loss_of(of.recipe, model.output_shape[-1])
+    most = images_per_forward(model.input_shape[1:])
+
+    @jax.jit  # type: ignore[untyped-decorator]
+    def forward(variables: Any, x: Any, y: Any) -> Any:
+        size = min(most, len(x))
+
+        def block(number: Any, totals: Any) -> Any:
+            start = jnp.minimum(number * size, len(x) - size)
+            images, labels = (jax.lax.dynamic_slice_in_dim(a, start, size) for a in (x, y))
+            probabilities, _ = model.stateless_call(*variables, images, training=False)
+            counted = start + jnp.arange(size) >= number * size
+            losses = loss(labels, probabilities)
+            return added(totals, score(labels, probabilities, losses, counted))
+
+        return jax.lax.fori_loop(0, -(-len(x) // size), block, nothing(model.output_shape[-1]))
+
+    return forward
+
+
+def gradients(model: keras.Model, recipe: Recipe, x: Images, y: Labels) -> list[Any]:
+    """Return the gradient of each trainable variable, without dropout and augmentation."""
+    found = _gradients(_model(model, recipe))(*_values(model), *put(x, y))
+    return [np.asarray(gradient) for gradient in found]
+
+
+@lru_cache(maxsize=_MOST_KEPT)
+def _gradients(of: _Model) -> Any:
+    """Compile the gradients. The images are handed in: XLA would fold constants for seconds."""
+    loss = loss_of(of.recipe, of.model.output_shape[-1])
+
+    def mean_loss(trained: Any, others: Any, x: Any, y: Any) -> Any:
+        probabilities, _ = of.model.stateless_call(trained, others, x, training=False)
+        return jnp.mean(loss(y, probabilities))
+
+    return jax.jit(jax.grad(mean_loss))
+
+
+def _values(model: keras.Model) -> Any:
+    """Return the values of its variables: those that are trained, and the others."""
+    kinds = (model.trainable_variables, model.non_trainable_variables)
+    return tuple([variable.value for variable in kind] for kind in kinds)

@@ -1,0 +1,30 @@
+"""The picture of a training: how loss, accuracy and learning rate went."""
+
+from pathlib import Path
+
+from pipeline.figures import new_figure, save_figure
+
+
+def draw_curves(path: Path, history: dict[str, list[float]]) -> None:
+    """Draw loss, accuracy and learning rate over the epochs.
+
+    Args:
+        path: of the PNG file.
+        history: the columns of `history.csv`.
+    """
+    figure = new_figure(12, 3.6)
+    epochs = history["epoch"]
+    panels = {
+        "loss": ["loss", "val_loss"],
+        "accuracy": ["accuracy", "val_accuracy"],
+        "learning rate": ["learning_rate"],
+    }
+    for number, (title, columns) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(1, 3, number, title=title, xlabel="epoch")
+        for column in columns:
+            label = "validation" if column.startswith("val_") else "training"
+            axes.plot(epochs, history[column], marker=".", label=label)
+        axes.grid(alpha=0.3)
+        if len(columns) > 1:
+            axes.legend()
+    save_figure(figure, path)

@@ -1,0 +1,134 @@
+"""A recipe's loss, optimizer and learning rate schedule, as Keras computes them."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from pipeline.models.recipes import OUTPUT_LAYER, Optimizer, Recipe, Schedule
+
+CLASSES = {"adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "sgd": "SGD"}
+# Of the iteration that makes an update orthogonal. Keras takes five, which teach no more and cost
+# a tenth of a step of a small network.
+NEWTON_SCHULZ_STEPS = 3
+
+
+def loss_of(recipe: Recipe, num_classes: int) -> Callable[[Any, Any], Any]:
+    """Return the loss of each image, from labels and probabilities."""
+    if recipe.loss == "sparse_categorical_crossentropy":
+        return keras.losses.sparse_categorical_crossentropy  # type: ignore[no-any-return]
+
+    def one_hot_loss(labels: Any, probabilities: Any) -> Any:
+        return keras.losses.categorical_crossentropy(
+            keras.ops.one_hot(labels, num_classes),
+            probabilities,
+            label_smoothing=recipe.label_smoothing,
+        )
+
+    return one_hot_loss
+
+
+def optimizer_of(
+    recipe: Recipe, total_steps: int, precision: str = "float32"
+) -> keras.optimizers.Optimizer:
+    """Return the optimizer, with the learning rate laid out over all steps of all phases.
+
+    Args:
+        recipe: names it.
+        total_steps: of the whole training.
+        precision: in which large products may be computed; the weights stay `float32`.
+    """
+    said: Optimizer = recipe.optimizer
+    rate = schedule_of(recipe.schedule, said.learning_rate, total_steps)
+    settings = {
+        "momentum": said.momentum or None,
+        "nesterov": said.nesterov or None,
+        "weight_decay": said.weight_decay,
+    }
+    given = {key: value for key, value in settings.items() if value is not None}
+    if said.name == "muon":
+        optimizer: keras.optimizers.Optimizer = Muon(precision, learning_rate=rate, **given)
+    else:
+        optimizer = getattr(_implementations(), CLASSES[said.name])(learning_rate=rate, **given)
+    # Decay is meant to keep kernels small; a bias or a normalisation has no reason to shrink.
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def _implementations() -> Any:
+    """Return the module whose classes are fastest on Keras' backend."""
+    if keras.backend.backend() != "tensorflow":
+        return keras.optimizers
+    from pipeline.training.backends import fused_tensorflow as fused
+
+    return fused
+
+
+class Muon(keras.optimizers.Muon):  # type: ignore[misc]
+    """Keras' Muon, for convolutions as well: their kernels are matrices with a row per input.
+
+    Each update of a kernel is made orthogonal, so that no direction of it is learned much faster
+    than another. Vectors and the output layer are updated as by AdamW.
+    """
+
+    def __init__(self, precision: str, *, weight_decay: float = 0.004, **settings: Any) -> None:
+        settings |= {"weight_decay": weight_decay, "adam_weight_decay": weight_decay}
+        super().__init__(ns_steps=NEWTON_SCHULZ_STEPS, **settings)
+        self.precision = precision
+
+    def _should_use_adamw(self, variable: Any) -> bool:
+        return len(variable.shape) < 2 or OUTPUT_LAYER in variable.path
+
+    def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
+        """Return the orthogonal matrix next to an update of a kernel."""
+        matrix = keras.ops.cast(keras.ops.reshape(x, (-1, x.shape[-1])), self.precision)
+        update = super().zeropower_via_newtonschulz5(matrix, steps)
+        return keras.ops.reshape(keras.ops.cast(update, "float32"), x.shape)
+
+    def lr_adjust(self, x: Any) -> Any:
+        """Scale an orthogonal update to steps as large as those of AdamW."""
+        rows, columns = math.prod(x.shape[:-1]), x.shape[-1]
+        return x * (math.sqrt(max(rows, columns)) * self.rms_rate)
+
+
+def schedule_of(schedule: Schedule, rate: float, total_steps: int) -> Any:
+    """Return a number, or a Keras schedule over `total_steps`, that peaks at `rate`."""
+    if schedule.name == "constant":
+        return rate
+    if schedule.name == "inverse_time":
+        return keras.optimizers.schedules.InverseTimeDecay(rate, 1, schedule.decay)
+    return WarmupDecay(rate, total_steps, schedule.warmup, schedule.final, schedule.name)
+
+
+@keras.saving.register_keras_serializable("pipeline")
+class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """Straight up for `warmup` of the steps, then down to `final` of the peak.
+
+    Attributes:
+        peak: the highest learning rate.
+        shape: of the way down: `triangular` is straight, `cosine` half a wave.
+    """
+
+    def __init__(
+        self, peak: float, total_steps: int, warmup: float, final: float, shape: str
+    ) -> None:
+        self.peak, self.total_steps, self.shape = peak, total_steps, shape
+        self.warmup, self.final = warmup, final
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate of a step, counted from 0."""
+        ops = keras.ops
+        # The first step is already one part of the climb: a rate of 0 would waste it.
+        step = ops.cast(step, "float32") + 1.0
+        climb = max(self.warmup * self.total_steps, 1.0)
+        done = ops.clip((step - climb) / max(self.total_steps - climb, 1.0), 0.0, 1.0)
+        if self.shape == "cosine":
+            done = (1.0 - ops.cos(math.pi * done)) / 2.0
+        down = 1.0 - (1.0 - self.final) * done
+        return self.peak * ops.where(step < climb, step / climb, down)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what rebuilds the schedule."""
+        names = ("peak", "total_steps", "warmup", "final", "shape")
+        return {name: getattr(self, name) for name in names}

@@ -1,0 +1,79 @@
+"""What somebody who waits for a training sees: a live line on a terminal, a log elsewhere."""
+
+import re
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from pipeline.training.history import Epoch, Progress
+
+SECONDS_BETWEEN_LINES = 1.0
+# How `TrainProgress` writes an epoch down, for who reads it from a pipe.
+LINE = re.compile(r"(?P<name>.+): epoch (?P<epoch>\d+)/(?P<epochs>\d+) (?P<text>loss .*)")
+
+
+class TrainProgress:
+    """Show epochs, loss, accuracy and the time left; a context manager."""
+
+    def __init__(self, name: str, epochs: int) -> None:
+        self.name, self.epochs = name, epochs
+        self.live = sys.stderr.isatty()
+        columns = [
+            TextColumn("{task.description}"),
+            BarColumn(20),
+            TextColumn("{task.fields[text]}"),
+        ]
+        self.bar = Bar(*columns, console=Console(stderr=True), disable=not self.live)
+        self.task = self.bar.add_task(name, total=epochs, text="compiling")
+        self.left = self.validated = ""
+        self.said = 0.0
+
+    def __enter__(self) -> Self:
+        """Start the live line."""
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave the last state of the live line standing."""
+        self.bar.stop()
+
+    def on_progress(self, now: Progress) -> None:
+        """Move the live line on, about once a second."""
+        self.left = f", {clock(now.seconds_left)} left"
+        self._move(now.epoch - 1 + now.step / now.steps, now)
+
+    def on_epoch(self, row: Epoch) -> None:
+        """Write a line per epoch, at most one a second and always the last."""
+        self.validated = f" val_accuracy {row.val_accuracy:.4f}"
+        self._move(row.epoch, row)
+        now, last = time.monotonic(), row.epoch == self.epochs
+        if not self.live and (last or now - self.said >= SECONDS_BETWEEN_LINES):
+            self.said = now
+            text = (
+                f"epoch {row.epoch}/{self.epochs} loss {row.loss:.4f} accuracy {row.accuracy:.4f} "
+                f"val_loss {row.val_loss:.4f} val_accuracy {row.val_accuracy:.4f}"
+            )
+            print(f"{self.name}: {text}{'' if last else self.left}", file=sys.stderr, flush=True)
+
+    def _move(self, completed: float, now: Epoch | Progress) -> None:
+        """Set the live line, which must fit a terminal of 100 columns."""
+        left = self.left if completed < self.epochs else ""
+        text = f"{now.epoch}/{self.epochs} loss {now.loss:.4f} accuracy {now.accuracy:.4f}"
+        self.bar.update(self.task, completed=completed, text=text + self.validated + left)
+
+
+def clock(seconds: float) -> str:
+    """Return `1:02:03` or `2:03`."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -1,0 +1,170 @@
+"""train: the splits and a recipe -> a model, tracked as an MLflow run as it goes."""
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import pandas as pd
+
+from pipeline.artifacts.datasets import Splits, SplitsInfo
+from pipeline.artifacts.files import atomic, dvc_md5, sha256
+from pipeline.artifacts.models import RunInfo, TrainedModel
+from pipeline.models.build import build, steps_are_small
+from pipeline.models.plan import ModelPlan
+from pipeline.tracking.describe import describe, used
+from pipeline.tracking.runs import Run, new_run
+from pipeline.tracking.trainings import describe as describe_training
+from pipeline.training.curves import draw_curves
+from pipeline.training.device import choose, make_deterministic
+from pipeline.training.engine import Data, fit
+from pipeline.training.history import Epoch, History
+from pipeline.training.progress import TrainProgress
+
+
+def train(
+    splits: Splits,
+    plan: ModelPlan,
+    output: Path,
+    *,
+    device: Literal["auto", "cpu", "gpu"] = "auto",
+    deterministic: bool = False,
+) -> TrainedModel:
+    """Train one model.
+
+    Args:
+        splits: what to train and validate on.
+        plan: the recipe.
+        output: `models/<dataset>/<model>/`.
+        device: `gpu` where there is none is refused before anything starts.
+        deterministic: the same seed gives the same weights on CPU.
+
+    Raises:
+        TrainingError: no such device, a recipe that does not fit, a loss that is not finite, …;
+            the run says FAILED and why.
+        TrackingError: the MLflow store cannot be reached.
+    """
+    info = splits.info
+    chosen = choose(device, small_steps=steps_are_small(plan.recipe, info.image_shape))
+    seed = plan.recipe.seed or 0
+    if deterministic:
+        make_deterministic(seed)
+    # Asked once, before training: it is this code that trains, whatever is edited meanwhile.
+    trained = TrainedModel(output)
+    provenance = describe(
+        plan.recipe,
+        deterministic=deterministic,
+        device=str(chosen),
+        hardware=chosen.hardware(),
+    )
+    with new_run(plan.dataset, plan.model) as run:
+        data_md5 = dvc_md5(splits.path)
+        describe_training(run, splits, data_md5, plan.dataset, plan.model, provenance)
+        model = build(plan.recipe, info.image_shape, info.num_classes, seed)
+        run.log_text(_summary(model), "model_summary.txt")
+        history = _fit(run, model, plan, _data(splits, info), deterministic)
+        run.log_params({"trained_in": history.precision})
+        if history.agreement:
+            run.log_params({"bfloat16_least_cosine": history.agreement})
+        _save(run, model, history, trained)
+        provenance = used(provenance)
+        provenance.save(trained.provenance)
+        run.log_artifact(trained.provenance)
+        RunInfo(
+            run_id=run.run_id,
+            experiment=plan.dataset,
+            experiment_id=run.experiment_id,
+            dataset=plan.dataset,
+            model=plan.model,
+            class_names=info.class_names,
+            image_shape=info.image_shape,
+            data_md5=data_md5,
+            seed=seed,
+            device=str(chosen),
+            git_commit=provenance.code.commit,
+            git_dirty=provenance.code.dirty,
+            **_conclude(run, model, history, trained),
+        ).save(output / "run.json")
+    return trained
+
+
+def _summary(model: keras.Model) -> str:
+    lines: list[str] = []
+    model.summary(
+        print_fn=lambda line, **_: lines.append(line), line_length=100, expand_nested=True
+    )
+    return "\n".join(lines)
+
+
+def _data(splits: Splits, info: SplitsInfo) -> Data:
+    return Data(
+        x_train=splits.x("train"),
+        y_train=splits.y("train"),
+        x_val=splits.x("val"),
+        y_val=splits.y("val"),
+        class_names=info.class_names,
+    )
+
+
+def _fit(run: Run, model: keras.Model, plan: ModelPlan, data: Data, deterministic: bool) -> History:
+    """Fit the model while the run and whoever watches hear of every epoch."""
+    epochs = sum(phase.epochs for phase in plan.recipe.phases)
+    with TrainProgress(f"{plan.dataset} {plan.model}", epochs) as progress:
+
+        def on_epoch(row: Epoch) -> None:
+            progress.on_epoch(row)
+            values = asdict(row)
+            run.log_metrics(values, step=values.pop("epoch"))
+
+        return fit(
+            model,
+            plan.recipe,
+            data,
+            seed=plan.recipe.seed or 0,
+            deterministic=deterministic,
+            on_epoch=on_epoch,
+            on_progress=progress.on_progress,
+        )
+
+
+def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel) -> None:
+    """Write the model and its history, and keep history and curves with the run."""
+    with atomic(trained.model) as part:
+        model.save(part)
+    rows = pd.DataFrame([asdict(row) for row in history.epochs])
+    with atomic(trained.history) as part:
+        rows.to_csv(part, index=False)
+    run.log_artifact(trained.history)
+    with tempfile.TemporaryDirectory() as folder:
+        draw_curves(Path(folder) / "curves.png", {str(name): rows[name].tolist() for name in rows})
+        run.log_artifact(Path(folder) / "curves.png")
+
+
+def _conclude(
+    run: Run, model: keras.Model, history: History, trained: TrainedModel
+) -> dict[str, Any]:
+    """Return what is known at the end, which the run is told as well."""
+    seconds = round(sum(row.seconds for row in history.epochs), 2)
+    outcome = {
+        "parameters": model.count_params(),
+        "epochs": len(history.epochs),
+        "training_seconds": seconds,
+    }
+    kept = history.kept
+    run.log_metrics(
+        {
+            **outcome,
+            "kept_epoch": kept.epoch,
+            "best_val_accuracy": kept.val_accuracy,
+            "best_val_loss": kept.val_loss,
+        }
+    )
+    digest = sha256(trained.model)
+    run.log_tags({"model_sha256": digest})
+    return {
+        **outcome,
+        "val_accuracy": kept.val_accuracy,
+        "val_loss": kept.val_loss,
+        "model_sha256": digest,
+    }

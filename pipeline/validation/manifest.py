@@ -1,0 +1,112 @@
+"""The manifest: one row per image, with what can be said of its pixels by themselves."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.artifacts.datasets import RawDataset, Split
+from pipeline.artifacts.files import atomic, read_array
+from pipeline.errors import ArtifactError
+from pipeline.parallel import spread
+from pipeline.validation.pixels import Histogram, measure_rows
+
+SPLITS: tuple[Split, ...] = ("train", "test")
+# Pixels that a worker is given at a time: enough to be worth handing over.
+CHUNK_PIXELS = 2**22
+# From so many on, processes repay what it takes to start them.
+MANY_PIXELS = 2**27
+
+
+def build_manifest(raw: RawDataset) -> tuple[pd.DataFrame, Histogram]:
+    """Describe every image of a dataset, a few megabytes at a time.
+
+    Returns:
+        One row per image, train first, in the order of the arrays: `split`, `file`, `label`,
+        `class_name`; `height`, `width` and `mode` of the file; `error`, empty unless it could not
+        be decoded; `dtype` and `shape` of its array; `mean`, `std`, `min` and `max` of its pixels,
+        their `sha256` and `dhash`, all six empty where there is an error. And the counts of
+        pixel values by channel, of all readable images.
+
+    Raises:
+        ArtifactError: arrays and `files.parquet` do not have the same number of images.
+    """
+    try:
+        files = pd.read_parquet(raw.files)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"cannot read {raw.files}: {error}; run ingest again") from error
+    heads = {split: _head(raw, split, files[files["split"] == split]) for split in SPLITS}
+    head = pd.concat(heads.values(), ignore_index=True)
+    readable = {
+        raw.path / f"x_{split}.npy": part["error"].to_numpy() == "" for split, part in heads.items()
+    }
+    pixels, histogram = describe(readable)
+    return pd.concat([head, pixels], axis=1), histogram
+
+
+def save_manifest(manifest: pd.DataFrame, path: Path) -> None:
+    """Write the manifest as Parquet."""
+    with atomic(path) as part:
+        manifest.to_parquet(part, index=False)
+
+
+def _head(raw: RawDataset, split: Split, files: pd.DataFrame) -> pd.DataFrame:
+    """Return what is known of the images of a split without looking at a pixel."""
+    x, labels = raw.x(split), raw.y(split)
+    if not len(x) == len(labels) == len(files):
+        raise ArtifactError(
+            f"{raw.path}: {split} has {len(x)} images, {len(labels)} labels and {len(files)} rows "
+            "in files.parquet; all must be equal; run ingest again"
+        )
+    names = dict(enumerate(raw.info.class_names))
+    head = files[["split", "file", "height", "width", "mode", "error"]].reset_index(drop=True)
+    head.insert(2, "label", labels)
+    head.insert(3, "class_name", [names.get(label, "") for label in labels.tolist()])
+    head["dtype"] = str(x.dtype)
+    head["shape"] = "x".join(map(str, x.shape[1:]))
+    return head
+
+
+def describe(readable: Mapping[Path, NDArray[np.bool_]]) -> tuple[pd.DataFrame, Histogram]:
+    """Measure the images of some arrays, those that are not readable with empty values.
+
+    Args:
+        readable: `.npy` files of images, (n, height, width, channels), and which of their images
+            are, (n,). Other shapes are measured too, so that a check can name them.
+    """
+    pieces = (
+        (path, rows, known[rows])
+        for path, known in readable.items()
+        for rows in _chunks(read_array(path))
+    )
+    everything = np.concatenate(list(readable.values()))
+    many = sum(read_array(path).size for path in readable) >= MANY_PIXELS
+    found = [part for parts in spread(measure_rows, pieces, many) for part in parts]
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in found])
+        for name in ("mean", "std", "min", "max", "sha256", "dhash")
+    }
+    columns |= {name: _hexadecimal(columns[name]) for name in ("sha256", "dhash")}
+    table = pd.DataFrame(columns)
+    if not everything.all():
+        table.loc[~everything] = np.nan
+    return table, np.sum([part.histogram for part in found], axis=0)
+
+
+def _chunks(images: NDArray[Any]) -> Iterator[slice]:
+    """Yield the rows to hold at once; of an empty array one empty slice."""
+    size = max(1, CHUNK_PIXELS // max(1, int(np.prod(images.shape[1:]))))
+    for start in range(0, max(1, len(images)), size):
+        yield slice(start, start + size)
+
+
+def _hexadecimal(rows: NDArray[np.uint8]) -> pd.Series:
+    """Write each row of bytes as text."""
+    text = rows.tobytes().hex().encode()
+    ends = np.arange(0, len(text) + 1, 2 * rows.shape[1])
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(text)]
+    return pd.Series(pa.Array.from_buffers(pa.large_string(), len(rows), buffers), dtype="str")

@@ -1,0 +1,98 @@
+"""validate: the raw dataset -> manifest, Data Docs and a report; stops what must not be used."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.artifacts.datasets import RawDataset
+from pipeline.artifacts.files import dvc_md5
+from pipeline.artifacts.validation import CheckResult, ValidationReport
+from pipeline.errors import ValidationFailed
+from pipeline.validation.accepted import Accepted, AcceptedVersion, content_digest
+from pipeline.validation.checks import check_names
+from pipeline.validation.data_docs import save_data_docs
+from pipeline.validation.expectations import evaluate
+from pipeline.validation.limits import Limits
+from pipeline.validation.manifest import build_manifest, save_manifest
+from pipeline.validation.measures import Facts
+
+FILES_NAMED = 5  # of each failed check, in a message that is one line
+
+
+def validate(
+    raw: RawDataset, limits: Mapping[str, Limits], output: Path, accepted: Path
+) -> ValidationReport:
+    """Check a dataset, and remember it as accepted when it passed.
+
+    Args:
+        raw: the dataset as it was ingested.
+        limits: the section `validation` of params.yaml.
+        output: gets `manifest.parquet`, `data_docs/index.html` and, last, `summary.json`.
+        accepted: the file of the versions that passed so far; `shift` compares with the last.
+
+    Returns:
+        The report; its warnings are for the caller to show.
+
+    Raises:
+        ParamsError: `limits` names an unknown check.
+        ValidationFailed: a check of severity `error` failed. All files are written all the same.
+    """
+    check_names(limits)
+    info, history = raw.info, Accepted.load_or_new(accepted)
+    manifest, histogram = build_manifest(raw)
+    counts = {str(split): int(n) for split, n in manifest["split"].value_counts().items()}
+    histograms = tuple(tuple(channel) for channel in histogram.tolist())
+    version = AcceptedVersion(digest=content_digest(manifest), counts=counts, histograms=histograms)
+    earlier = history.before(version.digest)
+    facts = Facts(
+        class_names=info.class_names,
+        image_shape=info.image_shape,
+        expected=info.expected or info.counts,
+        histograms=histograms,
+        accepted=earlier.histograms if earlier else None,
+    )
+    with ThreadPoolExecutor(1) as aside:
+        raw_md5 = aside.submit(dvc_md5, raw.path)
+        results, details = evaluate(manifest, facts, limits)
+    report = ValidationReport(dataset=info.name, raw_md5=raw_md5.result(), results=results)
+    save_manifest(manifest, output / "manifest.parquet")
+    docs = save_data_docs(details, results, info.name, output / "data_docs")
+    report.save(output / "summary.json")
+    if not report.passed:
+        raise ValidationFailed(f"{describe_failures(report)}; all checks are in {docs}")
+    history.add(version, accepted)
+    return report
+
+
+def describe_failures(report: ValidationReport) -> str:
+    """Name every failed check with its numbers and the first offending files, on one line."""
+    failures = "; ".join(_describe(result) for result in report.failures("error"))
+    # The name of a file may hold anything, even a line break.
+    return " ".join(f"dataset {report.dataset} did not pass: {failures}".split())
+
+
+def _describe(result: CheckResult) -> str:
+    files = ", ".join(result.files[:FILES_NAMED])
+    return f"{result.check}: {result.message}" + (f": {files}" if files else "")
+
+
+def render(report: ValidationReport) -> Table:
+    """Lay the report out for a terminal: one row per check, with the worst that it has to say."""
+    verdict = "passed" if report.passed else "failed"
+    warned = len(report.failures("warning"))
+    title = f"{report.dataset} {verdict}" + (f", warnings: {warned}" if warned else "")
+    table = Table("check", "", "found", title=title)
+    worst: dict[str, CheckResult] = {}
+    for result in report.results:  # errors come before warnings
+        if result.check not in worst or (worst[result.check].passed and not result.passed):
+            worst[result.check] = result
+    for result in worst.values():
+        mark = Text("ok", "green")
+        if not result.passed:
+            mark = Text(result.severity, "red" if result.severity == "error" else "yellow")
+        files = "" if result.passed else "".join(f"\n{f}" for f in result.files[:FILES_NAMED])
+        table.add_row(result.check, mark, Text(result.message + files))
+    return table
