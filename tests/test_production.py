@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache as artifact_places
 from typer.testing import CliRunner
@@ -22,6 +23,7 @@ from pipeline.artifacts.models import Evaluation, TrainedModel
 from pipeline.cli import app
 from pipeline.errors import ArtifactError, ParamsError, PipelineError, TrackingError
 from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.portable import PortableModel
 from pipeline.production.audit import audit
 from pipeline.production.bookkeeping import time_for
 from pipeline.production.production import promote, rollback
@@ -447,12 +449,49 @@ def test_a_tampered_litert_file_is_not_asked(two):
         predict([two.folder], "tiny/2")
 
 
-def test_a_version_from_before_there_were_litert_files_is_served_all_the_same(two):
-    (files_of(2) / "model.tflite").unlink()
-    connect().delete_model_version_tag("tiny", "2", "portable_sha256")
+def from_before_litert(number):
+    """Make a version what an earlier release registered: without a LiteRT file, Keras answers."""
+    files = files_of(number)
+    (files / "model.tflite").unlink()
+    (files / "portable.json").unlink()
+    shutil.copy(Path(__file__).parent / "earlier" / "served_model.py", files.parent)
+    connect().delete_model_version_tag("tiny", str(number), "portable_sha256")
+
+
+def test_a_version_from_before_there_were_litert_files_serves_all_the_same(two):
+    from_before_litert(2)
     with pytest.raises(ArtifactError, match=r"tiny/2 has no model.tflite: .* dvc repro --force"):
         predict([two.folder], "tiny/2")
-    assert registry.load("models:/tiny/2")
+    assert ask(2, two).action == "promoted"
+    from_before_litert(1)
+    assert rollback("tiny", None, "back to the oldest").version == 1
+
+
+def test_such_a_version_in_production_meets_one_that_litert_serves(two):
+    from_before_litert(1)
+    outcome = ask(2, two)
+    assert outcome.action == "promoted"
+    assert {check.name for check in outcome.decision.checks} >= {"better", "not_worse"}
+
+
+def test_what_serves_must_say_what_the_model_says(two):
+    served = files_of(2).parent / "served_model.py"
+    right = "self.model.probabilities(np.stack(images))"
+    assert right in served.read_text()
+    served.write_text(served.read_text().replace(right, f"np.roll({right}, 1, axis=1)"))
+    outcome = ask(2, two)
+    assert outcome.action == "refused"
+    (failure,) = outcome.decision.failures
+    assert "the MLflow flavour differs by" in failure
+
+
+def test_both_must_say_what_keras_said_when_it_was_evaluated(two, monkeypatch):
+    """A LiteRT runtime that answers wrongly, the same way wherever it is asked."""
+    right = PortableModel.probabilities
+    rolled = lambda self, images: np.roll(right(self, images), 1, axis=1)  # noqa: E731
+    monkeypatch.setattr(PortableModel, "probabilities", rolled)
+    failed = {check.name for check in ask(2, two).decision.checks if not check.passed}
+    assert "loads" in failed
 
 
 # two at once, and killed in between

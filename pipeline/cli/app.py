@@ -29,9 +29,14 @@ def import_keras() -> None:
         import keras  # noqa: F401
 
 
-def import_tensorflow() -> None:
-    """Import Keras on TensorFlow: whatever trained a model, this is what reads it."""
+def choose_tensorflow() -> None:
+    """Let Keras run on TensorFlow if it is needed: whatever trained a model, this reads it."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
+
+
+def import_tensorflow() -> None:
+    """Import Keras on TensorFlow."""
+    choose_tensorflow()
     import_keras()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.app import app, import_tensorflow, params_here, print_json
+from pipeline.cli.app import app, choose_tensorflow, params_here, print_json
 from pipeline.errors import EXIT_CODE_NO, ParamsError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def promote(
         raise ParamsError("--force needs a reason, which is recorded: --reason TEXT")
     if reason and not force:
         raise ParamsError("--reason goes with --force: a promotion that passes gives its own")
-    import_tensorflow()
+    choose_tensorflow()
     from pipeline import project
     from pipeline.production.production import promote
     from pipeline.production.promotion import CHALLENGER
@@ -93,7 +93,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Return to the version that was in production before, once it has shown that it works."""
-    import_tensorflow()
+    choose_tensorflow()
     from pipeline.production.production import rollback
 
     entry = rollback(dataset, to, reason, by)

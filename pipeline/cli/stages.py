@@ -9,7 +9,14 @@ from typing import Annotated, ParamSpec
 
 import typer
 
-from pipeline.cli.app import app, import_keras, import_tensorflow, params_here, workspace_here
+from pipeline.cli.app import (
+    app,
+    choose_tensorflow,
+    import_keras,
+    import_tensorflow,
+    params_here,
+    workspace_here,
+)
 from pipeline.errors import ParamsError
 
 STAGES = "Stages (dvc repro runs them)"
@@ -129,7 +136,7 @@ def evaluate(model: ModelName) -> None:
 @stage
 def register() -> None:
     """Register the model that is best on the validation split."""
-    import_tensorflow()
+    choose_tensorflow()  # for versions that Keras serves
     from pipeline.production.register import register
     from pipeline.reports import card
 

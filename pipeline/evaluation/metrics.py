@@ -1,11 +1,13 @@
-"""What is measured of a classifier: pure functions on labels and probabilities."""
+"""What is measured of a classifier: pure functions on labels and probabilities.
+
+scikit-learn takes a second to import, so it is imported where it counts: the gate reads this too.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from pipeline.artifacts.datasets import Labels
 
@@ -26,6 +28,8 @@ def summarize(
     Returns:
         JSON values: numbers, and under `classes` precision, recall, f1 and support by class name.
     """
+    from sklearn.metrics import precision_recall_fscore_support
+
     predicted = probabilities.argmax(axis=1)
     k = top_k(len(class_names))
     precision, recall, f1, support = precision_recall_fscore_support(
@@ -124,6 +128,8 @@ def calibration_error(y: Labels, probabilities: Probabilities) -> float:
 
 def confusion(y: Labels, predicted: Labels, num_classes: int) -> NDArray[np.int64]:
     """Count how often each true class (row) was predicted as each class (column)."""
+    from sklearn.metrics import confusion_matrix
+
     counts: NDArray[np.int64] = confusion_matrix(y, predicted, labels=range(num_classes))
     return counts
 

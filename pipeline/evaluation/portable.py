@@ -35,6 +35,13 @@ class PortableRecord(Record):
     difference: float
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use; models are served elsewhere than on Linux too."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class PortableModel:
     """A LiteRT model for batches of any size; one thread at a time may ask it."""
 
@@ -48,7 +55,7 @@ class PortableModel:
         Raises:
             ValueError: the bytes are no LiteRT model.
         """
-        threads = threads or len(os.sched_getaffinity(0))
+        threads = threads or usable_cores()
         with quiet_stderr():
             self._interpreter = Interpreter(model_content=content, num_threads=threads)
             # Packs the weights, once; another batch size costs nothing later.

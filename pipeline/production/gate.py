@@ -1,5 +1,6 @@
 """The gate: ask a version and the one in production about the test split, now, and decide."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,17 +8,19 @@ import numpy as np
 import pandas as pd
 
 from pipeline.artifacts.datasets import Splits
+from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import ArtifactError, TrackingError
 from pipeline.evaluation.metrics import Probabilities, calibration_error
-from pipeline.evaluation.scoring import Scorer, load_checked
+from pipeline.evaluation.portable import load_portable
 from pipeline.images import as_base64_png
 from pipeline.production import promotion
 from pipeline.production.decision import Decision
 from pipeline.production.promotion import Candidate, Incumbent, Scored
 from pipeline.production.rules import Rules
+from pipeline.quiet import quiet_stderr
 from pipeline.registry import versions as registry
-from pipeline.registry.passport import Passport, test_md5
+from pipeline.registry.passport import Example, Passport, test_md5
 from pipeline.registry.versions import Registered
 from pipeline.tracking.store import reaching
 
@@ -57,7 +60,9 @@ def _candidate(version: Registered, passport: Passport, splits: Splits) -> Candi
         latency_p95_ms=passport.metrics["latency_p95_ms"],
         size_mb=passport.metrics["size_bytes"] / 1e6,
         missing=passport.missing(),
-        apart=apart(f"models:/{version.name}/{version.version}", splits, probabilities),
+        apart=apart(
+            f"models:/{version.name}/{version.version}", splits, probabilities, passport.examples
+        ),
         validated=checks.passed and checks.raw_md5 == passport.data.raw_md5,
         dirty=code.dirty is not False,
     )
@@ -79,7 +84,7 @@ def _ask(folder: Path, splits: Splits) -> Probabilities:
     """Ask the model of a folder about all test images.
 
     Raises:
-        ArtifactError: it takes other images, or knows other classes.
+        ArtifactError: it takes other images, knows other classes, or is not what was trained.
     """
     trained, info = TrainedModel(folder), splits.info
     run = trained.run
@@ -88,7 +93,21 @@ def _ask(folder: Path, splits: Splits) -> Probabilities:
             f"it takes images {run.image_shape} of {len(run.class_names)} classes; {splits.path} "
             f"has {info.image_shape} of {len(info.class_names)}, or classes of other names"
         )
-    return Scorer(load_checked(trained.model, run.model_sha256)).probabilities(splits.x("test"))
+    if not trained.portable.exists():
+        return _ask_keras(trained, splits)
+    if (found := sha256(trained.model)) != run.model_sha256:
+        raise ArtifactError(
+            f"{trained.model} has sha256 {found}; that of the trained model is {run.model_sha256}"
+        )
+    return load_portable(trained).probabilities(splits.x("test"))
+
+
+def _ask_keras(trained: TrainedModel, splits: Splits) -> Probabilities:
+    """Ask a version from before there were LiteRT files; TensorFlow is loaded for no other."""
+    with quiet_stderr():
+        from pipeline.evaluation.scoring import Scorer, load_checked
+    model = load_checked(trained.model, trained.run.model_sha256)
+    return Scorer(model).probabilities(splits.x("test"))
 
 
 def _scored(
@@ -109,21 +128,25 @@ def _scored(
     )
 
 
-def apart(uri: str, splits: Splits, expected: Probabilities) -> float:
+def apart(
+    uri: str, splits: Splits, expected: Probabilities, examples: Sequence[Example] = ()
+) -> float:
     """Return how far a model, loaded and asked as callers do, is from what is expected of it.
 
     Args:
         uri: of a logged or registered model.
         splits: the first images of `test` are asked about: as pixels all, as a file the first.
         expected: probabilities of the test split.
+        examples: what Keras said of these when the model was evaluated is expected as well.
 
     Raises:
         TrackingError: it does not load or does not answer.
     """
     served: Any = registry.load(uri)
     images = splits.x("test")[:IMAGES_TO_REPRODUCE]
+    asked = [as_base64_png(images[0]), *images, *(example.png for example in examples)]
     with reaching(f"ask {uri}"):
-        answer = served.predict(pd.DataFrame({"image": [as_base64_png(images[0]), *images]}))
+        answer = served.predict(pd.DataFrame({"image": asked}))
     said = np.stack(answer["probabilities"].to_list())
-    wanted = expected[: len(images)]
-    return float(np.abs(said - np.concatenate([wanted[:1], wanted])).max())
+    wanted = [expected[0], *expected[: len(images)], *(row.probabilities for row in examples)]
+    return float(np.abs(said - np.stack(wanted)).max())

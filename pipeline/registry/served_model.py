@@ -1,17 +1,16 @@
 """The model as MLflow serves it: image bytes or `uint8` arrays in, labels and probabilities out.
 
 MLflow stores this file and the package beside the model and runs them where the model is loaded,
-so that no copy of this repository is needed there.
+so that no copy of this repository is needed there. The LiteRT file answers, without TensorFlow.
 """
 
 import base64
 import binascii
-import json
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import mlflow
 import mlflow.pyfunc
 import numpy as np
@@ -20,7 +19,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 
 from pipeline.artifacts.files import sha256
+from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import ArtifactError, ImageError
+from pipeline.evaluation.portable import load_portable
 from pipeline.images import decode
 
 
@@ -31,19 +32,21 @@ class ImageClassifier(PythonModel):  # type: ignore[misc]
         """Load the model, once per process; one that is not what was trained is not loaded.
 
         Raises:
-            ArtifactError: the file has another sha256 than the run says.
+            ArtifactError: the Keras file has another sha256 than the run says, or the LiteRT file
+                is not the one that was made from it and checked.
         """
-        run = json.loads(Path(context.artifacts["run"]).read_text())
-        self.class_names, self.image_shape = run["class_names"], tuple(run["image_shape"])
-        found = sha256(Path(context.artifacts["model"]))
-        if found != run["model_sha256"]:
+        trained = TrainedModel(Path(context.artifacts["model"]).parent)
+        run = trained.run
+        self.class_names, self.image_shape = run.class_names, run.image_shape
+        found = sha256(trained.model)
+        if found != run.model_sha256:
             raise ArtifactError(
                 f"the model file has sha256 {found}; that of the trained model is "
-                f"{run['model_sha256']}: it is not served"
+                f"{run.model_sha256}: it is not served"
             )
-        self.model = keras.saving.load_model(
-            context.artifacts["model"], compile=False, safe_mode=True
-        )
+        self.model = load_portable(trained)
+        # A server asks from many threads, and the interpreter can answer one at a time.
+        self.turn = threading.Lock()
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -56,7 +59,8 @@ class ImageClassifier(PythonModel):  # type: ignore[misc]
         images = [self._pixels(*numbered) for numbered in enumerate(rows(model_input["image"]))]
         if not images:
             raise MlflowException.invalid_parameter_value("no image; at least one is needed")
-        probabilities = self.model.predict(np.stack(images), batch_size=256, verbose=0)
+        with self.turn:
+            probabilities = self.model.probabilities(np.stack(images))
         labels = probabilities.argmax(axis=1)
         return pd.DataFrame(
             {

@@ -22,9 +22,10 @@ from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import ArtifactError, PipelineError, TrackingError, did_you_mean
 from pipeline.images import as_base64_png
+from pipeline.quiet import quiet_stderr
 from pipeline.registry.ledger_run import create_registered_model
 from pipeline.registry.passport import FILE_NAME, Passport
-from pipeline.tracking.describe import requirements
+from pipeline.tracking.describe import serving_requirements
 from pipeline.tracking.store import connect, reaching, store_uri
 
 with warnings.catch_warnings():
@@ -102,7 +103,7 @@ def log_model(trained: TrainedModel, run_id: str, passport: Path, example: Any) 
             signature=SIGNATURE,
             input_example=pd.DataFrame({"image": [as_base64_png(example)]}),
             # Named, so that MLflow need not find out by loading the model.
-            pip_requirements=requirements(),
+            pip_requirements=serving_requirements(),
         )
     return str(info.model_uri)
 
@@ -119,13 +120,15 @@ def _delete_orphans(client: MlflowClient, experiment_id: str, name: str, run_id:
 def load(uri: str) -> Any:
     """Load a model as a caller would: a pyfunc with `predict`; one that is a pickle is not loaded.
 
+    Versions of earlier releases answer with Keras, on the backend that `KERAS_BACKEND` names.
+
     Raises:
         TrackingError: it does not load.
         ArtifactError: it is not what was trained.
     """
     connect()
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    with reaching(f"load {uri}"), _code_of_the_model():
+    with reaching(f"load {uri}"), _code_of_the_model(), quiet_stderr():
         return mlflow.pyfunc.load_model(uri)
 
 

@@ -18,6 +18,8 @@ from pipeline.tracking.provenance import Environment, Provenance
 from pipeline.tracking.working_tree import git_code
 
 LIBRARIES = ("tensorflow", "keras", "numpy", "pandas", "pillow", "mlflow")
+# What `registry.served_model` imports, and no more: who serves a model installs no TensorFlow.
+SERVING = ("ai-edge-litert", "mlflow", "numpy", "pandas", "pillow", "pydantic")
 # Set by whoever starts the pipeline from elsewhere, say a scheduler.
 FLOW_RUN_ID, FLOW_RUN_URL = "FLOW_RUN_ID", "FLOW_RUN_URL"
 # What trains a model, in the package `pipeline`: dvc.yaml names the same for `train`.
@@ -77,9 +79,9 @@ def flow_run() -> dict[str, str]:
     return {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
 
 
-def requirements() -> list[str]:
-    """Return the exact versions of the libraries that a model needs to run."""
-    return [f"{name}=={version(name)}" for name in LIBRARIES]
+def serving_requirements() -> list[str]:
+    """Return the exact versions of the libraries that a registered model needs to answer."""
+    return [f"{name}=={version(name)}" for name in SERVING]
 
 
 def environment(hardware: Mapping[str, Any] | None = None) -> Environment:
