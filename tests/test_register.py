@@ -177,6 +177,33 @@ def test_the_better_one_on_validation_is_the_first_in_production(made):
     assert {file.path for file in cards} == {"card/card.html", "card/card.md"}
 
 
+def test_registering_loads_no_tensorflow(copy):
+    connect().delete_registered_model("tiny")
+    code = (
+        "import sys\n"
+        "sys.modules |= dict.fromkeys(['tensorflow', 'keras'])  # importing them fails\n"
+        "from pathlib import Path\n"
+        "from pipeline.artifacts.datasets import Splits\n"
+        "from pipeline.artifacts.models import Evaluation, TrainedModel\n"
+        "from pipeline.production.rules import Floors, Rules\n"
+        "from tests.tiny import register, tiny_validation\n"
+        "row = TrainedModel(Path('dense')), Evaluation(Path('evaluation/dense'))\n"
+        "rules = Rules(floors=Floors(accuracy=0.5))\n"
+        "print(register({'dense': row}, Splits(Path('data')), tiny_validation(), rules,"
+        " Path('new.json')).aliases)\n"
+    )
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "production" in done.stdout
+
+
 def test_registering_again_registers_nothing_twice(made):
     again = register(made.models, made.splits, VALIDATION, Rules(), made.folder / "again.json")
     assert again == made.version
