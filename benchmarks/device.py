@@ -97,9 +97,12 @@ def _shortened(recipe: Any) -> Any:
     """Return the recipe; for a rehearsal one epoch of a narrow one, in small batches, `float32`."""
     if not LIMIT:
         return recipe
+    from pipeline.models.layers import layer_kind
+
     layers = (
-        layer.model_copy(update={"conv": 8})
-        if hasattr(layer, "conv") and not layer.whiten
+        layer.model_copy(update={kind: 8})
+        if (kind := layer_kind(layer)) in ("conv", "conv_block")
+        and not getattr(layer, "whiten", False)
         else layer
         for layer in recipe.layers
     )

@@ -6,16 +6,22 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 import grimp
+import numpy as np
 import pytest
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.data import datasets
-from pipeline.models.recipes import LAYERS, Recipe
+from pipeline.models import build as models
+from pipeline.models.layer import Layer
+from pipeline.models.layers import BY_KIND, layer_kind
+from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
 from pipeline.tracking import describe
 from pipeline.validation import checks
@@ -121,8 +127,66 @@ def test_every_key_of_a_recipe_is_documented():
     page = (ROOT / "docs" / "recipes.md").read_text()
     for name in Recipe.model_fields:
         assert f"`{name}`" in page
-    for name in LAYERS:
-        assert f"`{name}`" in page
+
+
+# Of every key of a layer, two of these are values.
+VALUES = (2, 3, 0.25, 0.5, "relu", "tanh", "same", "valid", True, False)
+
+
+def layers_with(kind, key):
+    """Layers of one kind that say no more than they must, each with another value of one key."""
+    found: dict[object, Layer] = {}
+    for first in VALUES:
+        for value in VALUES if key != kind else (first,):
+            try:
+                layer = BY_KIND[kind].model_validate({kind: first, key: value})
+            except ValidationError:
+                continue
+            found.setdefault(value, layer)
+    assert found, f"VALUES has no value of {key} of {kind}; add one"
+    return found.values()
+
+
+@pytest.mark.parametrize("kind", BY_KIND)
+def test_every_layer_and_its_keys_are_documented(kind):
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    row = re.search(rf"^\| `{kind}` \|.*$", page, re.MULTILINE)
+    assert row, f"docs/recipes.md has no row for the layer {kind}"
+    for key in BY_KIND[kind].model_fields:
+        assert f"`{key}`" in row[0], f"in docs/recipes.md the row of {kind} lacks `{key}`"
+
+
+@pytest.mark.parametrize("kind", BY_KIND)
+def test_every_layer_builds_and_counts_as_keras_does(kind):
+    layer = next(iter(layers_with(kind, kind)))
+    recipe = Recipe.model_validate(
+        {"layers": [layer.model_dump(exclude_none=True), "flatten"], "epochs": 1}
+    )
+    assert recipe.layers[0] == layer
+    shape, built = (7, 9, 3), models.build(recipe, (7, 9, 3), 2, 0)
+    for part in layer.parts():
+        made = built.get_layer(f"{layer_kind(part)}_1")
+        after = made.output.shape[1:]
+        kernels = sum(int(np.prod(w.shape)) for w in made.weights if len(w.shape) > 1)
+        counted = part.multiplications(shape)
+        assert counted == kernels * np.prod(after[:-1], dtype=int), (
+            f"{type(part).__name__}.multiplications of {shape} returns {counted}"
+        )
+        shape = part.output_shape(shape)
+        assert shape == (1, 1, 1, *after)[-3:], f"{type(part).__name__}.output_shape: {shape}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"), [(kind, key) for kind, layer in BY_KIND.items() for key in layer.model_fields]
+)
+def test_every_key_of_a_layer_reaches_keras(kind, key):
+    if get_args(BY_KIND[kind].model_fields[key].annotation) == (True,):
+        return  # there is nothing to choose
+    settings = [
+        [(part.keras_class, part.settings()) for part in layer.parts()]
+        for layer in layers_with(kind, key)
+    ]
+    assert any(one != settings[0] for one in settings), f"settings() of {kind} leaves out {key}"
 
 
 def test_help_comes_at_once_because_nothing_heavy_is_imported():

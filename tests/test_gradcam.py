@@ -108,6 +108,7 @@ def test_a_trained_model_looks_more_to_the_side_that_is_bright(made):
             [{"conv": 4}, {"max_pool": 2}, "batch_norm", {"activation": "relu"}, "flatten"],
             "activation_4",
         ),
+        ([{"conv_block": 4}, {"conv_block": 4, "max_pool": 2}, "flatten"], "activation_2"),
         ([{"conv": 4}, "flatten", {"dense": 8}, {"activation": "relu"}], "conv_1"),
         ([{"activation": "relu"}, "flatten", {"dense": 8}], None),
     ],

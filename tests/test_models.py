@@ -1,10 +1,14 @@
+import hashlib
+import json
+
 import keras
 import numpy as np
 import pytest
 
 from pipeline.errors import TrainingError
 from pipeline.models import build as models
-from pipeline.models.recipes import LAYERS, Recipe, layer_kind
+from pipeline.models.layers import LAYERS, layer_kind
+from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
 
 RECIPES = load_params().recipes
@@ -35,6 +39,7 @@ TUTORIALS = {
 SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1)}
 EVERY_LAYER = (
     *({"conv": 4, "max_norm": 2}, "batch_norm", {"activation": "gelu"}, {"max_pool": 2}),
+    {"conv_block": 4, "max_pool": 2},
     *("global_average_pool", "flatten", {"dense": 5}, {"dropout": 0.5}),
 )
 
@@ -63,6 +68,77 @@ def test_a_tutorial_recipe_is_the_tutorials_layer_for_layer(name):
     assert [layer.name.rsplit("_", 1)[0] for layer in built.layers[2:-1]] == kinds.split()
 
 
+# Of each recipe that ships the parameters of its model and a digest of its layers, which change
+# only together with the accuracies in the README.
+SHIPPED = {
+    "default.dense": (201_482, "f20540a6d51b"),
+    "default.cnn": (95_210, "6b6adce72819"),
+    "digits.dense": (167_178, "a1ac2c68e31a"),
+    "digits.cnn": (94_314, "6372e27240b5"),
+    "mnist.dense": (235_146, "8dc4745044d3"),
+    "mnist.cnn": (93_322, "0e74bfc19bc5"),
+    "mnist.fast": (567_466, "d104e5d50e36"),
+    "mnist.best": (567_466, "d104e5d50e36"),
+    "fashion_mnist.dense": (59_130, "9c91576b5567"),
+    "fashion_mnist.cnn": (390_410, "47c52f479c58"),
+    "fashion_mnist.fast": (567_466, "d104e5d50e36"),
+    "fashion_mnist.best": (1_492_138, "b5e22b340302"),
+    "cifar10.dense": (1_841_162, "3871f2363a21"),
+    "cifar10.cnn": (4_210_090, "779c17f3e438"),
+    "cifar10.cnn_bn": (2_397_226, "5072bf08eeaf"),
+    "cifar10.fast": (1_163_074, "fa63e0972a91"),
+    "cifar10.best": (1_975_106, "4c728930573d"),
+}
+
+
+def in_short(model):
+    """The layers of Keras in order, each as what it computes; names are left out."""
+    keys = "filters kernel_size strides padding pool_size units activation rate momentum scale"
+    for layer in model.layers:
+        config = layer.get_config()
+        constraint = getattr(layer, "kernel_constraint", None)
+        yield (
+            type(layer).__name__,
+            {key: config[key] for key in keys.split() if key in config},
+            [list(weight.shape) for weight in layer.weights],
+            [list(weight.shape) for weight in layer.trainable_weights],
+            constraint and constraint.get_config(),
+        )
+
+
+@pytest.mark.parametrize("dataset", RECIPES)
+def test_the_models_of_the_recipes_are_what_they_were(dataset):
+    shape, found = SHAPES.get(dataset, (32, 32, 3)), {}
+    for name, entry in RECIPES[dataset].items():
+        model = models.core(models.build(entry, shape, 10, 0))
+        digest = hashlib.sha256(json.dumps([*in_short(model)]).encode()).hexdigest()[:12]
+        found[f"{dataset}.{name}"] = (model.count_params(), digest)
+    assert found == {name: row for name, row in SHIPPED.items() if name.startswith(f"{dataset}.")}
+
+
+BLOCK = {"conv_block": 6, "kernel_size": 5, "momentum": 0.6, "scale": False, "activation": "silu"}
+LAYERS_OF_THE_BLOCK = (
+    {"conv": 6, "kernel_size": 5, "activation": "linear", "use_bias": False},
+    {"batch_norm": True, "momentum": 0.6, "scale": False},
+    {"activation": "silu"},
+)
+
+
+@pytest.mark.parametrize("pools", [False, True])
+def test_a_block_is_its_layers_with_the_same_weights(pools):
+    block, (convolution, *others) = BLOCK, LAYERS_OF_THE_BLOCK
+    if pools:
+        block, others = block | {"max_pool": 2}, [{"max_pool": 2}, *others]
+    end = ({"dropout": 0.5}, {"conv": 3}, "flatten")
+    short, long = build(block, *end, seed=4), build(convolution, *others, *end, seed=4)
+
+    assert [*in_short(short)] == [*in_short(long)]
+    for ours, theirs in zip(short.get_weights(), long.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert recipe(block).convolves
+    assert not recipe("flatten", {"dense": 2}).convolves
+
+
 @pytest.mark.parametrize("dataset", RECIPES)
 def test_every_recipe_gives_probabilities(dataset):
     shape = SHAPES.get(dataset, (32, 32, 3))
@@ -87,10 +163,9 @@ def test_scaling_is_part_of_the_model():
     np.testing.assert_allclose(scaled(np.full((1, 8, 8, 1), 255, np.uint8)), 1.0)
 
 
-def test_every_layer_kind_has_a_builder_and_survives_saving(tmp_path):
+def test_every_layer_survives_saving(tmp_path):
     model = build(*EVERY_LAYER)
-    assert {layer_kind(layer) for layer in recipe(*EVERY_LAYER).layers} == set(LAYERS)
-    assert set(models.BUILDERS) == set(LAYERS)
+    assert {type(layer) for layer in recipe(*EVERY_LAYER).layers} == set(LAYERS)
 
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
@@ -129,6 +204,11 @@ def test_the_properties_of_a_layer_arrive():
         ([{"max_pool": 2}] * 4, "layer 4, max_pool, does not fit shape \\(1, 1, 1\\)"),
         ([{"conv": 2, "kernel_size": 9, "padding": "valid"}], "layer 1, conv, .* \\(8, 8, 1\\)"),
         (["flatten", {"conv": 2}], "layer 2, conv, does not fit shape \\(64,\\)"),
+        (["flatten", {"conv_block": 2}], "layer 2, conv_block \\(conv\\), .* shape \\(64,\\)"),
+        (
+            [{"max_pool": 8}, {"conv_block": 2, "max_pool": 2}],
+            "layer 2, conv_block \\(max_pool\\), does not fit shape \\(1, 1, 2\\)",
+        ),
         ([{"conv": 2}], "end with shape \\(8, 8, 2\\).*add flatten"),
     ],
 )

@@ -81,6 +81,16 @@ def test_numbers_may_be_written_as_dvc_writes_them(tmp_path):
         ("epochs: 3", "epoch: 3", ["params.yaml:13: recipes.digits.dense.epoch", "mean epochs?"]),
         ("{conv: 8}", "{conv: 8, stride: 2}", ["cnn.layers.0.stride: unknown", "mean strides?"]),
         ("{conv: 8}", "{konv: 8}", ["recipes.digits.cnn.layers.0", "one of: conv, dense"]),
+        (
+            "{conv: 8}",
+            "{conv_block: 8, max_pol: 2}",
+            ["params.yaml:15: recipes.digits.cnn.layers.0.max_pol: unknown", "mean max_pool?"],
+        ),
+        (
+            "{conv: 8}",
+            "{conv_block: 8, max_pool: 1}",
+            ["params.yaml:15: recipes.digits.cnn.layers.0.max_pool: ", "received 1"],
+        ),
         ("{dropout: 0.2}", "{dropout: 1.5}", ["layers.3.dropout", "less than 1; received 1.5"]),
         ("epochs: 3", "epochs: 0", ["recipes.digits.dense.epochs", "received 0"]),
         ("epochs: 3", "epochs: .inf", ["recipes.digits.dense.epochs", "received inf"]),

@@ -19,7 +19,8 @@ from pipeline.evaluation.export import TOLERANCE, export
 from pipeline.evaluation.portable import PortableModel, PortableRecord, load_portable
 from pipeline.evaluation.scoring import Scorer
 from pipeline.models import build as models
-from pipeline.models.recipes import Activation, Recipe
+from pipeline.models.layer import Activation
+from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
 from pipeline.serving.predict import predict
 from tests.conftest import ROOT

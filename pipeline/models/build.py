@@ -1,25 +1,13 @@
-"""Recipes become Keras models: one builder per kind of layer, in `BUILDERS`."""
+"""Recipes become Keras models; what a layer becomes is said in `layers`."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from pipeline.artifacts.record import Frozen
 from pipeline.errors import TrainingError
-from pipeline.models.recipes import (
-    OUTPUT_LAYER,
-    Activate,
-    BatchNorm,
-    Conv,
-    Dense,
-    Dropout,
-    Flatten,
-    GlobalAveragePool,
-    MaxPool,
-    Recipe,
-    layer_kind,
-)
+from pipeline.models.layer import Layer
+from pipeline.models.layers import layer_kind
+from pipeline.models.recipes import OUTPUT_LAYER, Recipe
 
 # Products of a step forward. Measured on two cores: 50 million take a quarter less time in one
 # thread than in two, 180 million the same.
@@ -75,8 +63,8 @@ def core(model: keras.Model) -> keras.Model:
 
 def steps_are_small(recipe: Recipe, image_shape: tuple[int, int, int]) -> bool:
     """Whether a training step convolves so little that a second thread costs more than it does."""
-    convolves = any(isinstance(layer, Conv) for layer in recipe.layers)
-    return convolves and multiplications(recipe, image_shape) * recipe.batch_size < _SMALL_STEP
+    products = multiplications(recipe, image_shape) * recipe.batch_size
+    return recipe.convolves and products < _SMALL_STEP
 
 
 def multiplications(recipe: Recipe, image_shape: tuple[int, int, int]) -> int:
@@ -86,30 +74,11 @@ def multiplications(recipe: Recipe, image_shape: tuple[int, int, int]) -> int:
         recipe: its layers fit each other.
         image_shape: height, width, channels.
     """
-    height, width, channels = image_shape
-    total = 0
-    for layer in recipe.layers:
-        if isinstance(layer, Conv):
-            size, strides, padding = layer.kernel_size, layer.strides, layer.padding
-            height, width = (_left(side, size, strides, padding) for side in (height, width))
-            total += height * width * channels * layer.conv * size**2
-            channels = layer.conv
-        elif isinstance(layer, MaxPool):
-            size = layer.max_pool
-            height, width = (_left(side, size, size, layer.padding) for side in (height, width))
-        elif isinstance(layer, Flatten):
-            height, width, channels = 1, 1, height * width * channels
-        elif isinstance(layer, GlobalAveragePool):
-            height, width = 1, 1
-        elif isinstance(layer, Dense):
-            total += height * width * channels * layer.dense
-            channels = layer.dense
+    shape, total = image_shape, 0
+    for part in recipe.parts:
+        total += part.multiplications(shape)
+        shape = part.output_shape(shape)
     return total
-
-
-def _left(side: int, size: int, strides: int, padding: str) -> int:
-    """Return how many windows fit on a side."""
-    return -(-side // strides) if padding == "same" else (side - size) // strides + 1
 
 
 def _views(images: Any, *, shifted: bool) -> list[Any]:
@@ -122,85 +91,25 @@ def _views(images: Any, *, shifted: bool) -> list[Any]:
     return [*seen, *(keras.ops.flip(view, axis=2) for view in seen)]
 
 
-def _apply(layer: Frozen, x: Any, position: int) -> Any:
-    """Put one layer on top, or say which one does not fit, and on what."""
-    kind = str(layer_kind(layer))
-    try:
-        y = BUILDERS[kind](layer, f"{kind}_{position}")(x)
-        problem = "" if all(size > 0 for size in _shape(y)) else f"leaves shape {_shape(y)}"
-    except (ValueError, TypeError) as error:
-        problem = str(error).strip().split("\n")[0] or type(error).__name__
-    if problem:
-        raise TrainingError(f"layer {position}, {kind}, does not fit shape {_shape(x)}: {problem}")
-    return y
+def _apply(layer: Layer, x: Any, position: int) -> Any:
+    """Put one layer of a recipe on top, or say which one does not fit, and on what."""
+    for part in layer.parts():
+        kind = layer_kind(part)
+        make = getattr(keras.layers, part.keras_class)
+        try:
+            y = make(**part.settings(), name=f"{kind}_{position}")(x)
+            problem = "" if all(size > 0 for size in _shape(y)) else f"leaves shape {_shape(y)}"
+        except (ValueError, TypeError) as error:
+            problem = str(error).strip().split("\n")[0] or type(error).__name__
+        if problem:
+            name = kind if part is layer else f"{layer_kind(layer)} ({kind})"
+            raise TrainingError(
+                f"layer {position}, {name}, does not fit shape {_shape(x)}: {problem}"
+            )
+        x = y
+    return x
 
 
 def _shape(x: Any) -> tuple[int, ...]:
     """Return the shape of one image at this point, without the batch."""
     return tuple(x.shape[1:])
-
-
-def _conv(layer: Conv, name: str) -> keras.layers.Layer:
-    return keras.layers.Conv2D(
-        layer.conv,
-        layer.kernel_size,
-        strides=layer.strides,
-        padding=layer.padding,
-        activation=layer.activation,
-        use_bias=layer.use_bias,
-        kernel_constraint=_max_norm(layer.max_norm),
-        trainable=not layer.whiten,
-        name=name,
-    )
-
-
-def _dense(layer: Dense, name: str) -> keras.layers.Layer:
-    return keras.layers.Dense(
-        layer.dense,
-        activation=layer.activation,
-        use_bias=layer.use_bias,
-        kernel_constraint=_max_norm(layer.max_norm),
-        name=name,
-    )
-
-
-def _max_norm(limit: float | None) -> keras.constraints.Constraint | None:
-    # Keras' default axis 0 bounds each unit of a dense layer; on a convolution it bounds each
-    # column of the kernel, as the tutorials that ask for it do.
-    return keras.constraints.MaxNorm(limit) if limit else None
-
-
-def _max_pool(layer: MaxPool, name: str) -> keras.layers.Layer:
-    return keras.layers.MaxPooling2D(layer.max_pool, padding=layer.padding, name=name)
-
-
-def _global_average_pool(layer: Frozen, name: str) -> keras.layers.Layer:
-    return keras.layers.GlobalAveragePooling2D(name=name)
-
-
-def _flatten(layer: Frozen, name: str) -> keras.layers.Layer:
-    return keras.layers.Flatten(name=name)
-
-
-def _dropout(layer: Dropout, name: str) -> keras.layers.Layer:
-    return keras.layers.Dropout(layer.dropout, name=name)
-
-
-def _batch_norm(layer: BatchNorm, name: str) -> keras.layers.Layer:
-    return keras.layers.BatchNormalization(momentum=layer.momentum, scale=layer.scale, name=name)
-
-
-def _activation(layer: Activate, name: str) -> keras.layers.Layer:
-    return keras.layers.Activation(layer.activation, name=name)
-
-
-BUILDERS: dict[str, Callable[..., keras.layers.Layer]] = {
-    "conv": _conv,
-    "dense": _dense,
-    "max_pool": _max_pool,
-    "global_average_pool": _global_average_pool,
-    "flatten": _flatten,
-    "dropout": _dropout,
-    "batch_norm": _batch_norm,
-    "activation": _activation,
-}

@@ -1,112 +1,16 @@
 """What a recipe may say: layers, optimizer, loss, schedule, epochs, augmentation, seed."""
 
-from typing import Annotated, Any, Literal
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import (
-    BeforeValidator,
-    Discriminator,
-    Field,
-    Tag,
-    model_validator,
-)
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from pipeline.artifacts.record import Frozen
-
-Activation = Literal["linear", "relu", "gelu", "silu", "elu", "tanh", "sigmoid"]
-Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-
+from pipeline.models.layer import Layer, Share, SingleLayer
+from pipeline.models.layers import BY_KIND, Conv, layer_kind
 
 OUTPUT_LAYER = "probabilities"  # the name of the softmax layer, which is in no recipe
-
-
-class Conv(Frozen):
-    """`{conv: filters, …}`: a square two-dimensional convolution.
-
-    Attributes:
-        whiten: its kernels are not trained but computed from the training images, as the first
-            layer of all: pairs of opposites, whose outputs on patches of these are not correlated
-            and vary equally.
-    """
-
-    conv: Positive
-    kernel_size: Positive = 3
-    strides: Positive = 1
-    padding: Literal["same", "valid"] = "same"
-    activation: Activation = "relu"
-    use_bias: bool = True
-    max_norm: Annotated[float, Field(gt=0)] | None = None
-    whiten: bool = False
-
-
-class Dense(Frozen):
-    """`{dense: units, …}`: a fully connected layer."""
-
-    dense: Positive
-    activation: Activation = "relu"
-    use_bias: bool = True
-    max_norm: Annotated[float, Field(gt=0)] | None = None
-
-
-class MaxPool(Frozen):
-    """`{max_pool: size}`: the largest value of each square, moved by its own size."""
-
-    max_pool: Annotated[int, Field(ge=2)]
-    padding: Literal["same", "valid"] = "valid"
-
-
-class Dropout(Frozen):
-    """`{dropout: rate}`."""
-
-    dropout: Share
-
-
-class Activate(Frozen):
-    """`{activation: gelu}`: an activation as a layer of its own, say after a batch_norm."""
-
-    activation: Activation
-
-
-class BatchNorm(Frozen):
-    """`batch_norm`, or `{batch_norm: true, momentum: 0.9}`; scale: whether it learns a factor."""
-
-    batch_norm: Literal[True] = True
-    momentum: Annotated[float, Field(gt=0, lt=1)] = 0.99
-    scale: bool = True
-
-
-class Flatten(Frozen):
-    """`flatten`."""
-
-    flatten: Literal[True] = True
-
-
-class GlobalAveragePool(Frozen):
-    """`global_average_pool`: the mean of each channel."""
-
-    global_average_pool: Literal[True] = True
-
-
-# The order decides which key names the layer, so `activation` comes last:
-# in `{dense: 16, activation: relu}` it is a property of the dense layer.
-LAYERS: dict[str, type[Frozen]] = {
-    "conv": Conv,
-    "dense": Dense,
-    "max_pool": MaxPool,
-    "global_average_pool": GlobalAveragePool,
-    "flatten": Flatten,
-    "dropout": Dropout,
-    "batch_norm": BatchNorm,
-    "activation": Activate,
-}
-
-
-def layer_kind(layer: Any) -> str | None:
-    """Return the key that names the layer, or None where there is none."""
-    if isinstance(layer, Frozen):
-        return next((kind for kind, model in LAYERS.items() if type(layer) is model), None)
-    keys = layer if isinstance(layer, dict) else [layer]
-    return next((kind for kind in LAYERS if kind in keys), None)
 
 
 def _as_mapping(layer: Any) -> Any:
@@ -114,22 +18,18 @@ def _as_mapping(layer: Any) -> Any:
     return {layer: True} if isinstance(layer, str) else layer
 
 
-Layer = Annotated[
-    Annotated[Conv, Tag("conv")]
-    | Annotated[Dense, Tag("dense")]
-    | Annotated[MaxPool, Tag("max_pool")]
-    | Annotated[GlobalAveragePool, Tag("global_average_pool")]
-    | Annotated[Flatten, Tag("flatten")]
-    | Annotated[Dropout, Tag("dropout")]
-    | Annotated[BatchNorm, Tag("batch_norm")]
-    | Annotated[Activate, Tag("activation")],
-    Discriminator(
-        layer_kind,
-        custom_error_type="layer",
-        custom_error_message=f"a layer is one of: {', '.join(LAYERS)}",
-    ),
-    BeforeValidator(_as_mapping),
-]
+if TYPE_CHECKING:
+    AnyLayer: TypeAlias = Layer
+else:
+    AnyLayer = Annotated[
+        reduce(or_, (Annotated[layer, Tag(kind)] for kind, layer in BY_KIND.items())),
+        Discriminator(
+            layer_kind,
+            custom_error_type="layer",
+            custom_error_message=f"a layer is one of: {', '.join(BY_KIND)}",
+        ),
+        BeforeValidator(_as_mapping),
+    ]
 
 DEFAULT_LEARNING_RATES = {"sgd": 0.01}  # all others: 0.001
 
@@ -230,7 +130,7 @@ class Recipe(Frozen):
         seed: of weights, order and augmentation; None takes the `seed` of params.yaml.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[AnyLayer, ...]
     optimizer: Optimizer = Optimizer()
     loss: Literal["sparse_categorical_crossentropy", "categorical_crossentropy"] = (
         "sparse_categorical_crossentropy"
@@ -263,3 +163,13 @@ class Recipe(Frozen):
     def phases(self) -> tuple[Phase, ...]:
         """All stretches of training in order, the first one included."""
         return (Phase(epochs=self.epochs, augmentation=self.augmentation), *self.then)
+
+    @property
+    def parts(self) -> tuple[SingleLayer, ...]:
+        """What becomes one layer of Keras each, in order."""
+        return tuple(part for layer in self.layers for part in layer.parts())
+
+    @property
+    def convolves(self) -> bool:
+        """Whether there is a convolution among its layers."""
+        return any(isinstance(part, Conv) for part in self.parts)

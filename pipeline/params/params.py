@@ -11,7 +11,8 @@ from ruamel.yaml.error import YAMLError
 from pipeline.artifacts.record import Frozen
 from pipeline.data.settings import ImageFolder, Name, Preprocess
 from pipeline.errors import ParamsError, did_you_mean
-from pipeline.models.recipes import LAYERS, Recipe
+from pipeline.models.layers import BY_KIND
+from pipeline.models.recipes import Recipe
 from pipeline.params.search import Space
 from pipeline.production.rules import Rules
 from pipeline.project import PARAMS_FILE
@@ -133,7 +134,7 @@ def _place(loc: tuple[Any, ...], lines: Any) -> tuple[list[Any], int]:
     keys: list[Any] = []
     line = 0
     for number, part in enumerate(loc):
-        if isinstance(loc[number - 1], int) and "layers" in loc[:number] and part in LAYERS:
+        if isinstance(loc[number - 1], int) and "layers" in loc[:number] and part in BY_KIND:
             continue  # pydantic's name for the kind of layer
         keys.append(part)
         if isinstance(lines, CommentedMap) and part in lines:
@@ -147,8 +148,8 @@ def _fields_at(loc: tuple[Any, ...]) -> list[str]:
     """Return the keys that are allowed where pydantic met an unknown one."""
     owner: type[Frozen] = Params
     for number, part in enumerate(loc[:-1]):
-        if part in LAYERS and "layers" in loc[:number]:
-            owner = LAYERS[part]
+        if part in BY_KIND and "layers" in loc[:number]:
+            owner = BY_KIND[part]
         elif part in owner.model_fields:
             owner = _model_in(owner.model_fields[part].annotation) or owner
     return list(owner.model_fields)

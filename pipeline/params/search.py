@@ -16,7 +16,8 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from pipeline.artifacts.record import Frozen
-from pipeline.models.recipes import LAYERS, Recipe
+from pipeline.models.layers import LAYERS
+from pipeline.models.recipes import Recipe
 
 Number = StrictInt | StrictFloat
 Scalar = StrictBool | StrictInt | StrictFloat | StrictStr | None
@@ -119,9 +120,9 @@ def _fields(key: str) -> list[FieldInfo]:
 def _fields_of_layers(key: str, rest: list[str]) -> list[FieldInfo]:
     if len(rest) != 2 or not rest[0].isdigit():
         raise ValueError(f"{key}: expected {LAYER}")
-    kinds = [model for model in LAYERS.values() if rest[1] in model.model_fields]
+    kinds = [model for model in LAYERS if rest[1] in model.model_fields]
     if not kinds:
-        names = {name: None for model in LAYERS.values() for name in model.model_fields}
+        names = {name: None for model in LAYERS for name in model.model_fields}
         raise ValueError(f"{key}: no layer has {rest[1]!r}; allowed: {_list(list(names))}")
     return [model.model_fields[rest[1]] for model in kinds]
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.evaluation.metrics import Confused
-from pipeline.models.recipes import Recipe, layer_kind
+from pipeline.models.layers import layer_kind
+from pipeline.models.recipes import Recipe
 from pipeline.registry.passport import Passport
 
 # In the order in which they are shown; what is not here follows under its own name.

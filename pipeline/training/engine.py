@@ -17,7 +17,8 @@ import numpy as np
 
 from pipeline.artifacts.datasets import Images, Labels
 from pipeline.models.build import core
-from pipeline.models.recipes import Augmentation, Conv, Recipe
+from pipeline.models.layers import Conv
+from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.models.whitening import whiten
 from pipeline.training.device import computes_bfloat16, make_deterministic
 from pipeline.training.feed import Wait, feed

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.artifacts.datasets import Images, Labels
-from pipeline.models.recipes import Augmentation, Conv, Recipe
+from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.training.augment import DRAWS, augment
 from pipeline.training.optimizers import loss_of
 from pipeline.training.totals import (
@@ -98,9 +98,8 @@ def compile_training(
 
 def _repays_xla(recipe: Recipe, total_steps: int) -> bool:
     """Whether XLA makes the training shorter, what it takes to compile included."""
-    convolves = any(isinstance(layer, Conv) for layer in recipe.layers)
     on_gpu = bool(tf.config.get_visible_devices("GPU"))
-    return not (convolves or on_gpu) and total_steps >= _STEPS_THAT_REPAY_XLA
+    return not (recipe.convolves or on_gpu) and total_steps >= _STEPS_THAT_REPAY_XLA
 
 
 def compile_forward(model: keras.Model, recipe: Recipe) -> Measure:
