@@ -50,6 +50,7 @@ def patched(tmp_path, dataset, model, values, text=SHIPPED):
         ("cifar10", "cnn_bn", {"layers.1.momentum": 0.9, "schedule.name": "cosine"}),
         ("cifar10", "fast", {"optimizer.name": "sgd", "schedule.warmup": 0.3, "keep": "best"}),
         ("fashion_mnist", "dense", {"optimizer.nesterov": False, "layers.1.dense": 32}),
+        ("fashion_mnist", "best", {"layers.2.scale": False, "layers.6.momentum": 0.7}),
         ("cifar10_images", "dense", {"epochs": 3}),
     ],
 )
