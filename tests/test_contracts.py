@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import get_args
 
 import grimp
+import keras
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from ruamel.yaml import YAML
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -19,12 +19,13 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from pipeline.data import datasets
 from pipeline.models import build as models
-from pipeline.models.layer import Layer
-from pipeline.models.layers import BY_KIND, layer_kind
+from pipeline.models.layer import Layer, SingleLayer
+from pipeline.models.layers import BY_KIND, LAYERS, Flatten, layer_kind
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
 from pipeline.tracking import describe
 from pipeline.validation import checks
+from tests.layers import layers_with, smallest
 
 ROOT = Path(__file__).parent.parent
 PARAMS = load_params(ROOT / "params.yaml")
@@ -129,22 +130,10 @@ def test_every_key_of_a_recipe_is_documented():
         assert f"`{name}`" in page
 
 
-# Of every key of a layer, two of these are values.
-VALUES = (2, 3, 0.25, 0.5, "relu", "tanh", "same", "valid", True, False)
-
-
-def layers_with(kind, key):
-    """Layers of one kind that say no more than they must, each with another value of one key."""
-    found: dict[object, Layer] = {}
-    for first in VALUES:
-        for value in VALUES if key != kind else (first,):
-            try:
-                layer = BY_KIND[kind].model_validate({kind: first, key: value})
-            except ValidationError:
-                continue
-            found.setdefault(value, layer)
-    assert found, f"VALUES has no value of {key} of {kind}; add one"
-    return found.values()
+def test_every_layer_is_in_the_list():
+    made = {*Layer.__subclasses__(), *SingleLayer.__subclasses__()} - {SingleLayer}
+    assert made == set(LAYERS), "LAYERS in pipeline/models/layers.py lacks a layer"
+    assert len(BY_KIND) == len(LAYERS), "two layers have the same name"
 
 
 @pytest.mark.parametrize("kind", BY_KIND)
@@ -158,7 +147,7 @@ def test_every_layer_and_its_keys_are_documented(kind):
 
 @pytest.mark.parametrize("kind", BY_KIND)
 def test_every_layer_builds_and_counts_as_keras_does(kind):
-    layer = next(iter(layers_with(kind, kind)))
+    layer = smallest(kind)
     recipe = Recipe.model_validate(
         {"layers": [layer.model_dump(exclude_none=True), "flatten"], "epochs": 1}
     )
@@ -169,11 +158,20 @@ def test_every_layer_builds_and_counts_as_keras_does(kind):
         after = made.output.shape[1:]
         kernels = sum(int(np.prod(w.shape)) for w in made.weights if len(w.shape) > 1)
         counted = part.multiplications(shape)
-        assert counted == kernels * np.prod(after[:-1], dtype=int), (
-            f"{type(part).__name__}.multiplications of {shape} returns {counted}"
-        )
+        expected = kernels * int(np.prod(after[:-1]))
+        assert counted == expected, f"{type(part).__name__}.multiplications of {shape}"
         shape = part.output_shape(shape)
-        assert shape == (1, 1, 1, *after)[-3:], f"{type(part).__name__}.output_shape: {shape}"
+        assert shape == (1, 1, 1, *after)[-3:], f"{type(part).__name__}.output_shape"
+
+
+@pytest.mark.parametrize("kind", BY_KIND)
+def test_every_layer_survives_saving(kind, tmp_path):
+    layer = smallest(kind)
+    model = models.build(Recipe(layers=(layer, Flatten()), epochs=1), (7, 9, 3), 2, 0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+    images = np.random.default_rng(0).integers(0, 256, (2, 7, 9, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(loaded(images), model(images))
 
 
 @pytest.mark.parametrize(

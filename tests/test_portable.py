@@ -24,7 +24,8 @@ from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
 from pipeline.serving.predict import predict
 from tests.conftest import ROOT
-from tests.test_models import EVERY_LAYER, build, images
+from tests.layers import all_in_a_row
+from tests.test_models import build, images
 
 SHAPE = (8, 8, 1)
 VIEWS = get_args(Recipe.model_fields["test_time_augmentation"].annotation)
@@ -86,7 +87,7 @@ def trained(small, tmp_path):
 
 def test_every_layer_and_activation_answers_as_keras_does(tmp_path):
     convolutions = ({"conv": 4, "activation": name} for name in get_args(Activation))
-    model = build(*convolutions, *EVERY_LAYER)
+    model = build(*convolutions, *all_in_a_row())
     portable, x, expected = exported(model, tmp_path)
     assert np.abs(portable.probabilities(x) - expected).max() <= TOLERANCE
     record = PortableRecord.load(tmp_path / "model/portable.json")

@@ -57,3 +57,10 @@ def windows(shape: Shape, size: int, strides: int, padding: Padding) -> tuple[in
         for side in shape[:2]
     )
     return height, width
+
+
+def max_norm(limit: float | None) -> dict[str, Any] | None:
+    """Return the constraint that keeps the norm of weights below a limit, as Keras reads it."""
+    # Keras' default axis 0 bounds each unit of a dense layer; on a convolution it bounds each
+    # column of the kernel, as the tutorials that ask for it do.
+    return {"class_name": "MaxNorm", "config": {"max_value": limit}} if limit else None

@@ -17,6 +17,7 @@ from pipeline.models.layer import (
     Share,
     Side,
     SingleLayer,
+    max_norm,
     windows,
 )
 
@@ -31,7 +32,6 @@ class Conv(SingleLayer):
     """
 
     keras_class = "Conv2D"
-
     conv: Positive
     kernel_size: Positive = 3
     strides: Positive = 1
@@ -50,7 +50,7 @@ class Conv(SingleLayer):
             "padding": self.padding,
             "activation": self.activation,
             "use_bias": self.use_bias,
-            "kernel_constraint": _max_norm(self.max_norm),
+            "kernel_constraint": max_norm(self.max_norm),
             "trainable": not self.whiten,
         }
 
@@ -69,7 +69,6 @@ class Dense(SingleLayer):
     """`{dense: units, …}`: a fully connected layer."""
 
     keras_class = "Dense"
-
     dense: Positive
     activation: Activation = "relu"
     use_bias: bool = True
@@ -81,7 +80,7 @@ class Dense(SingleLayer):
             "units": self.dense,
             "activation": self.activation,
             "use_bias": self.use_bias,
-            "kernel_constraint": _max_norm(self.max_norm),
+            "kernel_constraint": max_norm(self.max_norm),
         }
 
     def multiplications(self, shape: Shape) -> int:
@@ -98,7 +97,6 @@ class MaxPool(SingleLayer):
     """`{max_pool: size}`: the largest value of each square, moved by its own size."""
 
     keras_class = "MaxPooling2D"
-
     max_pool: Side
     padding: Padding = "valid"
 
@@ -115,7 +113,6 @@ class GlobalAveragePool(SingleLayer):
     """`global_average_pool`: the mean of each channel."""
 
     keras_class = "GlobalAveragePooling2D"
-
     global_average_pool: Literal[True] = True
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -127,7 +124,6 @@ class Flatten(SingleLayer):
     """`flatten`."""
 
     keras_class = "Flatten"
-
     flatten: Literal[True] = True
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -140,7 +136,6 @@ class Dropout(SingleLayer):
     """`{dropout: rate}`."""
 
     keras_class = "Dropout"
-
     dropout: Share
 
     def settings(self) -> dict[str, Any]:
@@ -152,7 +147,6 @@ class BatchNorm(SingleLayer):
     """`batch_norm`, or `{batch_norm: true, momentum: 0.9}`; scale: whether it learns a factor."""
 
     keras_class = "BatchNormalization"
-
     batch_norm: Literal[True] = True
     momentum: Momentum = 0.99
     scale: bool = True
@@ -166,7 +160,6 @@ class Activate(SingleLayer):
     """`{activation: gelu}`: an activation as a layer of its own, say after a batch_norm."""
 
     keras_class = "Activation"
-
     activation: Activation
 
     def settings(self) -> dict[str, Any]:
@@ -206,12 +199,6 @@ class ConvBlock(Layer):
         pooling = (MaxPool(max_pool=self.max_pool),) if self.max_pool else ()
         norm = BatchNorm(momentum=self.momentum, scale=self.scale)
         return convolution, *pooling, norm, Activate(activation=self.activation)
-
-
-def _max_norm(limit: float | None) -> dict[str, Any] | None:
-    # Keras' default axis 0 bounds each unit of a dense layer; on a convolution it bounds each
-    # column of the kernel, as the tutorials that ask for it do.
-    return {"class_name": "MaxNorm", "config": {"max_value": limit}} if limit else None
 
 
 # The order decides which key names the layer: in `{conv_block: 16, max_pool: 2}` and

@@ -1,0 +1,37 @@
+"""A layer of each kind, and others that differ in one key: for tests that walk all of them."""
+
+from pydantic import ValidationError
+
+from pipeline.models.layer import Layer
+from pipeline.models.layers import BY_KIND
+
+# Of every key of a layer, two of these are values.
+VALUES = (2, 3, 0.25, 0.5, "relu", "tanh", "same", "valid", True, False)
+
+
+def layers_with(kind, key):
+    """Layers of one kind that say no more than they must, each with another value of one key."""
+    found: dict[object, Layer] = {}
+    for first in VALUES:
+        for value in VALUES if key != kind else (first,):
+            try:
+                layer = BY_KIND[kind].model_validate({kind: first, key: value})
+            except ValidationError:
+                continue
+            found.setdefault(value, layer)
+    assert found, f"VALUES has no value of {key} of {kind}; add one"
+    return list(found.values())
+
+
+def smallest(kind):
+    """A layer of a kind that says no more than it must."""
+    return layers_with(kind, kind)[0]
+
+
+def all_in_a_row():
+    """A layer of each kind in an order in which one fits on the other: vectors come last."""
+    return sorted(map(smallest, BY_KIND), key=ends_as_a_vector)
+
+
+def ends_as_a_vector(layer):
+    return layer.parts()[-1].output_shape((8, 8, 2))[:2] == (1, 1)
