@@ -96,7 +96,7 @@ def test_promoted_rolled_back_and_told(second):
     assert json.loads(said)["to"] == 1
     rows = json.loads(command(second, "history", "tiny", "--json"))["entries"]
     assert [row["action"] for row in rows][-2:] == ["promoted", "rolled back"]
-    assert rows[-1]["who"].startswith(os.environ["MLFLOW_TRACKING_USERNAME"])
+    assert rows[-1]["account"] == os.environ["MLFLOW_TRACKING_USERNAME"]
     assert "every alias is where the ledger says" in command(second, "audit", "tiny")
 
 
