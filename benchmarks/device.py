@@ -278,12 +278,8 @@ def table() -> None:
             print(f"| {name} | {slow:.2f} | {fast:.2f} | {slow / fast:.1f} |")
 
 
-PARTS: dict[str, Callable[..., None]] = {
-    part.__name__: part
-    for part in (
-        *(check, pack, prepare, roof, engine, tutorial, bare, full, profile, tests, anchor, table),
-    )
-}
+_ALL = (check, pack, prepare, roof, engine, tutorial, bare, full, profile, tests, anchor, table)
+PARTS: dict[str, Callable[..., None]] = {part.__name__: part for part in _ALL}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in PARTS:
