@@ -29,7 +29,7 @@ from flows.checkout import worktree
 from flows.job import steps
 from flows.request import Request
 from flows.stages import environment
-from pipeline.project import PARAMS_FILE
+from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.tracking.describe import environment as machine
 
 RESULTS = Path(__file__).parent / "overhead.jsonl"

@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
+from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.artifacts.record import Frozen
 from pipeline.data.datasets import known_names
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import Params, load_params
-from pipeline.project import PARAMS_FILE
 
 Device = Literal["auto", "cpu", "gpu"]
 Until = Literal["validate", "preprocess", "train", "evaluate", "register"]

@@ -17,9 +17,9 @@ from flows.checkout import here
 from flows.form import Device, Until
 from flows.request import Request, read_settings
 from flows.training import chain
+from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import ParamsError
 from pipeline.params.params import load_params
-from pipeline.project import PARAMS_FILE
 
 
 @flow(name="train", flow_run_name="{dataset}, here", validate_parameters=False)

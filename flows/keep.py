@@ -5,8 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from flows.checkout import Checkout
+from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import TrackingError, ValidationFailed
-from pipeline.project import PARAMS_FILE
 from pipeline.tracking.describe import flow_run
 
 # Folders among the artifacts of an MLflow run.

@@ -12,10 +12,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
 from flows.request import NAMED, Request
+from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import ParamsError
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import Params, load_params
-from pipeline.project import PARAMS_FILE
 
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 NOT_STRINGS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}

@@ -18,9 +18,9 @@ from flows.commands import change, look, requester
 from flows.form import Dataset, Person, SomePerson, Text, Version
 from flows.request import Request
 from flows.training import run_until
+from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import ParamsError
 from pipeline.params.params import load_params
-from pipeline.project import PARAMS_FILE
 from pipeline.reports.markdown import Markdown, escape, row
 
 SECONDS_TO_AGREE = 24 * 60 * 60

@@ -20,10 +20,10 @@ from flows.stages import StageFailed, Stages, environment
 from flows.verdict import Reproduction, compare
 from pipeline.artifacts.files import dvc_md5, sha256
 from pipeline.artifacts.models import TrainedModel
+from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import EXIT_CODE_PASSING, PipelineError
 from pipeline.evaluation.scoring import load_checked
 from pipeline.models.plan import ModelPlan
-from pipeline.project import PARAMS_FILE
 from pipeline.registry.passport import Passport
 from pipeline.tracking import describe as provenance
 from pipeline.tracking import working_tree

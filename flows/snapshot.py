@@ -12,8 +12,8 @@ from prefect import get_run_logger
 from flows.checkout import overlooked, worktree
 from flows.request import Request
 from flows.stages import environment
+from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.params.params import Params
-from pipeline.project import PARAMS_FILE
 
 Changes = Mapping[str, Mapping[str, Any]]
 

@@ -14,8 +14,8 @@ from typing import Any, Self
 
 from flows import dvc_process
 from flows.checkout import Checkout
+from pipeline.artifacts.project import store_file
 from pipeline.errors import EXIT_CODE_PASSING, PipelineError
-from pipeline.project import store_file
 from pipeline.redaction import redact
 
 # One second more than the process itself takes before it kills what will not end.

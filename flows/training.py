@@ -22,8 +22,8 @@ from flows.job import Job, steps
 from flows.request import Request
 from flows.stages import StageFailed, Stages, environment, run_command
 from pipeline.artifacts.models import RunInfo
+from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import PipelineError, TrackingError
-from pipeline.project import PARAMS_FILE
 from pipeline.redaction import redact, without_login
 from pipeline.reports.markdown import escape
 from pipeline.tracking.describe import FLOW_RUN_ID, FLOW_RUN_URL

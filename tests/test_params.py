@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import ParamsError
 from pipeline.params.params import load_params
-from pipeline.project import PARAMS_FILE
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = (ROOT / PARAMS_FILE).read_text()

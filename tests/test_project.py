@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipeline import project
+from pipeline.artifacts import project
 from pipeline.cli import app
 from pipeline.errors import ParamsError, PipelineError, TrackingError
 from pipeline.tracking.store import store_uri

@@ -19,9 +19,9 @@ from flows.study import (
     restore,
     write_record,
 )
+from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import ParamsError
 from pipeline.params.params import load_params
-from pipeline.project import PARAMS_FILE
 
 ROOT = Path(__file__).parent.parent
 GOOD = """\

@@ -23,7 +23,7 @@ app = typer.Typer(
 
 def import_keras() -> None:
     """Import Keras on its backend, without the greeting of that."""
-    from pipeline.quiet import quiet_stderr
+    from pipeline.evaluation.quiet import quiet_stderr
 
     with quiet_stderr():
         import keras  # noqa: F401
@@ -47,16 +47,16 @@ def print_json(content: dict[str, Any]) -> None:
 
 def params_here() -> "Params":
     """Read params.yaml, here or in a folder above."""
-    from pipeline import project
+    from pipeline.artifacts import project
+    from pipeline.artifacts.project import PARAMS_FILE
     from pipeline.params.params import load_params
-    from pipeline.project import PARAMS_FILE
 
     return load_params(project.root() / PARAMS_FILE)
 
 
 def workspace_here() -> "Workspace":
     """Return the folders of the dataset that params.yaml names."""
-    from pipeline import project
+    from pipeline.artifacts import project
     from pipeline.workspace import Workspace
 
     return Workspace(params_here().dataset, project.root())

@@ -36,7 +36,7 @@ def compare(
     """Show two models side by side: metrics, flips, and what changed."""
     from rich.console import Console
 
-    from pipeline import project
+    from pipeline.artifacts import project
     from pipeline.reports.compare import compare, track
     from pipeline.reports.comparing.comparison import as_json as facts
     from pipeline.reports.comparing.table import render

@@ -41,7 +41,7 @@ def run(
     from rich.console import Console
 
     from flows.here import run_here
-    from pipeline import project
+    from pipeline.artifacts import project
 
     names = tuple(name.strip() for name in models.split(",")) if models else None
     with contextlib.chdir(project.root()):

@@ -65,7 +65,7 @@ def card(
     found, passport = _read(model)
     from tempfile import TemporaryDirectory
 
-    from pipeline import project
+    from pipeline.artifacts import project
     from pipeline.artifacts.files import atomic
     from pipeline.registry.descriptions import fetch_evaluation
     from pipeline.reports.card import most_confused, render

@@ -48,7 +48,7 @@ def promote(
     if reason and not force:
         raise ParamsError("--reason goes with --force: a promotion that passes gives its own")
     choose_tensorflow()
-    from pipeline import project
+    from pipeline.artifacts import project
     from pipeline.production.production import promote
     from pipeline.production.promotion import CHALLENGER
     from pipeline.registry import versions as registry

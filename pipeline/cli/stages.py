@@ -31,7 +31,7 @@ def stage(run: Callable[Given, None]) -> Callable[Given, None]:
 
     @functools.wraps(run)
     def run_at_the_top(*args: Given.args, **kwargs: Given.kwargs) -> None:
-        from pipeline import project
+        from pipeline.artifacts import project
 
         with contextlib.chdir(project.root()):
             run(*args, **kwargs)

@@ -13,7 +13,7 @@ from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import ArtifactError
 from pipeline.evaluation.metrics import Probabilities
 from pipeline.evaluation.portable import PortableModel, PortableRecord
-from pipeline.quiet import quiet_stderr
+from pipeline.evaluation.quiet import quiet_stderr
 
 # How far a probability may be from Keras': sums are added up in another order.
 TOLERANCE = 1e-4

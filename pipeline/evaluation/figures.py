@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts.datasets import Images
+from pipeline.artifacts.figures import new_figure, save_figure
 from pipeline.evaluation.metrics import Reliability
-from pipeline.figures import new_figure, save_figure
 
 _WIDEST = 40  # classes with names and numbers that can still be read
 

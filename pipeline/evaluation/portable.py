@@ -12,7 +12,7 @@ from pipeline.artifacts.models import TrainedModel
 from pipeline.artifacts.record import Record
 from pipeline.errors import ArtifactError
 from pipeline.evaluation.latency import latency
-from pipeline.quiet import quiet_stderr
+from pipeline.evaluation.quiet import quiet_stderr
 
 # What is computed of a batch stays in the cache; of large images few are asked about at once.
 IMAGES_PER_BATCH = 128

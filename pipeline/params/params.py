@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
+from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.artifacts.record import Frozen
 from pipeline.data.settings import ImageFolder, Name, Preprocess
 from pipeline.errors import ParamsError, did_you_mean
@@ -15,7 +16,6 @@ from pipeline.models.layers import BY_KIND
 from pipeline.models.recipes import Recipe
 from pipeline.params.search import Space
 from pipeline.production.rules import Rules
-from pipeline.project import PARAMS_FILE
 from pipeline.validation.limits import Limits
 
 

@@ -13,12 +13,12 @@ from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import ArtifactError, TrackingError
 from pipeline.evaluation.metrics import Probabilities, calibration_error
 from pipeline.evaluation.portable import load_portable
+from pipeline.evaluation.quiet import quiet_stderr
 from pipeline.images import as_base64_png
 from pipeline.production import promotion
 from pipeline.production.decision import Decision
 from pipeline.production.promotion import Candidate, Incumbent, Scored
 from pipeline.production.rules import Rules
-from pipeline.quiet import quiet_stderr
 from pipeline.registry import versions as registry
 from pipeline.registry.passport import Example, Passport, test_md5
 from pipeline.registry.versions import Registered

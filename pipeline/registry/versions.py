@@ -21,8 +21,8 @@ import pipeline
 from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import ArtifactError, PipelineError, TrackingError, did_you_mean
+from pipeline.evaluation.quiet import quiet_stderr
 from pipeline.images import as_base64_png
-from pipeline.quiet import quiet_stderr
 from pipeline.registry.ledger_run import create_registered_model
 from pipeline.registry.passport import FILE_NAME, Passport
 from pipeline.tracking.describe import serving_requirements

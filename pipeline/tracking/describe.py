@@ -12,8 +12,8 @@ import psutil
 
 import pipeline
 from pipeline.artifacts.files import dvc_md5
+from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.models.recipes import Recipe
-from pipeline.project import PARAMS_FILE
 from pipeline.tracking.provenance import Environment, Provenance
 from pipeline.tracking.working_tree import git_code
 
@@ -24,7 +24,7 @@ SERVING = ("ai-edge-litert", "mlflow", "numpy", "pandas", "pillow", "pydantic")
 FLOW_RUN_ID, FLOW_RUN_URL = "FLOW_RUN_ID", "FLOW_RUN_URL"
 # What trains a model, in the package `pipeline`: dvc.yaml names the same for `train`.
 PACKAGES = ("artifacts", "models", "tracking", "training")
-MODULES = ("errors.py", "figures.py", "project.py", "redaction.py")
+MODULES = ("errors.py", "redaction.py")
 
 
 def describe(

@@ -21,7 +21,7 @@ from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import RequestException, Timeout
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from pipeline import project
+from pipeline.artifacts import project
 from pipeline.errors import TrackingError
 from pipeline.redaction import redact
 

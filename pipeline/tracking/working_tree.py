@@ -10,7 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline import project
+from pipeline.artifacts import project
 from pipeline.artifacts.files import dvc_md5, sha256
 from pipeline.tracking.provenance import Code
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.figures import new_figure, save_figure
+from pipeline.artifacts.figures import new_figure, save_figure
 
 
 def draw_curves(path: Path, history: dict[str, list[float]]) -> None:
