@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+# Prefect closes the handlers of logging when it is first imported; inside of CliRunner, absl's takes
+# pytest's stderr along.
+import flows.here  # noqa: F401
 from pipeline.artifacts import project
 from pipeline.cli import app
 from pipeline.errors import ParamsError, PipelineError, TrackingError
