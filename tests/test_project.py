@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-# Prefect closes the handlers of logging when it is first imported; inside of CliRunner, absl's takes
-# pytest's stderr along.
+# Prefect closes logging handlers when it is first imported; within CliRunner, absl's handler closes
+# pytest's stderr.
 import flows.here  # noqa: F401
 from pipeline.artifacts import project
 from pipeline.cli import app

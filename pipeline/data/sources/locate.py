@@ -9,15 +9,14 @@ from urllib.parse import unquote, urlsplit
 
 from platformdirs import user_cache_path
 
-from pipeline.data.archives import entries
-from pipeline.data.content import Caps, digest
 from pipeline.data.datasets import SourceFile
-from pipeline.data.download import Patience, download
+from pipeline.data.readers.content import Caps, digest
+from pipeline.data.readers.readers import ENDINGS, entries
+from pipeline.data.sources.download import Patience, download
 from pipeline.errors import ArchiveError, DatasetError, DownloadError
 
 MIRROR = "DATASET_MIRROR"
 CACHE = "DATASET_CACHE"
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def _places(dataset: str, file: SourceFile) -> Iterator[tuple[str, str]]:
     mirror = os.environ.get(MIRROR)
     # An absolute path means this very file, and a folder cannot be downloaded.
     sources = [s for s in file.sources if is_url(s) or not Path(s).expanduser().is_absolute()]
-    if mirror and sources and (not is_url(mirror) or file.name.endswith((*ARCHIVES, ".gz"))):
+    if mirror and sources and (not is_url(mirror) or file.name.endswith((*ENDINGS, ".gz"))):
         yield f"{mirror.rstrip('/')}/{dataset}/{file.name}", sources[0]
     for source in file.sources:
         yield source, source
