@@ -12,12 +12,13 @@ from shutil import copytree
 from typing import Any
 from uuid import uuid4
 
-from flows import differences, patch
-from flows.checkout import Checkout, UnknownRevision, worktree
-from flows.differences import Difference
+from flows import patch
+from flows.execution.checkout import Checkout, UnknownRevision, worktree
+from flows.execution.stages import StageFailed, Stages, environment
 from flows.form import Device
-from flows.stages import StageFailed, Stages, environment
-from flows.verdict import Reproduction, compare
+from flows.reproduction import differences
+from flows.reproduction.differences import Difference
+from flows.reproduction.verdict import Reproduction, compare
 from pipeline.artifacts.files import dvc_md5, sha256
 from pipeline.artifacts.models import TrainedModel
 from pipeline.artifacts.project import PARAMS_FILE
