@@ -14,10 +14,10 @@ from pipeline.errors import PipelineError
 DELAYS = (timedelta(seconds=5), timedelta(seconds=20), timedelta(seconds=60))
 
 
-def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Return whether a task failed for a reason that may pass: a network, a server or a lock."""
+def is_retryable(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Return whether a task failed because of a network, a server or a lock, which may work soon."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, PipelineError) and error.passing
+    return isinstance(error, PipelineError) and error.retryable
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TaskPolicy:
     """How often a task is tried, and how long its command may take.
 
     Attributes:
-        delays: before each attempt after the first; only transient errors are retried.
+        delays: before each attempt after the first; only what is retryable is retried.
         limit: of one attempt; None where nobody can say: a training may take days.
     """
 
@@ -40,7 +40,7 @@ class TaskPolicy:
             return options
         seconds = [delay.total_seconds() for delay in self.delays]
         retries = {"retries": len(seconds), "retry_delay_seconds": seconds}
-        return {**options, **retries, "retry_condition_fn": is_transient}
+        return {**options, **retries, "retry_condition_fn": is_retryable}
 
     @property
     def seconds(self) -> float | None:

@@ -11,11 +11,16 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import ImageError
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif"})
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 MAX_PIXELS = 64_000_000
 # Pillow warns of a decompression bomb before it refuses one; here the warning is enough.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+def has_image_ending(name: str) -> bool:
+    """Return whether a file is an image, judged by its name."""
+    return name.lower().endswith(EXTENSIONS)
 
 
 def decode(data: bytes, image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -225,5 +225,7 @@ def test_everything_that_a_flow_shows_goes_through_one_place():
     from tests.conftest import ROOT
 
     makers = re.compile(r"create_(markdown|table|link|image)_artifact\(")
-    users = [file.name for file in (ROOT / "flows").rglob("*.py") if makers.search(file.read_text())]
+    users = [
+        file.name for file in (ROOT / "flows").rglob("*.py") if makers.search(file.read_text())
+    ]
     assert sorted(users) == ["chain.py", "view.py"]

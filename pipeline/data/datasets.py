@@ -3,10 +3,12 @@
 Checksums are those of the content, so that another gzip wrapper around the same bytes will do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
 
+from pipeline.data.readers.arrays import Arrays, read_cifar10, read_digits, read_mnist
+from pipeline.data.readers.content import Caps
 from pipeline.errors import ParamsError
 
 
@@ -39,24 +41,20 @@ class KnownDataset:
     """A dataset that needs no entry in params.yaml.
 
     Attributes:
-        format: what `ingest` reads it with.
+        read: makes arrays of its files, within the caps.
         image_shape: height, width, channels.
         intended_use: what it was made for, as its model cards say it.
         expected: images per split.
-        test_fraction: share that becomes the test split; 0 where the dataset has one.
-        seed: of that split.
     """
 
     name: str
-    format: Literal["digits", "idx", "cifar10"]
+    read: Callable[[Sequence[Path], Caps | None], Arrays]
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     expected: Mapping[str, int]
     licence: str
     intended_use: str
     files: tuple[SourceFile, ...] = ()
-    test_fraction: float = 0.0
-    seed: int = 0
 
 
 DIGIT_NAMES = tuple("0123456789")
@@ -79,7 +77,7 @@ _FASHION_MNIST = (
 _DATASETS = (
     KnownDataset(
         name="digits",
-        format="digits",
+        read=read_digits,
         image_shape=(8, 8, 1),
         class_names=DIGIT_NAMES,
         expected={"train": 1438, "test": 359},
@@ -88,11 +86,10 @@ _DATASETS = (
             "Recognising single handwritten digits in gray images of 8x8 pixels: for teaching, and "
             "for trying out methods and pipelines."
         ),
-        test_fraction=0.2,
     ),
     KnownDataset(
         name="fashion_mnist",
-        format="idx",
+        read=read_mnist,
         image_shape=(28, 28, 1),
         class_names=(
             "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
@@ -113,7 +110,7 @@ _DATASETS = (
     ),
     KnownDataset(
         name="mnist",
-        format="idx",
+        read=read_mnist,
         image_shape=(28, 28, 1),
         class_names=DIGIT_NAMES,
         expected={"train": 60_000, "test": 10_000},
@@ -131,7 +128,7 @@ _DATASETS = (
     ),
     KnownDataset(
         name="cifar10",
-        format="cifar10",
+        read=read_cifar10,
         image_shape=(32, 32, 3),
         class_names=(
             "airplane", "automobile", "bird", "cat", "deer",

@@ -7,15 +7,17 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts.datasets import Split
 from pipeline.artifacts.files import atomic
-from pipeline.data.content import Caps
-from pipeline.data.folders import entries_to_read
-from pipeline.data.progress import bar
+from pipeline.data.readers.content import Caps
+from pipeline.data.readers.folder import prefetched
+from pipeline.data.readers.readers import entries
+from pipeline.data.sources.progress import bar
 from pipeline.errors import ImageError
 from pipeline.images import read_image, to_array
 from pipeline.parallel import spread
@@ -26,10 +28,20 @@ TASK_BYTES = 1 << 23
 # From so many on, processes repay what it takes to start them.
 MANY_IMAGES = 30_000
 Item = tuple[Split, int, bytes]  # where the image goes: split and row, and what its file holds
-Fact = tuple[Split, int, int, int, str, str]  # split, row; height, width, mode, error
 
 
-class Facts:
+class Decoded(NamedTuple):
+    """What became of one image: where it went, its size and mode, and why it has no pixels."""
+
+    split: Split
+    row: int
+    height: int
+    width: int
+    mode: str
+    error: str
+
+
+class SplitFiles:
     """What `files.parquet` says of the images of one split.
 
     Attributes:
@@ -48,12 +60,12 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """A `.npy` file of zeros, whose rows several processes write.
+class SharedArray:
+    """A `.npy` file of zeros whose rows several processes write.
 
     Attributes:
-        offset: of the first row.
-        shape: of a row.
+        offset: bytes before the first row.
+        shape: of one row.
     """
 
     path: Path
@@ -68,7 +80,7 @@ def pack(
     image_shape: tuple[int, int, int],
     caps: Caps | None = None,
     progress: bool = True,
-) -> tuple[dict[Split, Facts], str]:
+) -> tuple[dict[Split, SplitFiles], str]:
     """Decode the images of a folder or archive into `x_<split>.npy`.
 
     Args:
@@ -87,29 +99,29 @@ def pack(
         ArtifactError: the arrays cannot be written.
         WorkerError: a process that decoded images died.
     """
-    facts = {split: Facts([name for name, _ in files]) for split, files in splits.items()}
+    described = {split: SplitFiles([name for name, _ in files]) for split, files in splits.items()}
     total = sum(len(files) for files in splits.values())
     digest = hashlib.sha256()
     with ExitStack() as stack:
-        arrays: dict[Split, Rows] = {}
+        arrays: dict[Split, SharedArray] = {}
         for split, files in splits.items():
             part = stack.enter_context(atomic(output / f"x_{split}.npy"))
             arrays[split] = _create(part, len(files), image_shape)
         advance = stack.enter_context(bar("decode images", total, progress))
-        tasks = _tasks(_items(source, facts, caps, digest))
+        tasks = _tasks(_items(source, described, caps, digest))
         decoded = spread(partial(decode, arrays), tasks, total >= MANY_IMAGES)
         for made in stack.enter_context(closing(decoded)):
-            for split, row, height, width, mode, error in made:
-                its = facts[split]
-                its.height[row], its.width[row] = height, width
-                its.mode[row], its.error[row] = mode, error
+            for image in made:
+                its, row = described[image.split], image.row
+                its.height[row], its.width[row] = image.height, image.width
+                its.mode[row], its.error[row] = image.mode, image.error
             advance(len(made))
-    return facts, digest.hexdigest()
+    return described, digest.hexdigest()
 
 
-def decode(arrays: dict[Split, Rows], items: list[Item]) -> list[Fact]:
+def decode(arrays: dict[Split, SharedArray], items: list[Item]) -> list[Decoded]:
     """Decode images into their rows; return what became of each."""
-    made: list[Fact] = []
+    made: list[Decoded] = []
     with ExitStack() as stack:
         files = {
             split: stack.enter_context(rows.path.open("r+b", buffering=0))
@@ -125,39 +137,42 @@ def decode(arrays: dict[Split, Rows], items: list[Item]) -> list[Fact]:
                 os.pwrite(files[split].fileno(), pixels.data, rows.offset + row * pixels.nbytes)
             except ImageError as reason:
                 error = str(reason)
-            made.append((split, row, height, width, mode, error))
+            made.append(Decoded(split, row, height, width, mode, error))
     return made
 
 
-def _create(path: Path, count: int, image_shape: tuple[int, int, int]) -> Rows:
+def _create(path: Path, count: int, image_shape: tuple[int, int, int]) -> SharedArray:
     with path.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, *image_shape)}
         np.lib.format.write_array_header_1_0(file, header)
         file.flush()
         # A disk that is too small is found out at once, and not after an hour.
         os.posix_fallocate(file.fileno(), 0, file.tell() + count * int(np.prod(image_shape)))
-        return Rows(path, file.tell(), image_shape)
+        return SharedArray(path, file.tell(), image_shape)
 
 
 def _items(
-    source: Path, facts: dict[Split, Facts], caps: Caps | None, digest: "hashlib._Hash"
+    source: Path, described: dict[Split, SplitFiles], caps: Caps | None, digest: "hashlib._Hash"
 ) -> Iterator[Item]:
     rows: dict[str, tuple[Split, int]] = {
-        name: (split, row) for split, each in facts.items() for row, name in enumerate(each.file)
+        name: (split, row)
+        for split, each in described.items()
+        for row, name in enumerate(each.file)
     }
-    for entry in entries_to_read(source, caps):
+    found = entries(source, caps)
+    for entry in prefetched(source, found) if source.is_dir() else found:
         if (place := rows.pop(entry.name, None)) is None:
             continue
         split, row = place
         try:
             data = entry.read()
         except ImageError as error:
-            facts[split].error[row] = str(error)
+            described[split].error[row] = str(error)
             continue
         digest.update(f"{entry.name}\0{len(data)}\0".encode(errors="surrogateescape") + data)
         yield split, row, data
     for split, row in rows.values():
-        facts[split].error[row] = "vanished while it was read"
+        described[split].error[row] = "vanished while it was read"
 
 
 def _tasks(items: Iterable[Item]) -> Iterator[list[Item]]:

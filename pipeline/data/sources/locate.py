@@ -9,15 +9,14 @@ from urllib.parse import unquote, urlsplit
 
 from platformdirs import user_cache_path
 
-from pipeline.data.archives import entries
-from pipeline.data.content import Caps, digest
 from pipeline.data.datasets import SourceFile
-from pipeline.data.download import Patience, download
+from pipeline.data.readers.content import Caps, digest
+from pipeline.data.readers.readers import ENDINGS, entries
+from pipeline.data.sources.download import Patience, download
 from pipeline.errors import ArchiveError, DatasetError, DownloadError
 
 MIRROR = "DATASET_MIRROR"
 CACHE = "DATASET_CACHE"
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def locate(
         DownloadError: no source has it; names each with its reason.
         ArtifactError: the cache cannot be written.
     """
-    reasons, passing = [], False
+    reasons, retryable = [], False
     for place, source in _places(dataset, file):
         try:
             if not is_url(place):
@@ -74,10 +73,10 @@ def locate(
             return Found(path, source, sha256)
         except DatasetError as error:
             reasons.append(f"{place}: {error}")
-            passing = passing or error.passing
+            retryable = retryable or error.retryable
     raise DownloadError(
         f"cannot get {file.name} of {dataset}: {'; '.join(reasons)}; {_advice(dataset, file)}",
-        passing,
+        retryable,
     )
 
 
@@ -125,7 +124,7 @@ def _places(dataset: str, file: SourceFile) -> Iterator[tuple[str, str]]:
     mirror = os.environ.get(MIRROR)
     # An absolute path means this very file, and a folder cannot be downloaded.
     sources = [s for s in file.sources if is_url(s) or not Path(s).expanduser().is_absolute()]
-    if mirror and sources and (not is_url(mirror) or file.name.endswith((*ARCHIVES, ".gz"))):
+    if mirror and sources and (not is_url(mirror) or file.name.endswith((*ENDINGS, ".gz"))):
         yield f"{mirror.rstrip('/')}/{dataset}/{file.name}", sources[0]
     for source in file.sources:
         yield source, source

@@ -4,13 +4,13 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
-from pipeline.data.content import Caps, open_content
+from pipeline.data.readers.content import Caps, open_content
+from pipeline.data.readers.reader import Entry
 from pipeline.errors import ArchiveError
 
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error)
@@ -20,31 +20,20 @@ BLOCK = 512
 HEADERS = 1 << 21
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A file or folder inside an archive or directory.
-
-    Attributes:
-        name: its path with `/`, relative, a folder's with a trailing `/`.
-        read: returns its bytes; of an archive's entry only until the next entry is asked for.
-    """
-
-    name: str
-    read: Callable[[], bytes]
+def zip_entries(path: Path, caps: Caps) -> Iterator[Entry]:
+    """Stream the entries of a `.zip`; for the errors see `readers.entries`."""
+    return _checked(_zip(path, caps), path, caps)
 
 
-def entries(path: Path, caps: Caps | None = None) -> Iterator[Entry]:
-    """Stream the entries of a `.zip`, `.tar` or `.tar.gz`, told apart by content.
+def tar_entries(path: Path, caps: Caps) -> Iterator[Entry]:
+    """Stream the entries of a `.tar` or `.tar.gz`; for the errors see `readers.entries`."""
+    return _checked(_tar(path, caps), path, caps)
 
-    Raises:
-        ArchiveError: damaged, truncated, encrypted, beyond the caps, or a member is a link, a
-            device, or would lie outside of the folder it is unpacked to.
-    """
-    caps = caps or Caps()
-    walk = _zip if zipfile.is_zipfile(path) else _tar
+
+def _checked(found: Iterator[Entry], path: Path, caps: Caps) -> Iterator[Entry]:
     seen: set[str] = set()
     with _explained(path):
-        for entry in walk(path, caps):
+        for entry in found:
             if entry.name in seen and not entry.name.endswith("/"):
                 raise ArchiveError(f"{path.name} holds {entry.name!r} twice")
             seen.add(entry.name)
