@@ -9,8 +9,8 @@ from pipeline.artifacts.files import atomic
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from flows.comparison import Summary
-    from flows.study import TrialRecord
+    from flows.search.cells import Summary
+    from flows.search.study import TrialRecord
 
 
 def draw_comparison(path: Path, summaries: Sequence["Summary"]) -> None:
