@@ -1,19 +1,19 @@
-"""Every way in which the pipeline says no.
+"""The exceptions of the pipeline.
 
 PipelineError
 ├── ParamsError        params.yaml asks for something that does not exist or is out of range
-├── DatasetError       a dataset cannot be had, or is not laid out as one
+├── DatasetError       a dataset cannot be fetched, or its layout is wrong
 │   ├── DownloadError  no source delivered the file
 │   └── ArchiveError   an archive is damaged or hostile
 ├── ImageError         one image cannot be decoded
 ├── ValidationFailed   a dataset was checked and did not pass
 ├── TrainingError      a model cannot be built, or training went wrong
 ├── TrackingError      the MLflow store cannot be reached or lacks what is asked for
-├── WorkerError        a process that shared the work died
+├── WorkerError        a worker process died
 └── ArtifactError      a file that a stage needs is missing, torn or cannot be written
 
 The command line prints the message of any of them on one line and exits with 1, or with 75 (the
-"temporary failure" of sysexits.h) where the same command may well succeed in a while.
+"temporary failure" of sysexits.h) where the error is retryable: the same command may succeed later.
 """
 
 import difflib
@@ -23,21 +23,21 @@ from pipeline.redaction import redact
 EXIT_CODE = 1
 # The answer to a question is no: refused, found, not reproduced.
 EXIT_CODE_NO = 3
-EXIT_CODE_PASSING = 75
+EXIT_CODE_RETRYABLE = 75
 
 
 class PipelineError(Exception):
-    """Something the user can mend: the message says what was received and what is allowed.
+    """Something the user can fix: the message says what was received and what is allowed.
 
     Messages are printed, logged and stored, so no password is in them.
 
     Attributes:
-        passing: whether the cause may pass by itself: a network, a server, a lock.
+        retryable: whether the same command may succeed later: a network, a server, a lock.
     """
 
-    def __init__(self, message: str, passing: bool = False) -> None:
+    def __init__(self, message: str, retryable: bool = False) -> None:
         super().__init__(redact(message))
-        self.passing = passing
+        self.retryable = retryable
 
 
 class ParamsError(PipelineError):
@@ -45,7 +45,7 @@ class ParamsError(PipelineError):
 
 
 class DatasetError(PipelineError):
-    """A dataset cannot be had, or is not laid out as one."""
+    """A dataset cannot be fetched, or its layout is wrong."""
 
 
 class DownloadError(DatasetError):
@@ -73,7 +73,7 @@ class TrackingError(PipelineError):
 
 
 class WorkerError(PipelineError):
-    """A process that shared the work died."""
+    """A worker process died."""
 
 
 class ArtifactError(PipelineError):

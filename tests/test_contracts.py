@@ -19,6 +19,9 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.data import datasets
+from pipeline.data.readers.content import Caps
+from pipeline.data.readers.readers import READERS, entries
+from pipeline.errors import DatasetError
 from pipeline.models import build as models
 from pipeline.models.layer import Layer, SingleLayer
 from pipeline.models.layers import BY_KIND, LAYERS, Flatten, layer_kind
@@ -30,6 +33,7 @@ from pipeline.training.backends import fused_tensorflow
 from pipeline.training.engine import Data, fit
 from pipeline.training.optimizers import optimizer_class
 from pipeline.validation import checks
+from tests.images import files, make_tar, make_zip, write
 from tests.layers import layers_with, smallest
 
 ROOT = Path(__file__).parent.parent
@@ -127,6 +131,40 @@ def test_every_check_is_documented_and_has_limits_in_params():
     for name in checks.BY_NAME:
         assert f"| `{name}` |" in page
     assert set(PARAMS.validation) == set(checks.BY_NAME)
+
+
+# For each reader, what writes a dataset in its format from files by name.
+SAMPLES = {"folder": write, ".zip": make_zip, ".tar": make_tar}
+PETS = files(("cat", "dog"), count=3)
+
+
+def sample(reader, folder):
+    assert reader.name in SAMPLES, f"SAMPLES in this file lacks the format {reader.name}"
+    return SAMPLES[reader.name](folder / f"pets{''.join(reader.endings[:1])}", PETS)
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+def test_every_reader_is_documented_and_reads_what_it_recognises(reader, tmp_path):
+    page = (ROOT / "docs" / "datasets.md").read_text()
+    row = re.search(rf"^\| `{re.escape(reader.name)}` \|.*$", page, re.MULTILINE)
+    assert row, f"docs/datasets.md has no row for the format {reader.name}"
+    assert all(f"`{ending}`" in row[0] for ending in reader.endings)
+    path = sample(reader, tmp_path)
+    assert next(one for one in READERS if one.recognises(path)) == reader
+    found = {e.name: e.read() for e in reader.entries(path, Caps()) if not e.name.endswith("/")}
+    assert found == PETS
+
+
+@pytest.mark.parametrize(
+    "reader", [one for one in READERS if one.endings], ids=lambda one: one.name
+)
+def test_every_reader_of_files_explains_damage(reader, tmp_path):
+    path = sample(reader, tmp_path)
+    whole = path.read_bytes()
+    for damaged in (b"", b"no such format", whole[: len(whole) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(DatasetError, match=path.name):
+            [entry.read() for entry in entries(path)]
 
 
 def test_every_key_of_a_recipe_is_documented():

@@ -9,24 +9,23 @@ from urllib.parse import unquote, urlsplit
 
 from platformdirs import user_cache_path
 
-from pipeline.data.archives import entries
-from pipeline.data.content import Caps, digest
 from pipeline.data.datasets import SourceFile
-from pipeline.data.download import Patience, download
+from pipeline.data.readers.content import Caps, digest
+from pipeline.data.readers.readers import ENDINGS, entries
+from pipeline.data.sources.download import Patience, download
 from pipeline.errors import ArchiveError, DatasetError, DownloadError
 
 MIRROR = "DATASET_MIRROR"
 CACHE = "DATASET_CACHE"
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
 @dataclass(frozen=True)
 class Found:
-    """A file, or a folder, that is at hand and is what was asked for.
+    """A file or folder on this machine, verified where there is a checksum.
 
     Attributes:
         path: where it is.
-        source: the source it comes from, or the mirror stands in for.
+        source: the source it comes from, also if the mirror delivered it.
         sha256: of a file's content; None of a folder.
     """
 
@@ -43,12 +42,12 @@ def locate(
     patience: Patience | None = None,
     progress: bool = True,
 ) -> Found:
-    """Find a file, and download it to the cache where it is not at hand.
+    """Find a file on this machine, or download it to the cache.
 
     Args:
-        dataset: under whose name the mirror and the cache keep it.
-        file: what to look for, and how to tell that it is the right one.
-        caps: the most that may be in it.
+        dataset: its name, a folder of the mirror and of the cache.
+        file: what to look for, with its checksums.
+        caps: limits of what is read from it.
         patience: how long to wait for servers.
         progress: whether to show a bar.
 
@@ -56,7 +55,7 @@ def locate(
         DownloadError: no source has it; names each with its reason.
         ArtifactError: the cache cannot be written.
     """
-    reasons, passing = [], False
+    reasons, retryable = [], False
     for place, source in _places(dataset, file):
         try:
             if not is_url(place):
@@ -74,10 +73,10 @@ def locate(
             return Found(path, source, sha256)
         except DatasetError as error:
             reasons.append(f"{place}: {error}")
-            passing = passing or error.passing
+            retryable = retryable or error.retryable
     raise DownloadError(
         f"cannot get {file.name} of {dataset}: {'; '.join(reasons)}; {_advice(dataset, file)}",
-        passing,
+        retryable,
     )
 
 
@@ -85,7 +84,7 @@ def verify(path: Path, file: SourceFile, caps: Caps | None = None) -> str:
     """Compare the content of a file with its checksums, and return its sha256.
 
     Raises:
-        DatasetError: it is another, a torn or a tampered one.
+        DatasetError: it is a different, truncated or altered file.
     """
     try:
         found = digest(path, ("sha256", "md5") if file.md5 else ("sha256",), caps)
@@ -123,9 +122,9 @@ def _verify_here(path: Path, file: SourceFile, caps: Caps | None) -> str | None:
 def _places(dataset: str, file: SourceFile) -> Iterator[tuple[str, str]]:
     """Yield where to look and which source that is: the mirror first, then each source."""
     mirror = os.environ.get(MIRROR)
-    # An absolute path means this very file, and a folder cannot be downloaded.
+    # A mirror does not stand in for an absolute path, nor a URL of one for a folder.
     sources = [s for s in file.sources if is_url(s) or not Path(s).expanduser().is_absolute()]
-    if mirror and sources and (not is_url(mirror) or file.name.endswith((*ARCHIVES, ".gz"))):
+    if mirror and sources and (not is_url(mirror) or file.name.endswith((*ENDINGS, ".gz"))):
         yield f"{mirror.rstrip('/')}/{dataset}/{file.name}", sources[0]
     for source in file.sources:
         yield source, source
@@ -138,7 +137,7 @@ def _advice(dataset: str, file: SourceFile) -> str:
 
 
 def is_url(source: str) -> bool:
-    """Return whether a source is the address of a web server, and no path."""
+    """Return whether a source is a URL and not a path."""
     return source.startswith(("http://", "https://"))
 
 

@@ -1,25 +1,17 @@
-"""Image folders: which image belongs to which split and class, read off the names alone."""
+"""The split and class of each image of a folder, read from the names of the folders."""
 
-import os
-from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from pipeline.data.archives import Entry, entries
-from pipeline.data.content import Caps
-from pipeline.errors import DatasetError, ImageError
-from pipeline.images import EXTENSIONS
+from pipeline.errors import DatasetError
+from pipeline.images import EXTENSIONS, has_image_ending
 
 SPLITS = ("train", "test")
-ENDINGS = tuple(EXTENSIONS)
 LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
-# Names that say "validation split", which is drawn from train and not read from a folder.
+# Names of a validation split, which is drawn from train and not read from a folder.
 VALIDATION = ("val", "valid", "validation", "dev")
-# Small files take the disk its time each, unless it is asked for many at once.
-FILES_AHEAD, BYTES_AHEAD = 64, 2**20
 Folder = tuple[str, ...]  # the parts of its path
 Images = dict[Folder, list[str]]  # names of images by the folder that they lie in
 
@@ -32,7 +24,7 @@ class Layout:
         class_names: sorted.
         splits: for each split (`test` may be missing) the images, sorted by class, then name:
             the full name and the index of its class.
-        ignored: how many files are no images by their extension.
+        ignored: the number of files without the extension of an image.
     """
 
     class_names: tuple[str, ...]
@@ -40,69 +32,10 @@ class Layout:
     ignored: int
 
 
-def folder_entries(path: Path, caps: Caps | None = None) -> Iterator[Entry]:
-    """Stream the entries of a directory or archive."""
-    return _directory(path, caps or Caps()) if path.is_dir() else entries(path, caps)
-
-
-def entries_to_read(path: Path, caps: Caps | None = None) -> Iterator[Entry]:
-    """Stream the same entries, the images of a directory with their bytes on the way from disk."""
-    found = folder_entries(path, caps)
-    return _ahead(path, found) if path.is_dir() else found
-
-
-def _ahead(path: Path, found: Iterable[Entry]) -> Iterator[Entry]:
-    waiting: deque[Entry] = deque()
-    for entry in found:
-        if _is_image(entry.name):
-            _ask_disk(f"{path}/{entry.name}")
-        waiting.append(entry)
-        if len(waiting) > FILES_AHEAD:
-            yield waiting.popleft()
-    yield from waiting
-
-
-def _ask_disk(file: str) -> None:
-    with suppress(OSError):  # reading it will say why
-        opened = os.open(file, os.O_RDONLY)
-        try:
-            os.posix_fadvise(opened, 0, BYTES_AHEAD, os.POSIX_FADV_WILLNEED)
-        finally:
-            os.close(opened)
-
-
-def _directory(path: Path, caps: Caps) -> Iterator[Entry]:
-    """Walk a directory in sorted order; links are followed, each folder once."""
-    seen: set[str] = set()
-    for folder, subfolders, files in os.walk(path, followlinks=True):
-        subfolders.sort()
-        real = os.path.realpath(folder)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        # Text and not paths: there may be a million names.
-        relative = Path(folder).relative_to(path).as_posix()
-        prefix = "" if relative == "." else f"{relative}/"
-        yield from (Entry(f"{prefix}{name}/", bytes) for name in subfolders)
-        for name in sorted(files):
-            yield Entry(f"{prefix}{name}", partial(_read, f"{folder}/{name}", caps))
-
-
-def _read(file: str, caps: Caps) -> bytes:
-    try:
-        with open(file, "rb", buffering=0) as opened:  # noqa: PTH123 (a Path costs as much again)
-            if (size := os.fstat(opened.fileno()).st_size) > caps.file_bytes:
-                raise ImageError(f"{size:,} bytes are more than the {caps.file_bytes:,} allowed")
-            return opened.read()
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}") from error
-
-
 def layout(names: Iterable[str]) -> Layout:
     """Sort the names of an image folder, `<class>/…` or `train|test/<class>/…`.
 
-    One folder around everything is passed over. A folder's name ends with `/`.
+    A single folder around everything is skipped. The name of a folder ends with `/`.
 
     Raises:
         DatasetError: there are no images, or fewer than two classes; a class has none; two
@@ -110,7 +43,7 @@ def layout(names: Iterable[str]) -> Layout:
     """
     images, ignored = _by_folder(names)
     if not any(images.values()):
-        raise DatasetError(f"no images found; allowed: {', '.join(sorted(EXTENSIONS))}")
+        raise DatasetError(f"no images found; allowed: {', '.join(EXTENSIONS)}")
     depth = _leading(images)
     splits = _split_names(images, depth)
     classes: dict[str, dict[str, list[str]]] = {split: defaultdict(list) for split in splits}
@@ -123,8 +56,8 @@ def layout(names: Iterable[str]) -> Layout:
 
 
 def _by_folder(names: Iterable[str]) -> tuple[Images, int]:
-    """Sort the names of images by their folder, and count the files that are none."""
-    # A million files lie in few folders, so that these are worth a closer look.
+    """Sort the names of images by folder, and count the other files."""
+    # A million files lie in few folders: look at each folder once.
     known: dict[str, Folder | None] = {}
     images: Images = defaultdict(list)
     ignored = 0
@@ -137,7 +70,7 @@ def _by_folder(names: Iterable[str]) -> tuple[Images, int]:
         if folder is None or _is_litter(file):
             continue
         found = images[folder]
-        if _is_image(file):
+        if has_image_ending(file):
             found.append(name)
         else:
             ignored += bool(file)
@@ -148,16 +81,12 @@ def _is_litter(part: str) -> bool:
     return part.startswith(".") or part in LITTER
 
 
-def _is_image(file: str) -> bool:
-    return file.lower().endswith(ENDINGS)
-
-
 def _tops(images: Images, depth: int) -> set[str]:
     return {folder[depth] for folder in images if len(folder) > depth}
 
 
 def _leading(images: Images) -> int:
-    """Return 1 where one folder lies around all classes or splits, else 0."""
+    """Return 1 if a single folder contains all classes or splits, else 0."""
     around = _tops(images, 0)
     direct = any(found and len(folder) < 2 for folder, found in images.items())
     return int(len(around) == 1 and not direct and not around & set(SPLITS))
@@ -184,7 +113,7 @@ def _split_names(images: Images, depth: int) -> tuple[str, ...]:
 
 
 def _place(folder: Folder, depth: int, splits: tuple[str, ...]) -> tuple[str, str] | None:
-    """Return split and class of what a folder holds, or None where it lies above the classes."""
+    """Return the split and class of the images in a folder; None if it lies above the classes."""
     inside = folder[depth:]
     if splits == ("",):
         return ("", inside[0]) if inside else None

@@ -4,47 +4,36 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
-from pipeline.data.content import Caps, open_content
+from pipeline.data.readers.content import Caps, open_content
+from pipeline.data.readers.reader import Entry
 from pipeline.errors import ArchiveError
 
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error)
 DEFLATE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 BLOCK = 512
-# A tar may have headers of its own before a member: long names and the like.
+# A tar may have extra headers before a member, such as long names.
 HEADERS = 1 << 21
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A file or folder inside an archive or directory.
-
-    Attributes:
-        name: its path with `/`, relative, a folder's with a trailing `/`.
-        read: returns its bytes; of an archive's entry only until the next entry is asked for.
-    """
-
-    name: str
-    read: Callable[[], bytes]
+def zip_entries(path: Path, caps: Caps) -> Iterator[Entry]:
+    """Stream the entries of a `.zip`; for the errors see `readers.entries`."""
+    return _checked(_zip(path, caps), path, caps)
 
 
-def entries(path: Path, caps: Caps | None = None) -> Iterator[Entry]:
-    """Stream the entries of a `.zip`, `.tar` or `.tar.gz`, told apart by content.
+def tar_entries(path: Path, caps: Caps) -> Iterator[Entry]:
+    """Stream the entries of a `.tar` or `.tar.gz`; for the errors see `readers.entries`."""
+    return _checked(_tar(path, caps), path, caps)
 
-    Raises:
-        ArchiveError: damaged, truncated, encrypted, beyond the caps, or a member is a link, a
-            device, or would lie outside of the folder it is unpacked to.
-    """
-    caps = caps or Caps()
-    walk = _zip if zipfile.is_zipfile(path) else _tar
+
+def _checked(found: Iterator[Entry], path: Path, caps: Caps) -> Iterator[Entry]:
     seen: set[str] = set()
     with _explained(path):
-        for entry in walk(path, caps):
+        for entry in found:
             if entry.name in seen and not entry.name.endswith("/"):
                 raise ArchiveError(f"{path.name} holds {entry.name!r} twice")
             seen.add(entry.name)
@@ -55,7 +44,7 @@ def entries(path: Path, caps: Caps | None = None) -> Iterator[Entry]:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn what damaged bytes make the libraries raise into an ArchiveError."""
+    """Turn what the libraries raise on damaged bytes into an ArchiveError."""
     try:
         yield
     except (*DAMAGE, OSError, EOFError, ValueError, OverflowError, NotImplementedError) as error:
@@ -65,7 +54,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _name(raw: str, folder: bool, path: Path) -> str:
-    """Check the name of a member and bring it to one form."""
+    """Check and normalise the name of a member."""
     pure = PurePosixPath(raw.replace("\\", "/"))
     if pure.is_absolute() or ".." in pure.parts or raw[1:2] == ":" or "\0" in raw:
         raise ArchiveError(f"{path.name}: member {raw!r} would lie outside of the target")
@@ -102,7 +91,7 @@ def _tar(path: Path, caps: Caps) -> Iterator[Entry]:
                 tar.members.clear()  # type: ignore[attr-defined]  # else it remembers every one
             content.limit = caps.total_bytes
             while content.read():
-                pass  # to the end, so that the checksum of the gzip wrapper is compared
+                pass  # to the end, so that gzip compares its checksum
     # tarfile takes a damaged or missing header for the end, but a tar ends with empty blocks.
     rest = content.position - end
     if rest < BLOCK or rest > len(content.tail) or content.tail[-rest:].strip(b"\0"):

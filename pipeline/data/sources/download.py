@@ -1,6 +1,5 @@
 """One file from one URL: resumed, retried with back-off, verified, and put in place whole."""
 
-import fcntl
 import os
 import re
 import time
@@ -10,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+from filelock import FileLock
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 from urllib3.exceptions import HTTPError
 
-from pipeline.data.progress import bar
+from pipeline.data.sources.progress import bar
 from pipeline.errors import ArtifactError, DatasetError, DownloadError
 
 CHUNK = 1 << 18
@@ -44,7 +44,7 @@ class _Transient(DownloadError):
     """Trying again can help."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, passing=True)
+        super().__init__(message, retryable=True)
 
 
 def download(
@@ -85,7 +85,7 @@ def download(
         reraise=True,
     )
     part = target.with_name(f"{target.name}.part")
-    with _alone(target):
+    with _locked(target):
         if pinned and (checksum := _kept(target, verify)):
             return checksum
         if not pinned:
@@ -96,12 +96,11 @@ def download(
 
 
 @contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Hold the file's lock, which the system drops should the process die."""
+def _locked(target: Path) -> Iterator[None]:
+    """Hold the file's lock, which the system releases should the process die."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with target.with_name(f"{target.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(target.with_name(f"{target.name}.lock")):
             yield
     except OSError as error:
         raise ArtifactError(f"cannot write {target}: {error.strerror or error}") from error

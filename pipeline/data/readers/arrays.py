@@ -1,6 +1,7 @@
-"""Readers of the files that known datasets come in."""
+"""The files that known datasets come in -> arrays."""
 
 import pickle  # noqa: TID251 (`_Unpickler` looks up three names and no other)
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -9,12 +10,40 @@ import numpy as np
 from numpy._core.multiarray import _reconstruct
 from numpy.typing import NDArray
 
-from pipeline.data.archives import entries
-from pipeline.data.content import Caps, open_content
+from pipeline.artifacts.datasets import Images, Labels, Split
+from pipeline.data.readers.archives import tar_entries
+from pipeline.data.readers.content import Caps, open_content
+from pipeline.data.stratify import stratified
 from pipeline.errors import DatasetError
 
 UNSIGNED_BYTE = 0x08
+DIGITS_TEST_FRACTION = 0.2
+Arrays = dict[Split, tuple[Images, Labels]]  # images (n, height, width, channels) or (n, h, w)
 TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
+
+
+def read_digits(paths: Sequence[Path] = (), caps: Caps | None = None) -> Arrays:
+    """Read the digits that come with scikit-learn, and draw their test split."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()  # pixels are 0 to 16
+    x = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    y = digits.target.astype(np.int64)
+    test = stratified(y, DIGITS_TEST_FRACTION, seed=0)
+    return {"train": (x[~test], y[~test]), "test": (x[test], y[test])}
+
+
+def read_mnist(paths: Sequence[Path], caps: Caps | None = None) -> Arrays:
+    """Read MNIST, or a dataset laid out as it is: images and labels of train, then of test.
+
+    Raises:
+        DatasetError: see `read_idx`.
+    """
+    x_train, y_train, x_test, y_test = (read_idx(path, caps) for path in paths)
+    return {
+        "train": (x_train, y_train.astype(np.int64)),
+        "test": (x_test, y_test.astype(np.int64)),
+    }
 
 
 def read_idx(path: Path, caps: Caps | None = None) -> NDArray[np.uint8]:
@@ -39,19 +68,15 @@ def read_idx(path: Path, caps: Caps | None = None) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
-def read_cifar10(
-    path: Path, caps: Caps | None = None
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
+def read_cifar10(paths: Sequence[Path], caps: Caps | None = None) -> Arrays:
     """Read CIFAR-10's archive of pickled batches without running what is in it.
-
-    Returns:
-        x_train, y_train, x_test, y_test; images are (n, 32, 32, 3).
 
     Raises:
         DatasetError: a batch is missing, is not of this form, or asks for any other object.
     """
+    (path,) = paths
     batches = {}
-    for entry in entries(path, caps):
+    for entry in tar_entries(path, caps or Caps()):
         name = PurePosixPath(entry.name).name
         if name in (*TRAIN_BATCHES, "test_batch"):
             batches[name] = _read_batch(name, entry.read())
@@ -61,7 +86,7 @@ def read_cifar10(
     train = [batches[name] for name in TRAIN_BATCHES]
     x_train = np.concatenate([x for x, _ in train])
     y_train = np.concatenate([y for _, y in train])
-    return x_train, y_train, *batches["test_batch"]
+    return {"train": (x_train, y_train), "test": batches["test_batch"]}
 
 
 def _read_batch(name: str, data: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -91,7 +116,7 @@ def unpickle(data: bytes) -> Any:
 
 
 def _dtype(name: bytes, align: int = 0, copy: int = 0) -> np.dtype[Any]:
-    """Make a dtype as Python 2 wrote it; its flags are integers, which NumPy now frowns upon."""
+    """Make a dtype as Python 2 wrote it; NumPy has deprecated its integer flags."""
     dtype: np.dtype[Any] = np.dtype(name.decode("ascii"))
     if dtype.hasobject:
         raise DatasetError("a pickle holds an array of objects; allowed: numbers")
