@@ -154,7 +154,7 @@ class Children:
         if state is None or not state.is_final():
             self._crashed_since[run.id] = None
             return False
-        if not state.is_crashed():
+        if not state.is_crashed() or run.id in self._cancelled:
             return True
         now = time.monotonic()
         since = self._crashed_since[run.id] or now
