@@ -6,6 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
+
 from pipeline.artifacts.datasets import Splits
 from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import Evaluation, ModelVersion, TrainedModel
@@ -17,6 +19,7 @@ from pipeline.production import gate, promotion
 from pipeline.production.production import Outcome, promote
 from pipeline.production.rules import Rules
 from pipeline.registry import versions as registry
+from pipeline.registry.ledger_run import Conflict
 from pipeline.registry.passport import FILE_NAME, Example, Passport, Validation, training_code
 from pipeline.registry.versions import Registered
 from pipeline.tracking.provenance import Provenance
@@ -26,6 +29,8 @@ from pipeline.tracking.store import in_turn
 # What a smoke test asks of a model before it serves.
 EXAMPLES = 8
 DVC_LOCK = Path("dvc.lock")
+# So often the gate is asked again because another run has promoted its own version meanwhile.
+ATTEMPTS = 10
 # A version, its passport, and the folder of the plots of its evaluation.
 Publish = Callable[[Registered, Passport, Path], None]
 
@@ -70,7 +75,7 @@ def register(
         version = _find_or_create(runs[best.name], trained, evaluation, splits, validation)
         publish(version, registry.read_passport(version), evaluation.path / "plots")
         registry.set_alias(version.name, promotion.CHALLENGER, version.version)
-        outcome = promote(version, splits, rules, only_ask=not by_itself)
+        outcome = _ask_the_gate(version, splits, rules, only_ask=not by_itself)
         aliases = registry.find(version.spec).aliases
     run = trained.run
     made = ModelVersion(
@@ -86,6 +91,11 @@ def register(
     )
     made.save(output)
     return made
+
+
+@retry(retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(ATTEMPTS), reraise=True)
+def _ask_the_gate(version: Registered, splits: Splits, rules: Rules, *, only_ask: bool) -> Outcome:
+    return promote(version, splits, rules, only_ask=only_ask)
 
 
 def _contender(trained: TrainedModel, evaluation: Evaluation) -> promotion.Contender:
