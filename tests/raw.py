@@ -28,6 +28,7 @@ def raw_dataset(folder, damage=None, expected=None):
             "width": 8,
             "mode": "L",
             "error": "",
+            "key": "",
         }
     )
     if damage:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from pipeline.artifacts.files import read_array, write_array
 from pipeline.artifacts.record import Record
@@ -28,6 +29,7 @@ class DatasetInfo(Record):
         expected: counts that the known dataset must have; None for own images.
         origin: for each file it was made from: where it came from and the sha256 of its content.
         intended_use: empty where nobody has stated it.
+        ignored: files of the source that are not read, by ending or system folder.
     """
 
     name: str
@@ -38,6 +40,7 @@ class DatasetInfo(Record):
     origin: tuple[dict[str, str], ...] = ()
     licence: str = "not stated"
     intended_use: str = ""
+    ignored: dict[str, int] = Field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -83,8 +86,9 @@ class RawDataset(Arrays):
     """`data/raw/<dataset>/`: the images as they came, all of one shape, with `files.parquet`.
 
     `files.parquet` has one row per image, those of `train` first, each split in the order of its
-    arrays: `split`, `file`, `height`, `width`, `mode` (Pillow's) and `error`, which is empty
-    unless the image could not be decoded; its pixels are then zero.
+    arrays: `split`, `file`, `height`, `width`, `mode` (Pillow's), `error`, which is empty unless
+    the image could not be decoded (its pixels are then zero), and `key`: images of one key, a hash
+    of the file or a group, are in one split. It is empty where the dataset has splits of its own.
     """
 
     @property
@@ -96,6 +100,14 @@ class RawDataset(Arrays):
     def files(self) -> Path:
         """The path of `files.parquet`."""
         return self.path / "files.parquet"
+
+    def keys(self, split: Split) -> list[str]:
+        """Return what decides the split of each image; all empty where the dataset does."""
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(self.files, columns=["key"], filters=[("split", "=", split)])
+        keys: list[str] = table["key"].to_pylist()
+        return keys
 
 
 class Splits(Arrays):

@@ -5,6 +5,7 @@ An image that cannot be decoded does not stop it: `validate` names all such imag
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,14 +18,16 @@ from pipeline.artifacts.datasets import DatasetInfo, RawDataset, Split
 from pipeline.artifacts.files import atomic, write_array
 from pipeline.data import datasets
 from pipeline.data.datasets import KnownDataset, SourceFile
-from pipeline.data.layout import Layout, layout
+from pipeline.data.layout import Labelled, Layout, layout
 from pipeline.data.packing import SplitFiles, pack
 from pipeline.data.readers.arrays import Arrays
 from pipeline.data.readers.content import Caps
+from pipeline.data.readers.folder import prefetched
+from pipeline.data.readers.listing import Listing, list_images
 from pipeline.data.readers.readers import entries
 from pipeline.data.settings import DatasetPlan, ImageFolder
 from pipeline.data.sources.locate import Found, file_name, locate
-from pipeline.data.stratify import stratified
+from pipeline.data.splits import by_content
 from pipeline.errors import ArtifactError, DatasetError
 
 METADATA = "metadata.json"
@@ -83,7 +86,7 @@ def ingest_folder(
     file = SourceFile(file_name(entry.sources[0]), entry.sources, sha256=entry.sha256)
     found = locate(name, file, caps=caps, progress=progress)
     try:
-        images = layout(each.name for each in entries(found.path, caps))
+        images = layout(_listing(found.path, entry, caps), entry.ignore)
         splits = _with_test(images, entry)
     except DatasetError as error:
         raise type(error)(f"{name}: {error}") from error
@@ -92,9 +95,9 @@ def ingest_folder(
         described, sha256 = pack(found.path, splits, raw.path, shape, caps, progress)
         _save_files(raw, described)
         for split, files in splits.items():
-            labels = np.array([label for _, label in files], np.int64)
+            labels = np.array([image.label for image in files], np.int64)
             write_array(raw.path / f"y_{split}.npy", labels)
-        origin = _origin(file.name, found) | {"ignored": str(images.ignored)}
+        origin = _origin(file.name, found)
         DatasetInfo(
             name=name,
             class_names=images.class_names,
@@ -103,27 +106,47 @@ def ingest_folder(
             origin=({**origin, "sha256": found.sha256 or sha256},),
             licence=entry.licence,
             intended_use=entry.intended_use,
+            ignored=images.ignored,
         ).save(raw.path / METADATA)
     return RawDataset(output)
 
 
-def _with_test(images: Layout, entry: ImageFolder) -> dict[Split, list[tuple[str, int]]]:
-    """Return train and test; where the folder has no test split, one is drawn from train."""
-    train = images.splits["train"]
-    if "test" in images.splits:
-        return {"train": train, "test": images.splits["test"]}
-    labels = np.array([label for _, label in train], np.int64)
-    single = np.flatnonzero(np.bincount(labels) < 2)
-    if len(single):
-        raise DatasetError(
-            f"class {images.class_names[single[0]]!r} has one image only; without a test folder "
-            "each class needs at least 2"
+def _listing(path: Path, entry: ImageFolder, caps: Caps | None) -> Listing:
+    found = entries(path, caps)
+    pattern = re.compile(entry.group) if entry.group else None
+    return list_images(prefetched(path, found) if path.is_dir() else found, pattern)
+
+
+def _with_test(images: Layout, entry: ImageFolder) -> dict[Split, list[Labelled]]:
+    """Return the images by split; where the source has no test split, one is chosen."""
+    splits: dict[Split, list[Labelled]] = {"train": images.of("train") or images.of(None)}
+    splits |= {split: there for split in ("val", "test") if (there := images.of(split))}
+    if "test" not in splits:
+        train = splits["train"]
+        test = by_content(
+            [image.key for image in train],
+            np.array([image.label for image in train], np.int64),
+            images.class_names,
+            entry.test_fraction,
+            f"test {entry.seed}",
         )
-    test = stratified(labels, entry.test_fraction, entry.seed)
-    return {
-        "train": [train[row] for row in np.flatnonzero(~test)],
-        "test": [train[row] for row in np.flatnonzero(test)],
-    }
+        splits["train"] = [train[row] for row in np.flatnonzero(~test)]
+        splits["test"] = [train[row] for row in np.flatnonzero(test)]
+    if "val" not in splits:
+        _refuse_single(splits["train"], images.class_names)
+    return splits
+
+
+def _refuse_single(train: list[Labelled], class_names: tuple[str, ...]) -> None:
+    """Refuse what `preprocess` cannot take a validation split from."""
+    keys: list[set[str]] = [set() for _ in class_names]
+    for image in train:
+        keys[image.label].add(image.key)
+    if few := [name for name, found in zip(class_names, keys, strict=True) if len(found) < 2]:
+        raise DatasetError(
+            f"too few images in {', '.join(map(repr, few[:5]))}{', …' if len(few) > 5 else ''}: "
+            "each class needs one for each of train, val and test, of different content and group"
+        )
 
 
 def _origin(name: str, found: Found) -> dict[str, str]:
@@ -140,7 +163,7 @@ def _sha256(arrays: Arrays) -> str:
 
 def _known_files(split: Split, count: int, info: DatasetInfo) -> SplitFiles:
     height, width, channels = info.image_shape
-    files = SplitFiles([f"{split}/{number:05d}" for number in range(count)])
+    files = SplitFiles([f"{split}/{number:05d}" for number in range(count)], [""] * count)
     files.height[:], files.width[:] = height, width
     files.mode = ["L" if channels == 1 else "RGB"] * count
     return files
@@ -157,6 +180,7 @@ def _save_files(raw: RawDataset, described: dict[Split, SplitFiles]) -> None:
         "width": np.concatenate([each.width for each in described.values()]),
         "mode": [mode for each in described.values() for mode in each.mode],
         "error": [error for each in described.values() for error in each.error],
+        "key": [key for each in described.values() for key in each.key],
     }
     with atomic(raw.files) as part:
         pq.write_table(pa.table(table), part)

@@ -1,151 +1,222 @@
-"""The split and class of each image of a folder, read from the names of the folders."""
+"""The split and class of each image: as its format says, or from the names of its folders."""
 
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+from pipeline.artifacts.datasets import Split
+from pipeline.data.readers.listing import Listed, Listing
 from pipeline.errors import DatasetError
-from pipeline.images import EXTENSIONS, has_image_ending
 
-SPLITS = ("train", "test")
-LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
-# Names of a validation split, which is drawn from train and not read from a folder.
-VALIDATION = ("val", "valid", "validation", "dev")
-Folder = tuple[str, ...]  # the parts of its path
-Images = dict[Folder, list[str]]  # names of images by the folder that they lie in
+# What people call their splits, in lower case and without `_`, `-` and spaces.
+_WORDS: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+SPLIT_NAMES: dict[str, Split] = {
+    f"{word}{end}": split
+    for split, words in _WORDS.items()
+    for word in words
+    for end in ("", "set", "data", "images", "split")
+}
+# Folders of images without a class, which stand beside `train` in many archives.
+WITHOUT_CLASS = frozenset({"unlabeled", "unlabelled", "unsup", "pred", "predict", "prediction"})
+MOST_NAMED = 5
+FOLDERS_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """An image of the dataset.
+
+    Attributes:
+        name: in its source.
+        label: the index of its class.
+        split: that its source puts it in; None where none is said.
+        key: its content, or its group: images of one key are in one split.
+    """
+
+    name: str
+    label: int
+    split: Split | None
+    key: str
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What an image folder holds.
+    """What a source of images holds.
 
     Attributes:
         class_names: sorted.
-        splits: for each split (`test` may be missing) the images, sorted by class, then name:
-            the full name and the index of its class.
-        ignored: the number of files without the extension of an image.
+        images: sorted by split, class and name.
+        ignored: files that are not read, by ending or by the system folder that they are in.
     """
 
     class_names: tuple[str, ...]
-    splits: dict[str, list[tuple[str, int]]]
-    ignored: int
+    images: tuple[Labelled, ...]
+    ignored: dict[str, int]
+
+    def of(self, split: Split | None) -> list[Labelled]:
+        """Return the images that the source puts in a split."""
+        return [image for image in self.images if image.split == split]
 
 
-def layout(names: Iterable[str]) -> Layout:
-    """Sort the names of an image folder, `<class>/…` or `train|test/<class>/…`.
+def layout(listing: Listing, ignore: Sequence[str] = ()) -> Layout:
+    """Sort images into splits and classes.
 
-    A single folder around everything is skipped. The name of a folder ends with `/`.
+    A format that says the class of each image is believed. Otherwise folders say it:
+    `<class>/…` or `<split>/<class>/…`; folders around all of that are skipped.
+
+    Args:
+        listing: the images of a source.
+        ignore: names of folders whose images are left out.
 
     Raises:
-        DatasetError: there are no images, or fewer than two classes; a class has none; two
-            classes differ only by case; train and test differ in classes; an image lies outside.
+        DatasetError: there are no images, or fewer than two classes; a folder of a class is empty;
+            two classes differ only by case; splits differ in classes; a folder is neither a split
+            nor a class. It shows the folders where they are the reason.
     """
-    images, ignored = _by_folder(names)
-    if not any(images.values()):
-        raise DatasetError(f"no images found; allowed: {', '.join(EXTENSIONS)}")
-    depth = _leading(images)
-    splits = _split_names(images, depth)
-    classes: dict[str, dict[str, list[str]]] = {split: defaultdict(list) for split in splits}
-    for folder, found in images.items():
-        if place := _place(folder, depth, splits):
-            classes[place[0]][place[1]] += found
-        elif found:
-            raise DatasetError(f"image {found[0]!r} lies outside of the class folders")
-    return _checked(classes, ignored)
-
-
-def _by_folder(names: Iterable[str]) -> tuple[Images, int]:
-    """Sort the names of images by folder, and count the other files."""
-    # A million files lie in few folders: look at each folder once.
-    known: dict[str, Folder | None] = {}
-    images: Images = defaultdict(list)
-    ignored = 0
-    for name in names:
-        path, _, file = name.rpartition("/")
-        if path not in known:
-            parts = PurePosixPath(path).parts
-            known[path] = None if any(map(_is_litter, parts)) else parts
-        folder = known[path]
-        if folder is None or _is_litter(file):
-            continue
-        found = images[folder]
-        if has_image_ending(file):
-            found.append(name)
+    ignored = Counter(listing.ignored)
+    images = []
+    for image in listing.images:
+        if skipped := next((part for part in _folder(image) if part in ignore), None):
+            ignored[f"{skipped}/"] += 1
         else:
-            ignored += bool(file)
-    return images, ignored
-
-
-def _is_litter(part: str) -> bool:
-    return part.startswith(".") or part in LITTER
-
-
-def _tops(images: Images, depth: int) -> set[str]:
-    return {folder[depth] for folder in images if len(folder) > depth}
-
-
-def _leading(images: Images) -> int:
-    """Return 1 if a single folder contains all classes or splits, else 0."""
-    around = _tops(images, 0)
-    direct = any(found and len(folder) < 2 for folder, found in images.items())
-    return int(len(around) == 1 and not direct and not around & set(SPLITS))
-
-
-def _split_names(images: Images, depth: int) -> tuple[str, ...]:
-    """Return the splits that are folders, or nothing where the folders are classes."""
-    tops = _tops(images, depth)
-    other = sorted(tops - set(SPLITS))
-    nested = any(
-        found and len(folder) > depth + 1 and folder[depth] == "train"
-        for folder, found in images.items()
-    )
-    if nested and other and other[0].lower() in VALIDATION:
+            images.append(image)
+    folders = [folder for folder in listing.folders if not set(folder) & set(ignore)]
+    if not images:
         raise DatasetError(
-            f"beside train lies {other[0]!r}: only train and test are read, and the validation "
-            "split is drawn from train; move its images there"
+            f"no images found; read are files ending in {', '.join(listing.endings)}"
+            + (f"; ignored: {describe(ignored)}" if ignored else "")
         )
-    if other or not tops:
-        return ("",)
-    if not nested:
-        raise DatasetError("train holds no images in class folders: train/<class>/<image>")
-    return tuple(split for split in SPLITS if split in tops)
+    if any(image.label is None for image in images):
+        images = _from_folders(images, folders)
+    return _checked(images, dict(ignored))
 
 
-def _place(folder: Folder, depth: int, splits: tuple[str, ...]) -> tuple[str, str] | None:
-    """Return the split and class of the images in a folder; None if it lies above the classes."""
-    inside = folder[depth:]
-    if splits == ("",):
-        return ("", inside[0]) if inside else None
-    return (inside[0], inside[1]) if len(inside) > 1 else None
+def describe(ignored: Counter[str] | dict[str, int]) -> str:
+    """Say what was ignored, the most frequent first."""
+    most = Counter(ignored).most_common(MOST_NAMED)
+    more = f", and {len(ignored) - len(most)} other kinds" if len(ignored) > len(most) else ""
+    return ", ".join(f"{count:,} {name}" for name, count in most) + more
 
 
-def _checked(classes: dict[str, dict[str, list[str]]], ignored: int) -> Layout:
-    names = sorted({name for found in classes.values() for name in found})
-    for split, found in classes.items():
-        empty = sorted(name for name, files in found.items() if not files)
-        if empty:
-            raise DatasetError(f"{_where(split)} {_some(empty)} without an image")
+def _folder(image: Listed) -> tuple[str, ...]:
+    return PurePosixPath(image.name).parts[:-1]
+
+
+def _from_folders(images: list[Listed], folders: list[tuple[str, ...]]) -> list[Listed]:
+    """Take split and class from the folders of each image."""
+    places = {image.name: _folder(image) for image in images}
+    everything = {*folders, *places.values()}
+    filled = set(places.values())
+    depth = _depth(everything, filled)
+    splits = _splits(everything, filled, depth)
+    found = []
+    for image in images:
+        inside = places[image.name][depth:]
+        split = splits.get(inside[0]) if inside else None
+        inside = inside[1:] if split else inside
+        if not inside:
+            raise DatasetError(
+                f"image {image.name!r} lies outside of the class folders{_tree(everything)}"
+            )
+        found.append(replace(image, label=inside[0], split=split))
+    _refuse_empty(everything, filled, depth, splits)
+    return found
+
+
+def _depth(everything: set[tuple[str, ...]], filled: set[tuple[str, ...]]) -> int:
+    """Return how many folders lie around all splits or classes."""
+    depth = 0
+    while True:
+        tops = {folder[depth] for folder in everything if len(folder) > depth}
+        direct = any(len(folder) <= depth + 1 for folder in filled)
+        if len(tops) != 1 or direct or _split(next(iter(tops))):
+            return depth
+        depth += 1
+
+
+def _split(name: str) -> Split | None:
+    return SPLIT_NAMES.get("".join(letter for letter in name.lower() if letter not in "_- "))
+
+
+def _splits(
+    everything: set[tuple[str, ...]], filled: set[tuple[str, ...]], depth: int
+) -> dict[str, Split]:
+    """Return the split of each folder that is one; nothing where the folders are classes."""
+    tops = sorted({folder[depth] for folder in everything if len(folder) > depth})
+    splits = {name: split for name in tops if (split := _split(name))}
+    others = [name for name in tops if name not in splits]
+    nested = {folder[depth] for folder in filled if len(folder) > depth + 1}
+    flat = [name for name in splits if name not in nested]
+    if not any(splits[name] == "train" for name in splits if name in nested):
+        if others or not splits:
+            return {}
+        raise DatasetError(f"no folder of train has class folders{_tree(everything)}")
+    if others and set(splits.values()) == {"train"} and not _without_class(others):
+        return {}  # a class of trains, say
+    if wrong := others or flat:
+        reason = "is no split" if others else "has no images in class folders"
+        raise DatasetError(
+            f"beside {', '.join(sorted(set(splits) - set(wrong)))} lies {_some(wrong)}, which "
+            f"{reason}; allowed: <split>/<class>/<image>, where a split is train, val or test; to "
+            f"leave it out: `ignore: [{', '.join(wrong)}]`{_tree(everything)}"
+        )
+    for name, split in splits.items():
+        if same := [other for other in splits if other != name and splits[other] == split]:
+            raise DatasetError(f"{name!r} and {same[0]!r} both mean {split}; merge the folders")
+    return splits
+
+
+def _without_class(names: Sequence[str]) -> bool:
+    return any(name.lower() in WITHOUT_CLASS for name in names)
+
+
+def _refuse_empty(
+    everything: set[tuple[str, ...]],
+    filled: set[tuple[str, ...]],
+    depth: int,
+    splits: dict[str, Split],
+) -> None:
+    at = depth + bool(splits)
+    classes = {folder[: at + 1] for folder in everything if len(folder) > at}
+    empty = sorted(classes - {folder[: at + 1] for folder in filled})
+    if empty:
+        shown = "/".join(empty[0][depth:])
+        more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+        raise DatasetError(
+            f"there are class folders without an image: {shown!r}{more}; to leave them out: "
+            f"`ignore: [{empty[0][-1]}]`"
+        )
+
+
+def _checked(images: Iterable[Listed], ignored: dict[str, int]) -> Layout:
+    """Number the classes, and check them."""
+    # One name has two spellings where macOS wrote one of them.
+    images = list(images)
+    # Where some images have a split, the others are for training.
+    rest: Split | None = "train" if any(image.split for image in images) else None
+    by_class: dict[str, list[Listed]] = defaultdict(list)
+    for image in images:
+        by_class[unicodedata.normalize("NFC", image.label or "")].append(image)
+    names = sorted(by_class)
     _check_case(names)
-    if len(classes) == 2:
-        _check_same(set(classes["train"]), set(classes["test"]))
     if len(names) < 2:
         raise DatasetError(f"one class only, {names[0]!r}; a classifier needs at least two")
-    index = {name: label for label, name in enumerate(names)}
-    splits = {
-        split or "train": [(file, index[name]) for name in names for file in sorted(found[name])]
-        for split, found in classes.items()
-    }
-    return Layout(tuple(names), splits, ignored)
-
-
-def _where(split: str) -> str:
-    return f"{split} has" if split else "there are"
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:5])
-    return f"class folders ({shown}{', …' if len(names) > 5 else ''})"
+    made = [
+        Labelled(image.name, label, image.split or rest, image.group or image.sha256)
+        for label, name in enumerate(names)
+        for image in by_class[name]
+    ]
+    order: dict[Split | None, int] = {None: 0, "train": 0, "val": 1, "test": 2}
+    made.sort(key=lambda image: (order[image.split], image.label, image.name))
+    found = Layout(tuple(names), tuple(made), ignored)
+    _check_same(found)
+    return found
 
 
 def _check_case(names: list[str]) -> None:
@@ -156,8 +227,28 @@ def _check_case(names: list[str]) -> None:
             raise DatasetError(f"classes {other!r} and {name!r} differ only by case")
 
 
-def _check_same(train: set[str], test: set[str]) -> None:
-    if train != test:
-        only = {"train": sorted(train - test), "test": sorted(test - train)}
-        reasons = [f"only in {s}: {', '.join(map(repr, n[:5]))}" for s, n in only.items() if n]
-        raise DatasetError(f"train and test have different classes; {'; '.join(reasons)}")
+def _check_same(found: Layout) -> None:
+    """Refuse splits of different classes."""
+    classes: dict[str, set[str]] = defaultdict(set)
+    for image in found.images:
+        if image.split:
+            classes[image.split].add(found.class_names[image.label])
+    for split in set(classes) - {"train"}:
+        train, other = classes["train"], classes[split]
+        if train != other:
+            only = {"train": sorted(train - other), split: sorted(other - train)}
+            reasons = [f"only in {s}: {_some(names)}" for s, names in only.items() if names]
+            raise DatasetError(f"train and {split} have different classes; {'; '.join(reasons)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = ", …" if len(names) > MOST_NAMED else ""
+    return ", ".join(map(repr, names[:MOST_NAMED])) + more
+
+
+def _tree(folders: Iterable[tuple[str, ...]]) -> str:
+    """Show the upper folders, as the end of a message."""
+    upper = sorted({folder[:depth] for folder in folders for depth in (1, 2) if folder[:depth]})
+    shown = [f"{'/'.join(folder)}/" for folder in upper[:FOLDERS_SHOWN]]
+    more = [f"… and {len(upper) - FOLDERS_SHOWN} more"] if len(upper) > FOLDERS_SHOWN else []
+    return f"; there are the folders {', '.join(shown + more)}" if shown else ""

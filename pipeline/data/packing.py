@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.artifacts.datasets import Split
 from pipeline.artifacts.files import atomic
+from pipeline.data.layout import Labelled
 from pipeline.data.readers.content import Caps
 from pipeline.data.readers.folder import prefetched
 from pipeline.data.readers.readers import entries
@@ -50,10 +51,11 @@ class SplitFiles:
         width: likewise.
         mode: Pillow's.
         error: why an image could not be decoded; empty where it could.
+        key: what decides the split of an image; empty where its dataset does.
     """
 
-    def __init__(self, file: list[str]) -> None:
-        self.file = file
+    def __init__(self, file: list[str], key: list[str]) -> None:
+        self.file, self.key = file, key
         self.height: NDArray[np.int32] = np.zeros(len(file), np.int32)
         self.width: NDArray[np.int32] = np.zeros(len(file), np.int32)
         self.mode, self.error = [""] * len(file), [""] * len(file)
@@ -75,7 +77,7 @@ class SharedArray:
 
 def pack(
     source: Path,
-    splits: dict[Split, list[tuple[str, int]]],
+    splits: dict[Split, list[Labelled]],
     output: Path,
     image_shape: tuple[int, int, int],
     caps: Caps | None = None,
@@ -85,7 +87,7 @@ def pack(
 
     Args:
         source: the directory or archive.
-        splits: names and labels of the images, in the order of the rows.
+        splits: the images, in the order of the rows.
         output: the folder of the arrays.
         image_shape: height, width, channels.
         caps: limits of what is read from an archive.
@@ -99,7 +101,10 @@ def pack(
         ArtifactError: the arrays cannot be written.
         WorkerError: a process that decoded images died.
     """
-    described = {split: SplitFiles([name for name, _ in files]) for split, files in splits.items()}
+    described = {
+        split: SplitFiles([image.name for image in files], [image.key for image in files])
+        for split, files in splits.items()
+    }
     total = sum(len(files) for files in splits.values())
     digest = hashlib.sha256()
     with ExitStack() as stack:

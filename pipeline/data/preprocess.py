@@ -1,7 +1,7 @@
 """preprocess: a dataset that passed its checks -> train, val and test, ready to be trained on."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +14,7 @@ from pipeline.artifacts.files import atomic, dvc_md5, read_array
 from pipeline.artifacts.validation import ValidationReport
 from pipeline.data.samples import save_samples
 from pipeline.data.settings import Preprocess
-from pipeline.data.stratify import stratified
+from pipeline.data.splits import by_content, stratified
 from pipeline.errors import ArtifactError, DatasetError, ValidationFailed
 
 CHUNK_BYTES = 2**24
@@ -44,14 +44,7 @@ def preprocess(
     raw_md5 = dvc_md5(raw.path)
     _refuse_unless_passed(report, raw_md5)
     info, splits = raw.info, Splits(output)
-    train, val = split_train(
-        raw.y("train"), info.class_names, settings.validation_fraction, settings.seed
-    )
-    parts: dict[Split, tuple[Split, Indices]] = {
-        "train": ("train", train),
-        "val": ("train", val),
-        "test": ("test", np.arange(len(raw.y("test")))),
-    }
+    parts = _parts(raw, settings)
     _withdraw(output / "metadata.json")
     md5 = {
         f"{kind}_{split}.npy": copy_rows(
@@ -69,6 +62,23 @@ def preprocess(
         warnings=tuple(result.check for result in report.failures("warning")),
     ).save(output / "metadata.json")
     return splits
+
+
+def _parts(raw: RawDataset, settings: Preprocess) -> dict[Split, tuple[Split, Indices]]:
+    """Return of each split the raw split that it is taken from, and the rows."""
+    test = np.arange(len(raw.y("test")))
+    if "val" in raw.info.counts:
+        train, val = np.arange(len(raw.y("train"))), np.arange(len(raw.y("val")))
+        return {"train": ("train", train), "val": ("val", val), "test": ("test", test)}
+    keys = raw.keys("train")
+    train, val = split_train(
+        raw.y("train"),
+        raw.info.class_names,
+        settings.validation_fraction,
+        settings.seed,
+        keys if any(keys) else None,
+    )
+    return {"train": ("train", train), "val": ("train", val), "test": ("test", test)}
 
 
 def _withdraw(metadata: Path) -> None:
@@ -93,9 +103,20 @@ def _refuse_unless_passed(report: ValidationReport, raw_md5: str) -> None:
 
 
 def split_train(
-    labels: NDArray[np.int64], class_names: tuple[str, ...], fraction: float, seed: int
+    labels: NDArray[np.int64],
+    class_names: tuple[str, ...],
+    fraction: float,
+    seed: int,
+    keys: Sequence[str] | None = None,
 ) -> tuple[Indices, Indices]:
-    """Draw a share of every class: at least one image, never all.
+    """Take a share of every class: at least one image, never all.
+
+    Args:
+        labels: class of each image, (n,).
+        class_names: in the order of the labels.
+        fraction: the share.
+        seed: another one takes others.
+        keys: what decides the split of each image; None: they are drawn.
 
     Returns:
         The rows of train and those of val, both in ascending order.
@@ -110,7 +131,10 @@ def split_train(
                 f"class {name!r} has {count} training images; at least 2 are needed, "
                 "one for train and one for the validation split"
             )
-    chosen = stratified(labels, fraction, seed)
+    if keys is None:
+        chosen = stratified(labels, fraction, seed)
+    else:
+        chosen = by_content(keys, labels, class_names, fraction, f"val {seed}")
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 

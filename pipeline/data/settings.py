@@ -1,5 +1,6 @@
 """The sections `datasets` and `preprocess` of params.yaml."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -21,7 +22,10 @@ class ImageFolder(Frozen):
         sha256: of the archive's content: of the `.zip`, or of the decompressed `.tar`.
         image_size: height and width to which every image is resized.
         test_fraction: share that becomes the test split where the folder has none.
-        seed: of that split.
+        seed: another one chooses another test split.
+        group: a pattern that finds the group `group` in a file's name; images of one group, say of
+            a patient or a burst, are in one split.
+        ignore: names of folders whose images are left out.
         recipes: another dataset whose recipes these images take.
         intended_use: what models of these images are for; model cards say it.
     """
@@ -32,6 +36,8 @@ class ImageFolder(Frozen):
     color: Literal["rgb", "gray"] = "rgb"
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    group: str | None = None
+    ignore: tuple[str, ...] = ()
     recipes: Name | None = None
     licence: str = "not stated"
     intended_use: str = ""
@@ -47,6 +53,19 @@ class ImageFolder(Frozen):
                 "DATASET_MIRROR names another place"
             )
         return source
+
+    @field_validator("group")
+    @classmethod
+    def _has_a_group(cls, pattern: str | None) -> str | None:
+        if pattern is None:
+            return None
+        try:
+            groups = re.compile(pattern).groupindex
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        if "group" not in groups:
+            raise ValueError(f"{pattern!r} has no group named `group`, such as (?P<group>[^_]+)_")
+        return pattern
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.artifacts.datasets import Images, Labels, Split
 from pipeline.data.readers.archives import tar_entries
 from pipeline.data.readers.content import Caps, open_content
-from pipeline.data.stratify import stratified
+from pipeline.data.splits import stratified
 from pipeline.errors import DatasetError
 
 UNSIGNED_BYTE = 0x08

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.artifacts.datasets import Split
 from pipeline.data.readers.content import Caps
 
 
@@ -14,10 +15,16 @@ class Entry:
     Attributes:
         name: its path with `/`, relative, a folder's with a trailing `/`.
         read: returns its bytes; of an archive's entry only until the next entry is asked for.
+        label: the name of its class, where the format says it.
+        split: likewise.
+        group: likewise; empty for none.
     """
 
     name: str
     read: Callable[[], bytes]
+    label: str | None = None
+    split: Split | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True)

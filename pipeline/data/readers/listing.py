@@ -1,0 +1,110 @@
+"""The images of a source: their names, their content as a hash, and what is ignored."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from pipeline.artifacts.datasets import Split
+from pipeline.data.readers.reader import Entry
+from pipeline.errors import DatasetError, ImageError
+from pipeline.images import EXTENSIONS, has_image_ending
+
+# What systems and tools put into folders: thumbnails, trash, previews.
+SYSTEM_FOLDERS = frozenset(
+    {
+        *("__MACOSX", "@eaDir", "#recycle", "@Recycle", "@Recently-Snapshot"),
+        *("$RECYCLE.BIN", "System Volume Information", "lost+found", "RECYCLER"),
+    }
+)
+SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini"})
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An image of a source.
+
+    Attributes:
+        name: its path within the source.
+        sha256: of its file; of its name where it cannot be read.
+        label: the name of its class, where the format says it.
+        split: where the format says it.
+        group: images of one group are in one split; empty for none.
+    """
+
+    name: str
+    sha256: str
+    label: str | None = None
+    split: Split | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All images of a source.
+
+    Attributes:
+        folders: all folders, also those without images.
+        ignored: how many files are not read, by ending or system folder.
+        endings: of files that are images.
+    """
+
+    images: tuple[Listed, ...]
+    folders: tuple[tuple[str, ...], ...]
+    ignored: dict[str, int]
+    endings: tuple[str, ...] = EXTENSIONS
+
+
+def is_system(name: str) -> str | None:
+    """Return the part of a path that a system or tool has made, or None."""
+    for part in PurePosixPath(name).parts:
+        if part in SYSTEM_FOLDERS or part in SYSTEM_FILES:
+            return part
+        if part.startswith("."):
+            return "hidden"
+    return None
+
+
+def list_images(entries: Iterable[Entry], group: re.Pattern[str] | None = None) -> Listing:
+    """Read the images of a source once, and hash them.
+
+    Args:
+        entries: of a reader.
+        group: finds in a name the group `group` of the image, where the entry has none.
+
+    Raises:
+        DatasetError: the pattern does not match a name.
+    """
+    images: list[Listed] = []
+    folders: set[tuple[str, ...]] = set()
+    ignored: Counter[str] = Counter()
+    for entry in entries:
+        path = PurePosixPath(entry.name)
+        if kind := is_system(entry.name):
+            ignored[kind] += not entry.name.endswith("/")
+        elif entry.name.endswith("/"):
+            folders.add(path.parts)
+        elif entry.label is None and not has_image_ending(entry.name):
+            ignored[path.suffix.lower() or "without an ending"] += 1
+            folders.add(path.parts[:-1])
+        else:
+            images.append(_listed(entry, group))
+    return Listing(tuple(images), tuple(sorted(folders)), {k: n for k, n in ignored.items() if n})
+
+
+def _listed(entry: Entry, pattern: re.Pattern[str] | None) -> Listed:
+    group = entry.group
+    if pattern and not group:
+        match = pattern.search(entry.name)
+        if not match:
+            raise DatasetError(
+                f"the pattern of `group`, {pattern.pattern!r}, does not match {entry.name!r}"
+            )
+        group = match["group"]
+    try:
+        content = hashlib.sha256(entry.read()).hexdigest()
+    except ImageError:  # named when it is decoded
+        content = hashlib.sha256(entry.name.encode(errors="surrogateescape")).hexdigest()
+    return Listed(entry.name, content, entry.label, entry.split, group)
