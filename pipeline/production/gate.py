@@ -11,8 +11,8 @@ from pipeline.artifacts.datasets import Splits
 from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import ArtifactError, TrackingError
+from pipeline.evaluation.litert import load_litert
 from pipeline.evaluation.measures import calibration_error
-from pipeline.evaluation.portable import load_portable
 from pipeline.evaluation.predictions import Predictions, Probabilities
 from pipeline.evaluation.quiet import quiet_stderr
 from pipeline.images import as_base64_png
@@ -96,13 +96,13 @@ def _ask(folder: Path, splits: Splits) -> Probabilities:
             f"it takes images {run.image_shape} of {len(run.class_names)} classes; {splits.path} "
             f"has {info.image_shape} of {len(info.class_names)}, or classes of other names"
         )
-    if not trained.portable.exists():
+    if not trained.litert.exists():
         return _ask_keras(trained, splits)
     if (found := sha256(trained.model)) != run.model_sha256:
         raise ArtifactError(
             f"{trained.model} has sha256 {found}; that of the trained model is {run.model_sha256}"
         )
-    return load_portable(trained).probabilities(splits.x("test"))
+    return load_litert(trained).probabilities(splits.x("test"))
 
 
 def _ask_keras(trained: TrainedModel, splits: Splits) -> Probabilities:

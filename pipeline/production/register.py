@@ -13,7 +13,7 @@ from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import Evaluation, ModelVersion, TrainedModel
 from pipeline.artifacts.validation import ValidationReport
 from pipeline.errors import ArtifactError, TrackingError
-from pipeline.evaluation.portable import read_checked
+from pipeline.evaluation.litert import read_checked
 from pipeline.images import as_base64_png
 from pipeline.production import gate, promotion
 from pipeline.production.production import Outcome, promote
@@ -128,7 +128,7 @@ def _find_or_create(
         uri = registry.log_model(trained, run_id, file, splits.x("test")[0])
         tags = _tags(passport) | {
             "passport_sha256": sha256(file),
-            "portable_sha256": sha256(trained.portable),
+            "portable_sha256": sha256(trained.litert),
         }
     apart = gate.apart(uri, splits, evaluation.probabilities)
     if not apart <= promotion.SAME:
