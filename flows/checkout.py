@@ -143,7 +143,7 @@ def _source() -> _Source:
             _git(clone, "fetch", "--quiet", "--tags", "--force", "--prune", "origin")
             _git(clone, "remote", "set-head", "origin", "--auto")
     except CheckoutError as error:
-        raise CheckoutError(f"cannot bring {address} up to date: {error}", passing=True) from None
+        raise CheckoutError(f"cannot bring {address} up to date: {error}", retryable=True) from None
     return _Source(clone, Path(address))
 
 

@@ -21,7 +21,7 @@ from flows.verdict import Reproduction, compare
 from pipeline.artifacts.files import dvc_md5, sha256
 from pipeline.artifacts.models import TrainedModel
 from pipeline.artifacts.project import PARAMS_FILE
-from pipeline.errors import EXIT_CODE_PASSING, PipelineError
+from pipeline.errors import EXIT_CODE_RETRYABLE, PipelineError
 from pipeline.evaluation.scoring import load_checked
 from pipeline.models.plan import ModelPlan
 from pipeline.registry.passport import Passport
@@ -208,5 +208,5 @@ def _train(checkout: Checkout, model: str, device: str, given: Mapping[str, str]
     if done.returncode:
         raise StageFailed(
             f"training {model} again failed; its reason is above",
-            done.returncode == EXIT_CODE_PASSING,
+            done.returncode == EXIT_CODE_RETRYABLE,
         )

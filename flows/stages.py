@@ -15,7 +15,7 @@ from typing import Any, Self
 from flows import dvc_process
 from flows.checkout import Checkout
 from pipeline.artifacts.project import store_file
-from pipeline.errors import EXIT_CODE_PASSING, PipelineError
+from pipeline.errors import EXIT_CODE_RETRYABLE, PipelineError
 from pipeline.redaction import redact
 
 # One second more than the process itself takes before it kills what will not end.
@@ -23,7 +23,7 @@ SECONDS_TO_END = dvc_process.SECONDS_TO_END + 1
 
 
 class StageFailed(PipelineError):
-    """A stage ended with an error: its reason, and whether that may pass by itself."""
+    """A stage ended with an error: its reason, and whether it is retryable."""
 
 
 def environment(checkout: Checkout, more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -82,7 +82,7 @@ def run_command(
         # A command that is called wrongly says so in a box.
         lines = [line.strip(" │╭╰╮╯─") for line in done.stderr.splitlines()]
         reason = next(filter(None, reversed(lines)), f"it ended with {done.returncode}")
-        raise StageFailed(reason.removeprefix("error: "), done.returncode == EXIT_CODE_PASSING)
+        raise StageFailed(reason.removeprefix("error: "), done.returncode == EXIT_CODE_RETRYABLE)
     return done
 
 
@@ -166,8 +166,8 @@ class Stages:
             if line.startswith(dvc_process.ANSWER):
                 answer: dict[str, Any] = json.loads(line.removeprefix(dvc_process.ANSWER))
                 if "error" in answer:
-                    passing = answer["busy"] or answer["status"] == EXIT_CODE_PASSING
-                    raise StageFailed(f"{name}: {reason or answer['error']}", passing)
+                    retryable = answer["busy"] or answer["status"] == EXIT_CODE_RETRYABLE
+                    raise StageFailed(f"{name}: {reason or answer['error']}", retryable)
                 return answer
             text = redact(line.rstrip())
             if text.startswith("error: "):

@@ -51,7 +51,7 @@ for name in ("prefect.flow_runs", "prefect.task_runs"):
 def may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Return whether a failed stage is worth another try."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, PipelineError) and error.passing
+    return isinstance(error, PipelineError) and error.retryable
 
 
 @task(

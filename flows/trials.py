@@ -133,7 +133,7 @@ class Trials:
                 return
             history = self.groups.history(running.run_id, METRIC)
         except TrackingError as error:
-            if not error.passing:
+            if not error.retryable:
                 raise
             return
         for epoch in sorted(set(history) - running.epochs):

@@ -190,7 +190,7 @@ class Search:
             self.parent.log_text(write_record(self.record()), RECORD)
         except TrackingError as error:
             # What the record lacks now is in the next one.
-            if not error.passing:
+            if not error.retryable:
                 raise
             get_run_logger().warning("%s", error)
 

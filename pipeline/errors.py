@@ -13,7 +13,7 @@ PipelineError
 └── ArtifactError      a file that a stage needs is missing, torn or cannot be written
 
 The command line prints the message of any of them on one line and exits with 1, or with 75 (the
-"temporary failure" of sysexits.h) where the same command may well succeed in a while.
+"temporary failure" of sysexits.h) where the error is retryable: the same command may succeed later.
 """
 
 import difflib
@@ -23,21 +23,21 @@ from pipeline.redaction import redact
 EXIT_CODE = 1
 # The answer to a question is no: refused, found, not reproduced.
 EXIT_CODE_NO = 3
-EXIT_CODE_PASSING = 75
+EXIT_CODE_RETRYABLE = 75
 
 
 class PipelineError(Exception):
-    """Something the user can mend: the message says what was received and what is allowed.
+    """Something the user can fix: the message says what was received and what is allowed.
 
     Messages are printed, logged and stored, so no password is in them.
 
     Attributes:
-        passing: whether the cause may pass by itself: a network, a server, a lock.
+        retryable: whether the same command may succeed later: a network, a server, a lock.
     """
 
-    def __init__(self, message: str, passing: bool = False) -> None:
+    def __init__(self, message: str, retryable: bool = False) -> None:
         super().__init__(redact(message))
-        self.passing = passing
+        self.retryable = retryable
 
 
 class ParamsError(PipelineError):

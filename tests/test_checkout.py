@@ -105,7 +105,7 @@ def test_a_repository_that_is_away_may_come_back(home, monkeypatch):
         worktree("main", "a"),
     ):
         pass
-    assert caught.value.passing
+    assert caught.value.retryable
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next_and_a_living_one_is_let_alone(home):

@@ -32,7 +32,7 @@ def test_no_two_processes_train_on_one_gpu(tmp_path):
         assert (one, two) == ("0", "1")
         with pytest.raises(TrainingError, match=r"another training runs on each .* \(0, 1\)") as no:
             claim(["0", "1"], tmp_path)
-        assert no.value.passing
+        assert no.value.retryable
     finally:
         first.kill()
         first.wait()

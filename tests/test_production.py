@@ -519,7 +519,7 @@ try:
     promote(registry.find("tiny/2"), Splits(Path("data/processed/tiny")), Rules())
     print("won")
 except Exception as error:
-    print(type(error).__name__, error, getattr(error, "passing", None))
+    print(type(error).__name__, error, getattr(error, "retryable", None))
 """
     both = [start(code, f"ready-{number}") for number in range(2)]
     said = sorted(process.communicate(timeout=120)[0].strip().splitlines()[-1] for process in both)

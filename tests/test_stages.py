@@ -69,18 +69,18 @@ def test_a_stage_runs_once_and_tells_all_that_it_says(stages):
 
 
 @pytest.mark.parametrize(
-    ("name", "reason", "passing"),
+    ("name", "reason", "retryable"),
     [
         ("wrong", "wrong: the loss is not finite", False),
         ("away", r"away: cannot connect to s3://\*\*\*@bucket", True),
         ("unknown", "unknown: .*'unknown'", False),
     ],
 )
-def test_a_failure_says_why_and_whether_it_may_pass(stages, name, reason, passing):
+def test_a_failure_says_why_and_whether_it_is_retryable(stages, name, reason, retryable):
     lines: list[str] = []
     with pytest.raises(StageFailed, match=reason) as caught:
         stages.run(name, lines.append)
-    assert caught.value.passing is passing
+    assert caught.value.retryable is retryable
     # DVC shows the command, which no secret belongs into; what it says is shown without one.
     assert not any("secret" in line for line in lines if line.startswith("error: "))
     assert stages.run("quick", print), "the next stage can run"
@@ -92,7 +92,7 @@ def test_a_busy_lock_may_pass(checkout):
     with Repo(str(checkout.root)).lock, Stages(checkout, environment(checkout)) as stages:
         with pytest.raises(StageFailed) as caught:
             stages.run("quick", print)
-        assert caught.value.passing
+        assert caught.value.retryable
 
 
 @pytest.mark.parametrize(("name", "seconds"), [("slow", 3), ("stubborn", SECONDS_TO_END + 2)])

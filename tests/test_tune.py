@@ -165,7 +165,7 @@ class FakeGroups:
 
     def run_of(self, experiment, flow_run_id):
         if self.away:
-            raise TrackingError("away", passing=True)
+            raise TrackingError("away", retryable=True)
         return flow_run_id if flow_run_id in self.histories else None
 
     def history(self, run_id, metric):

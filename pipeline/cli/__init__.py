@@ -11,7 +11,7 @@ from types import TracebackType
 import typer
 
 from pipeline.cli.app import app
-from pipeline.errors import EXIT_CODE, EXIT_CODE_PASSING, PipelineError
+from pipeline.errors import EXIT_CODE, EXIT_CODE_RETRYABLE, PipelineError
 from pipeline.redaction import redact
 
 # In the order in which --help shows them.
@@ -48,7 +48,7 @@ def main() -> None:
         app()
     except PipelineError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
-        sys.exit(EXIT_CODE_PASSING if error.passing else EXIT_CODE)
+        sys.exit(EXIT_CODE_RETRYABLE if error.retryable else EXIT_CODE)
     finally:
         # The process frees all of that by ending; Python would search it again, for two seconds.
         gc.freeze()

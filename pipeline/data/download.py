@@ -44,7 +44,7 @@ class _Transient(DownloadError):
     """Trying again can help."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, passing=True)
+        super().__init__(message, retryable=True)
 
 
 def download(

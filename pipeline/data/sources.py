@@ -56,7 +56,7 @@ def locate(
         DownloadError: no source has it; names each with its reason.
         ArtifactError: the cache cannot be written.
     """
-    reasons, passing = [], False
+    reasons, retryable = [], False
     for place, source in _places(dataset, file):
         try:
             if not is_url(place):
@@ -74,10 +74,10 @@ def locate(
             return Found(path, source, sha256)
         except DatasetError as error:
             reasons.append(f"{place}: {error}")
-            passing = passing or error.passing
+            retryable = retryable or error.retryable
     raise DownloadError(
         f"cannot get {file.name} of {dataset}: {'; '.join(reasons)}; {_advice(dataset, file)}",
-        passing,
+        retryable,
     )
 
 

@@ -88,7 +88,7 @@ def _damaged(name: str, now: Standing) -> list[Finding]:
             registry.read_passport(version)
             registry.fetch(version)
         except PipelineError as error:
-            if error.passing:
+            if error.retryable:
                 raise
             found.append(Finding(name, alias, number, number, str(error)))
     return found

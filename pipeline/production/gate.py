@@ -74,7 +74,7 @@ def _incumbent(version: Registered, splits: Splits) -> Incumbent:
         passport = registry.read_passport(version) if has_passport else None
         probabilities = _ask(registry.fetch(version), splits)
     except (ArtifactError, TrackingError) as error:
-        if error.passing:
+        if error.retryable:
             raise
         return Incumbent(version.version, reason=str(error))
     return Incumbent(version.version, _scored(version, passport, splits, probabilities))

@@ -66,7 +66,7 @@ class _Undelivered(Exception):
     """The reason without the address, which may hold a secret."""
 
 
-class _Passing(_Undelivered):
+class _Retryable(_Undelivered):
     """Trying again can help."""
 
 
@@ -81,7 +81,7 @@ def announce(event: Announcement) -> None:
         try:
             host = _host(url)
             retrying = Retrying(
-                retry=retry_if_exception_type(_Passing),
+                retry=retry_if_exception_type(_Retryable),
                 stop=stop_after_attempt(ATTEMPTS),
                 wait=wait_exponential(BACKOFF),
                 reraise=True,
@@ -140,7 +140,7 @@ def _post(url: str, host: str, content: Mapping[str, Any]) -> None:
     """Send JSON once.
 
     Raises:
-        _Passing: no connection, or a status that says so.
+        _Retryable: no connection, or a status that says so.
         _Undelivered: any other answer than a good one.
     """
     try:
@@ -153,10 +153,10 @@ def _post(url: str, host: str, content: Mapping[str, Any]) -> None:
         # It may have arrived: sent again, it would be there twice.
         raise _Undelivered(f"{host} did not answer within {TIMEOUT:g} s") from None
     except requests.ConnectionError:
-        raise _Passing(f"no connection to {host}") from None
+        raise _Retryable(f"no connection to {host}") from None
     except (requests.RequestException, OSError, ValueError) as error:
         raise _Undelivered(f"cannot send to {host}: {type(error).__name__}") from None
     if status >= 500 or status == requests.codes.too_many_requests:
-        raise _Passing(f"{host} answered {status}")
+        raise _Retryable(f"{host} answered {status}")
     if not 200 <= status < 300:
         raise _Undelivered(f"{host} answered {status}")

@@ -70,7 +70,7 @@ class LedgerRun:
                     f"somebody was first: entry {first.sequence} of the ledger of {self.name} says "
                     f"{first.action} {first.version} by {first.by} at {first.when}; look at "
                     f"`pipeline history {self.name}` and ask again",
-                    passing=True,
+                    retryable=True,
                 ) from None
         self._show(entry)
 

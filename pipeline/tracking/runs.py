@@ -70,7 +70,7 @@ class Run:
                 self.flush()
             self._pause = SECONDS_BETWEEN_FLUSHES
         except TrackingError as error:
-            if not error.passing:
+            if not error.retryable:
                 raise
             self._flushed = time.monotonic()
             self._pause = min(2 * self._pause, LONGEST_PAUSE)

@@ -78,7 +78,7 @@ def reaching(what: str) -> Iterator[None]:
         raise TrackingError(
             f"cannot {what} in the MLflow store {store_uri()}: {_cause(error)}; start it, "
             f"or set MLFLOW_TRACKING_URI to {ALLOWED}; unset, it is {DEFAULT_STORE}",
-            _passes(error),
+            _is_retryable(error),
         ) from error
 
 
@@ -190,7 +190,7 @@ def impatient() -> Iterator[None]:
             del os.environ[name]
 
 
-def _passes(error: BaseException | None) -> bool:
+def _is_retryable(error: BaseException | None) -> bool:
     """Return whether the store may answer in a while: it is away, overloaded or locked."""
     while error is not None:
         if isinstance(error, RestException):

@@ -48,5 +48,5 @@ def claim(names: Sequence[str], folder: Path | None = None) -> int:
     raise TrainingError(
         f"another training runs on each of this machine's GPUs ({', '.join(names)}); wait for it, "
         "or train with device: cpu",
-        passing=True,
+        retryable=True,
     )
