@@ -45,6 +45,6 @@ look = change.with_options(
 )
 
 
-def requester(requested_by: str) -> str:
-    """Return who asks, as the ledger gets it; whoever gave no name is found by the flow run."""
-    return requested_by.strip() or f"flow run {flow_run.id}"
+def requester(who: str) -> str:
+    """Return who asks, as the ledger gets it; without a name, the flow run."""
+    return who.strip() or f"flow run {flow_run.id}"

@@ -36,7 +36,7 @@ UNTRACKED = {"pipeline.cli", "pipeline.workspace"}
 
 # What is loaded by path, or handed in by the command line, and not imported.
 MORE = {
-    "pipeline.registry.versions": "pipeline.registry.served_model",
+    "pipeline.registry.model_files": "pipeline.registry.served_model",
     "pipeline.production.register": "pipeline.reports.card",
 }
 
