@@ -1,6 +1,5 @@
 """A fresh clone in which the real graph has run once, shared by the tests that look at it."""
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -9,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parent.parent
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -75,8 +75,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = temporary.parent if "PYTEST_XDIST_WORKER" in os.environ else temporary
     made, done = shared / "reproduced", shared / "reproduced.done"
     # One process reproduces, which takes a minute; each gets a copy, as DVC takes locks in it.
-    with (shared / "reproduced.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(shared / "reproduced.lock"):
         if not done.exists():
             run = runner(clone(made))
             run("dvc", "repro")

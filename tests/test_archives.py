@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.archives import entries
-from pipeline.data.content import Caps, digest, open_content
+from pipeline.data.readers.content import Caps, digest, open_content
+from pipeline.data.readers.readers import entries
 from pipeline.errors import ArchiveError
 from tests.images import make_tar, make_zip
 

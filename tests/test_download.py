@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.datasets import SourceFile
-from pipeline.data.download import Patience, download
-from pipeline.data.sources import Found, file_name, locate
+from pipeline.data.sources.download import Patience, download
+from pipeline.data.sources.locate import Found, file_name, locate
 from pipeline.errors import ArtifactError, DatasetError, DownloadError
 from tests.images import make_tar
 from tests.server import serve

@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-from pipeline.data.formats import read_cifar10, read_idx, unpickle
+from pipeline.data.readers.arrays import read_cifar10, read_idx, unpickle
 from pipeline.errors import ArchiveError, DatasetError
 from tests.cifar10 import archive, batch, batches
 from tests.images import make_tar
@@ -47,7 +47,8 @@ def test_a_damaged_idx_is_named(tmp_path, data, reason):
 
 
 def test_cifar10_comes_back_in_order(tmp_path):
-    x_train, y_train, x_test, y_test = read_cifar10(archive(tmp_path / "x.tar.gz", per_batch=4))
+    arrays = read_cifar10([archive(tmp_path / "x.tar.gz", per_batch=4)])
+    (x_train, y_train), (x_test, y_test) = arrays["train"], arrays["test"]
     assert x_train.shape == (20, 32, 32, 3)
     assert x_train.dtype == np.uint8
     assert y_train.dtype == np.int64
@@ -62,7 +63,7 @@ def test_cifar10_comes_back_in_order(tmp_path):
 def test_a_missing_batch_is_named(tmp_path):
     content = {"data_batch_1": batch(*batches(2)["data_batch_1"])}
     with pytest.raises(DatasetError, match=r"lacks data_batch_2, .*, test_batch"):
-        read_cifar10(make_tar(tmp_path / "x.tar.gz", content))
+        read_cifar10([make_tar(tmp_path / "x.tar.gz", content)])
 
 
 class Hostile:
@@ -85,17 +86,17 @@ def test_a_hostile_pickle_runs_nothing(tmp_path, data, reason):
     with pytest.raises(DatasetError, match=reason):
         unpickle(data)
     with pytest.raises(DatasetError, match=reason):
-        read_cifar10(make_tar(tmp_path / "x.tar.gz", {"data_batch_1": data}))
+        read_cifar10([make_tar(tmp_path / "x.tar.gz", {"data_batch_1": data})])
 
 
 @pytest.mark.parametrize("data", [b"}.", b"].", b"}U\x04dataK\x01sU\x06labels](K\x01es."])
 def test_a_pickle_of_another_form_is_named(tmp_path, data):
     with pytest.raises(DatasetError, match="data_batch_1 is not a CIFAR-10 batch"):
-        read_cifar10(make_tar(tmp_path / "x.tar.gz", {"data_batch_1": data}))
+        read_cifar10([make_tar(tmp_path / "x.tar.gz", {"data_batch_1": data})])
 
 
 def test_a_truncated_archive_is_named(tmp_path):
     path = archive(tmp_path / "x.tar.gz", per_batch=4)
     path.write_bytes(path.read_bytes()[:-5000])
     with pytest.raises(ArchiveError, match="damaged or truncated"):
-        read_cifar10(path)
+        read_cifar10([path])

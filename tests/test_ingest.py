@@ -19,10 +19,11 @@ from PIL import Image
 
 from pipeline.artifacts.datasets import RawDataset
 from pipeline.artifacts.files import dvc_md5
-from pipeline.data import datasets, folders
-from pipeline.data.content import Caps
-from pipeline.data.folders import entries_to_read, folder_entries
+from pipeline.data import datasets
 from pipeline.data.ingest import ingest, ingest_known
+from pipeline.data.readers import folder
+from pipeline.data.readers.content import Caps
+from pipeline.data.readers.folder import folder_entries, prefetched
 from pipeline.data.settings import DatasetPlan, ImageFolder
 from pipeline.errors import ArchiveError, DatasetError, DownloadError, ParamsError
 from pipeline.params.params import load_params
@@ -264,12 +265,12 @@ def test_folders_that_are_links_are_followed_once(tmp_path):
 def test_the_disk_is_asked_for_images_before_they_are_read(tmp_path, monkeypatch):
     source, asked = write(tmp_path / "pets", files(count=9)), []
     (source / "cat" / "notes.txt").write_text("of no use")
-    monkeypatch.setattr(folders, "FILES_AHEAD", 4)
+    monkeypatch.setattr(folder, "FILES_AHEAD", 4)
     monkeypatch.setattr(os, "posix_fadvise", lambda *args: asked.append(args))
-    read = [(entry.name, entry.read(), len(asked)) for entry in entries_to_read(source)]
-    plain = [(entry.name, entry.read()) for entry in folder_entries(source)]
-    assert [entry[:2] for entry in read] == plain
-    assert len(asked) == sum(name.endswith(".png") for name, _ in plain)
+    plain = list(folder_entries(source, Caps()))
+    read = [(entry.name, entry.read(), len(asked)) for entry in prefetched(source, iter(plain))]
+    assert [entry[:2] for entry in read] == [(entry.name, entry.read()) for entry in plain]
+    assert len(asked) == sum(entry.name.endswith(".png") for entry in plain)
     assert len({count for _, _, count in read}) > 4  # and not all of them at once
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from pipeline.models.optimizers import OPTIMIZERS
 from pipeline.models.recipes import Augmentation
 from pipeline.training.augment import DRAWS, augment
 
@@ -168,13 +169,20 @@ def train(*recipes, arguments=()):
 
 
 def test_the_weights_are_those_of_keras_own_loop():
-    optimizers = ("adamw", {"name": "sgd", "momentum": 0.9})
+    optimizers = ["adamw", {"name": "sgd", "momentum": 0.9}]
     trained = train(*({"optimizer": name} for name in optimizers), arguments=["beside"])
     for said in trained:
         assert said["apart"] < 1e-4
         assert said["accuracy"] > 0.85
         assert said["rows"] == 15
         assert said["device"].startswith("cpu: ")
+
+
+def test_every_optimizer_trains_on_jax():
+    names = [kind.name for kind in OPTIMIZERS]
+    trained = train(*({"optimizer": {"name": name, "learning_rate": 0.01}} for name in names))
+    for name, row in zip(names, trained, strict=True):
+        assert row["accuracy"] > 0.7, name
 
 
 def test_a_convolutional_recipe_learns_and_twice_the_same():

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+from pipeline.models.optimizers import OPTIMIZERS
 from pipeline.models.recipes import Recipe
 from pipeline.training.optimizers import optimizer_of
 
@@ -54,7 +55,7 @@ def test_muon_makes_the_updates_of_kernels_orthogonal():
     assert all((a * b).sum() > 0 for a, b in zip(moved, gradients, strict=True))
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "sgd"])
+@pytest.mark.parametrize("name", [kind.name for kind in OPTIMIZERS if not kind.variant])
 def test_an_optimizer_has_keras_defaults_unless_told_otherwise(name):
     ours, default = optimizer_of(recipe(optimizer=name), 1), keras.optimizers.get(name)
     assert isinstance(ours, type(default))

@@ -51,34 +51,6 @@ def build(said):
     return models.build(said, (12, 12, 2), 3, 1)
 
 
-@pytest.mark.parametrize(
-    ("name", "given"),
-    [
-        ("Adam", {}),
-        ("AdamW", {"weight_decay": 0.1}),
-        ("RMSprop", {}),
-        ("RMSprop", {"momentum": 0.5}),
-        ("SGD", {}),
-        ("SGD", {"momentum": 0.9}),
-        ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
-    ],
-)
-@pytest.mark.parametrize("decay", [0, 0.1])
-def test_a_fused_optimizer_is_keras_own(name, given, decay):
-    gradients = DRAW.normal(size=(20, 100)).astype(np.float32)
-    ends = []
-    for module in (keras.optimizers, fused):
-        rate = keras.optimizers.schedules.InverseTimeDecay(0.01, 1, decay)
-        optimizer = getattr(module, name)(learning_rate=rate, **given)
-        variable = keras.Variable(np.linspace(-1, 1, 100, dtype=np.float32))
-        optimizer.build([variable])
-        for gradient in gradients:
-            optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
-        ends.append(np.asarray(variable))
-    assert np.abs(ends[0] - np.linspace(-1, 1, 100)).max() > 0.01
-    np.testing.assert_allclose(ends[0], ends[1], atol=3e-6)
-
-
 def test_fused_batch_normalisation_is_keras_own():
     images = DRAW.normal(3, 2, (16, 6, 5, 4)).astype(np.float32)
     outputs, averages = [], []

@@ -1,25 +1,27 @@
-"""The catalogue of known datasets: where their files are, what is in them, whose they are.
+"""The known datasets: their files, contents and licences.
 
-Checksums are those of the content, so that another gzip wrapper around the same bytes will do.
+Checksums are of the decompressed content, so that a file that was gzipped anew still matches.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
 
+from pipeline.data.readers.arrays import Arrays, read_cifar10, read_digits, read_mnist
+from pipeline.data.readers.content import Caps
 from pipeline.errors import ParamsError
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file that a dataset is made from.
+    """One of the files of a dataset.
 
     Attributes:
-        name: under which the mirror and the cache keep it.
-        sources: URLs or paths, in the order in which they are tried.
-        md5: of its content, without a gzip wrapper.
+        name: in the mirror and in the cache.
+        sources: URLs or paths, tried in this order.
+        md5: of its decompressed content.
         sha256: of the same.
-        members: md5 of members of an archive that must be in it, by the last part of their name.
+        members: md5 of the members that an archive must have, by the last part of their name.
     """
 
     name: str
@@ -30,7 +32,7 @@ class SourceFile:
 
     @property
     def pinned(self) -> bool:
-        """Whether a checksum tells the right file from another."""
+        """Whether a checksum identifies the right file."""
         return bool(self.md5 or self.sha256 or self.members)
 
 
@@ -39,24 +41,20 @@ class KnownDataset:
     """A dataset that needs no entry in params.yaml.
 
     Attributes:
-        format: what `ingest` reads it with.
+        read: makes arrays of its files, within the caps.
         image_shape: height, width, channels.
-        intended_use: what it was made for, as its model cards say it.
+        intended_use: what it was made for; model cards quote it.
         expected: images per split.
-        test_fraction: share that becomes the test split; 0 where the dataset has one.
-        seed: of that split.
     """
 
     name: str
-    format: Literal["digits", "idx", "cifar10"]
+    read: Callable[[Sequence[Path], Caps | None], Arrays]
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     expected: Mapping[str, int]
     licence: str
     intended_use: str
     files: tuple[SourceFile, ...] = ()
-    test_fraction: float = 0.0
-    seed: int = 0
 
 
 DIGIT_NAMES = tuple("0123456789")
@@ -79,7 +77,7 @@ _FASHION_MNIST = (
 _DATASETS = (
     KnownDataset(
         name="digits",
-        format="digits",
+        read=read_digits,
         image_shape=(8, 8, 1),
         class_names=DIGIT_NAMES,
         expected={"train": 1438, "test": 359},
@@ -88,11 +86,10 @@ _DATASETS = (
             "Recognising single handwritten digits in gray images of 8x8 pixels: for teaching, and "
             "for trying out methods and pipelines."
         ),
-        test_fraction=0.2,
     ),
     KnownDataset(
         name="fashion_mnist",
-        format="idx",
+        read=read_mnist,
         image_shape=(28, 28, 1),
         class_names=(
             "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
@@ -113,7 +110,7 @@ _DATASETS = (
     ),
     KnownDataset(
         name="mnist",
-        format="idx",
+        read=read_mnist,
         image_shape=(28, 28, 1),
         class_names=DIGIT_NAMES,
         expected={"train": 60_000, "test": 10_000},
@@ -131,7 +128,7 @@ _DATASETS = (
     ),
     KnownDataset(
         name="cifar10",
-        format="cifar10",
+        read=read_cifar10,
         image_shape=(32, 32, 3),
         class_names=(
             "airplane", "automobile", "bird", "cat", "deer",

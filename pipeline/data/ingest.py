@@ -13,20 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts.datasets import DatasetInfo, Images, Labels, RawDataset, Split
+from pipeline.artifacts.datasets import DatasetInfo, RawDataset, Split
 from pipeline.artifacts.files import atomic, write_array
 from pipeline.data import datasets
-from pipeline.data.content import Caps
 from pipeline.data.datasets import KnownDataset, SourceFile
-from pipeline.data.folders import Layout, folder_entries, layout
-from pipeline.data.formats import read_cifar10, read_idx
-from pipeline.data.packing import Facts, pack
+from pipeline.data.layout import Layout, layout
+from pipeline.data.packing import SplitFiles, pack
+from pipeline.data.readers.arrays import Arrays
+from pipeline.data.readers.content import Caps
+from pipeline.data.readers.readers import entries
 from pipeline.data.settings import DatasetPlan, ImageFolder
-from pipeline.data.sources import Found, file_name, locate
+from pipeline.data.sources.locate import Found, file_name, locate
 from pipeline.data.stratify import stratified
 from pipeline.errors import ArtifactError, DatasetError
 
-Known = dict[Split, tuple[Images, Labels]]
 METADATA = "metadata.json"
 
 
@@ -37,13 +37,13 @@ def ingest(
 
     Args:
         plan: the dataset, and its entry where params.yaml has one.
-        output: `data/raw/<dataset>/`; replaced only when all went well.
+        output: `data/raw/<dataset>/`; replaced only on success.
         progress: whether to show a bar where stderr is a terminal.
-        caps: the most that is taken out of an archive.
+        caps: limits of what is read from an archive.
 
     Raises:
         ParamsError: the dataset is neither known nor has an entry.
-        DatasetError: it cannot be had, or is not laid out as one.
+        DatasetError: it cannot be fetched, or its layout is wrong.
         ArtifactError: the output cannot be written.
     """
     if plan.entry is None:
@@ -56,7 +56,7 @@ def ingest_known(
 ) -> RawDataset:
     """Ingest a dataset of the catalogue; for the arguments see `ingest`."""
     found = [locate(dataset.name, f, caps=caps, progress=progress) for f in dataset.files]
-    arrays = _read_known(dataset, [each.path for each in found], caps)
+    arrays = dataset.read([each.path for each in found], caps)
     info = DatasetInfo(
         name=dataset.name,
         class_names=dataset.class_names,
@@ -71,7 +71,7 @@ def ingest_known(
     with _replacing(output) as raw:
         for split, (x, y) in arrays.items():
             raw.save_split(split, x.reshape(-1, *dataset.image_shape), y)
-        _save_files(raw, {s: _known_facts(s, len(y), info) for s, (_, y) in arrays.items()})
+        _save_files(raw, {s: _known_files(s, len(y), info) for s, (_, y) in arrays.items()})
         info.save(raw.path / METADATA)
     return RawDataset(output)
 
@@ -83,14 +83,14 @@ def ingest_folder(
     file = SourceFile(file_name(entry.sources[0]), entry.sources, sha256=entry.sha256)
     found = locate(name, file, caps=caps, progress=progress)
     try:
-        images = layout(each.name for each in folder_entries(found.path, caps))
+        images = layout(each.name for each in entries(found.path, caps))
         splits = _with_test(images, entry)
     except DatasetError as error:
         raise type(error)(f"{name}: {error}") from error
     with _replacing(output) as raw:
         shape = (*entry.image_size, 1 if entry.color == "gray" else 3)
-        facts, sha256 = pack(found.path, splits, raw.path, shape, caps, progress)
-        _save_files(raw, facts)
+        described, sha256 = pack(found.path, splits, raw.path, shape, caps, progress)
+        _save_files(raw, described)
         for split, files in splits.items():
             labels = np.array([label for _, label in files], np.int64)
             write_array(raw.path / f"y_{split}.npy", labels)
@@ -105,29 +105,6 @@ def ingest_folder(
             intended_use=entry.intended_use,
         ).save(raw.path / METADATA)
     return RawDataset(output)
-
-
-def _read_known(dataset: KnownDataset, paths: list[Path], caps: Caps | None) -> Known:
-    if dataset.format == "idx":
-        images, labels, test_images, test_labels = (read_idx(path, caps) for path in paths)
-        return {
-            "train": (images, labels.astype(np.int64)),
-            "test": (test_images, test_labels.astype(np.int64)),
-        }
-    if dataset.format == "cifar10":
-        x_train, y_train, x_test, y_test = read_cifar10(paths[0], caps)
-        return {"train": (x_train, y_train), "test": (x_test, y_test)}
-    return _read_digits(dataset)
-
-
-def _read_digits(dataset: KnownDataset) -> Known:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    x = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    y = digits.target.astype(np.int64)
-    test = stratified(y, dataset.test_fraction, dataset.seed)
-    return {"train": (x[~test], y[~test]), "test": (x[test], y[test])}
 
 
 def _with_test(images: Layout, entry: ImageFolder) -> dict[Split, list[tuple[str, int]]]:
@@ -150,36 +127,36 @@ def _with_test(images: Layout, entry: ImageFolder) -> dict[Split, list[tuple[str
 
 
 def _origin(name: str, found: Found) -> dict[str, str]:
-    """Say where a file is from: its source also where the mirror stood in, as content is equal."""
+    """Say where a file is from; what a mirror delivered is named by its source."""
     return {"file": name, "from": found.source, "sha256": found.sha256 or ""}
 
 
-def _sha256(arrays: Known) -> str:
+def _sha256(arrays: Arrays) -> str:
     digest = hashlib.sha256()
     for x, y in arrays.values():
         digest.update(x.tobytes() + y.tobytes())
     return digest.hexdigest()
 
 
-def _known_facts(split: Split, count: int, info: DatasetInfo) -> Facts:
+def _known_files(split: Split, count: int, info: DatasetInfo) -> SplitFiles:
     height, width, channels = info.image_shape
-    facts = Facts([f"{split}/{number:05d}" for number in range(count)])
-    facts.height[:], facts.width[:] = height, width
-    facts.mode = ["L" if channels == 1 else "RGB"] * count
-    return facts
+    files = SplitFiles([f"{split}/{number:05d}" for number in range(count)])
+    files.height[:], files.width[:] = height, width
+    files.mode = ["L" if channels == 1 else "RGB"] * count
+    return files
 
 
-def _save_files(raw: RawDataset, facts: dict[Split, Facts]) -> None:
+def _save_files(raw: RawDataset, described: dict[Split, SplitFiles]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     table: dict[str, Any] = {
-        "split": np.repeat(list(facts), [len(each.file) for each in facts.values()]),
-        "file": [name for each in facts.values() for name in each.file],
-        "height": np.concatenate([each.height for each in facts.values()]),
-        "width": np.concatenate([each.width for each in facts.values()]),
-        "mode": [mode for each in facts.values() for mode in each.mode],
-        "error": [error for each in facts.values() for error in each.error],
+        "split": np.repeat(list(described), [len(each.file) for each in described.values()]),
+        "file": [name for each in described.values() for name in each.file],
+        "height": np.concatenate([each.height for each in described.values()]),
+        "width": np.concatenate([each.width for each in described.values()]),
+        "mode": [mode for each in described.values() for mode in each.mode],
+        "error": [error for each in described.values() for error in each.error],
     }
     with atomic(raw.files) as part:
         pq.write_table(pa.table(table), part)
@@ -187,7 +164,7 @@ def _save_files(raw: RawDataset, facts: dict[Split, Facts]) -> None:
 
 @contextmanager
 def _replacing(output: Path) -> Iterator[RawDataset]:
-    """Yield a dataset beside `output` whose files take the place of those in it when all is well.
+    """Yield a temporary dataset whose files replace those of `output` if the block succeeds.
 
     Raises:
         ArtifactError: the folder is read-only, …

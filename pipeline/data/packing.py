@@ -7,29 +7,41 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts.datasets import Split
 from pipeline.artifacts.files import atomic
-from pipeline.data.content import Caps
-from pipeline.data.folders import entries_to_read
-from pipeline.data.progress import bar
+from pipeline.data.readers.content import Caps
+from pipeline.data.readers.folder import prefetched
+from pipeline.data.readers.readers import entries
+from pipeline.data.sources.progress import bar
 from pipeline.errors import ImageError
 from pipeline.images import read_image, to_array
 from pipeline.parallel import spread
 
-# What one task decodes: enough to be worth its overhead, few enough to bound memory.
+# Images per task: enough to be worth its overhead, few enough to bound memory.
 TASK_IMAGES = 256
 TASK_BYTES = 1 << 23
-# From so many on, processes repay what it takes to start them.
+# From this many on, processes are worth their start.
 MANY_IMAGES = 30_000
 Item = tuple[Split, int, bytes]  # where the image goes: split and row, and what its file holds
-Fact = tuple[Split, int, int, int, str, str]  # split, row; height, width, mode, error
 
 
-class Facts:
+class Decoded(NamedTuple):
+    """The outcome of one image: its row, size and mode, or why it could not be decoded."""
+
+    split: Split
+    row: int
+    height: int
+    width: int
+    mode: str
+    error: str
+
+
+class SplitFiles:
     """What `files.parquet` says of the images of one split.
 
     Attributes:
@@ -48,12 +60,12 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """A `.npy` file of zeros, whose rows several processes write.
+class SharedArray:
+    """A `.npy` file whose rows are written by several processes.
 
     Attributes:
-        offset: of the first row.
-        shape: of a row.
+        offset: bytes before the first row.
+        shape: of one row.
     """
 
     path: Path
@@ -68,7 +80,7 @@ def pack(
     image_shape: tuple[int, int, int],
     caps: Caps | None = None,
     progress: bool = True,
-) -> tuple[dict[Split, Facts], str]:
+) -> tuple[dict[Split, SplitFiles], str]:
     """Decode the images of a folder or archive into `x_<split>.npy`.
 
     Args:
@@ -76,40 +88,40 @@ def pack(
         splits: names and labels of the images, in the order of the rows.
         output: the folder of the arrays.
         image_shape: height, width, channels.
-        caps: the most that is taken out of an archive.
+        caps: limits of what is read from an archive.
         progress: whether to show a bar.
 
     Returns:
-        What became of each image, and a sha256 over names and bytes of all.
+        The outcome of each image, and a sha256 over the names and bytes of all.
 
     Raises:
         ArchiveError: the archive is damaged or hostile.
         ArtifactError: the arrays cannot be written.
         WorkerError: a process that decoded images died.
     """
-    facts = {split: Facts([name for name, _ in files]) for split, files in splits.items()}
+    described = {split: SplitFiles([name for name, _ in files]) for split, files in splits.items()}
     total = sum(len(files) for files in splits.values())
     digest = hashlib.sha256()
     with ExitStack() as stack:
-        arrays: dict[Split, Rows] = {}
+        arrays: dict[Split, SharedArray] = {}
         for split, files in splits.items():
             part = stack.enter_context(atomic(output / f"x_{split}.npy"))
             arrays[split] = _create(part, len(files), image_shape)
         advance = stack.enter_context(bar("decode images", total, progress))
-        tasks = _tasks(_items(source, facts, caps, digest))
+        tasks = _tasks(_items(source, described, caps, digest))
         decoded = spread(partial(decode, arrays), tasks, total >= MANY_IMAGES)
         for made in stack.enter_context(closing(decoded)):
-            for split, row, height, width, mode, error in made:
-                its = facts[split]
-                its.height[row], its.width[row] = height, width
-                its.mode[row], its.error[row] = mode, error
+            for image in made:
+                its, row = described[image.split], image.row
+                its.height[row], its.width[row] = image.height, image.width
+                its.mode[row], its.error[row] = image.mode, image.error
             advance(len(made))
-    return facts, digest.hexdigest()
+    return described, digest.hexdigest()
 
 
-def decode(arrays: dict[Split, Rows], items: list[Item]) -> list[Fact]:
-    """Decode images into their rows; return what became of each."""
-    made: list[Fact] = []
+def decode(arrays: dict[Split, SharedArray], items: list[Item]) -> list[Decoded]:
+    """Decode images into their rows, and return the outcome of each."""
+    made: list[Decoded] = []
     with ExitStack() as stack:
         files = {
             split: stack.enter_context(rows.path.open("r+b", buffering=0))
@@ -121,43 +133,46 @@ def decode(arrays: dict[Split, Rows], items: list[Item]) -> list[Fact]:
                 image = read_image(data)
                 height, width, mode = image.height, image.width, image.mode
                 pixels = to_array(image, rows.shape)
-                # Not a memory map, whose pages would count as this process's memory.
+                # Not a memory map, whose pages would count as memory of this process.
                 os.pwrite(files[split].fileno(), pixels.data, rows.offset + row * pixels.nbytes)
             except ImageError as reason:
                 error = str(reason)
-            made.append((split, row, height, width, mode, error))
+            made.append(Decoded(split, row, height, width, mode, error))
     return made
 
 
-def _create(path: Path, count: int, image_shape: tuple[int, int, int]) -> Rows:
+def _create(path: Path, count: int, image_shape: tuple[int, int, int]) -> SharedArray:
     with path.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, *image_shape)}
         np.lib.format.write_array_header_1_0(file, header)
         file.flush()
-        # A disk that is too small is found out at once, and not after an hour.
+        # Reserved now, so that a full disk is an error at once and not after an hour.
         os.posix_fallocate(file.fileno(), 0, file.tell() + count * int(np.prod(image_shape)))
-        return Rows(path, file.tell(), image_shape)
+        return SharedArray(path, file.tell(), image_shape)
 
 
 def _items(
-    source: Path, facts: dict[Split, Facts], caps: Caps | None, digest: "hashlib._Hash"
+    source: Path, described: dict[Split, SplitFiles], caps: Caps | None, digest: "hashlib._Hash"
 ) -> Iterator[Item]:
     rows: dict[str, tuple[Split, int]] = {
-        name: (split, row) for split, each in facts.items() for row, name in enumerate(each.file)
+        name: (split, row)
+        for split, each in described.items()
+        for row, name in enumerate(each.file)
     }
-    for entry in entries_to_read(source, caps):
+    found = entries(source, caps)
+    for entry in prefetched(source, found) if source.is_dir() else found:
         if (place := rows.pop(entry.name, None)) is None:
             continue
         split, row = place
         try:
             data = entry.read()
         except ImageError as error:
-            facts[split].error[row] = str(error)
+            described[split].error[row] = str(error)
             continue
         digest.update(f"{entry.name}\0{len(data)}\0".encode(errors="surrogateescape") + data)
         yield split, row, data
     for split, row in rows.values():
-        facts[split].error[row] = "vanished while it was read"
+        described[split].error[row] = "vanished while it was read"
 
 
 def _tasks(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -1,0 +1,65 @@
+"""A folder of images: its files in sorted order, the next ones already on their way from disk."""
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from pipeline.data.readers.content import Caps
+from pipeline.data.readers.reader import Entry
+from pipeline.errors import ImageError
+from pipeline.images import has_image_ending
+
+# Small files cost a wait for the disk each, unless many are requested at once.
+FILES_AHEAD, BYTES_AHEAD = 64, 2**20
+
+
+def folder_entries(path: Path, caps: Caps) -> Iterator[Entry]:
+    """Walk a folder in sorted order; links are followed, each folder once."""
+    seen: set[str] = set()
+    for folder, subfolders, files in os.walk(path, followlinks=True):
+        subfolders.sort()
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        # Text and not paths: there may be a million names.
+        relative = Path(folder).relative_to(path).as_posix()
+        prefix = "" if relative == "." else f"{relative}/"
+        yield from (Entry(f"{prefix}{name}/", bytes) for name in subfolders)
+        for name in sorted(files):
+            yield Entry(f"{prefix}{name}", partial(_read, f"{folder}/{name}", caps))
+
+
+def _read(file: str, caps: Caps) -> bytes:
+    try:
+        with open(file, "rb", buffering=0) as opened:  # noqa: PTH123 (a Path costs as much again)
+            if (size := os.fstat(opened.fileno()).st_size) > caps.file_bytes:
+                raise ImageError(f"{size:,} bytes are more than the {caps.file_bytes:,} allowed")
+            return opened.read()
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+
+
+def prefetched(path: Path, found: Iterator[Entry]) -> Iterator[Entry]:
+    """Yield the same entries of a folder, having requested the images among the next ones."""
+    waiting: deque[Entry] = deque()
+    for entry in found:
+        if has_image_ending(entry.name):
+            _prefetch(f"{path}/{entry.name}")
+        waiting.append(entry)
+        if len(waiting) > FILES_AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _prefetch(file: str) -> None:
+    with suppress(OSError):  # reading it will say why
+        opened = os.open(file, os.O_RDONLY)
+        try:
+            os.posix_fadvise(opened, 0, BYTES_AHEAD, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(opened)

@@ -1,0 +1,154 @@
+"""Where a file of a dataset is: in the mirror, here, in the cache, or behind a URL."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from platformdirs import user_cache_path
+
+from pipeline.data.datasets import SourceFile
+from pipeline.data.readers.content import Caps, digest
+from pipeline.data.readers.readers import ENDINGS, entries
+from pipeline.data.sources.download import Patience, download
+from pipeline.errors import ArchiveError, DatasetError, DownloadError
+
+MIRROR = "DATASET_MIRROR"
+CACHE = "DATASET_CACHE"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file or folder on this machine, verified where there is a checksum.
+
+    Attributes:
+        path: where it is.
+        source: the source it comes from, also if the mirror delivered it.
+        sha256: of a file's content; None of a folder.
+    """
+
+    path: Path
+    source: str
+    sha256: str | None
+
+
+def locate(
+    dataset: str,
+    file: SourceFile,
+    *,
+    caps: Caps | None = None,
+    patience: Patience | None = None,
+    progress: bool = True,
+) -> Found:
+    """Find a file on this machine, or download it to the cache.
+
+    Args:
+        dataset: its name, a folder of the mirror and of the cache.
+        file: what to look for, with its checksums.
+        caps: limits of what is read from it.
+        patience: how long to wait for servers.
+        progress: whether to show a bar.
+
+    Raises:
+        DownloadError: no source has it; names each with its reason.
+        ArtifactError: the cache cannot be written.
+    """
+    reasons, retryable = [], False
+    for place, source in _places(dataset, file):
+        try:
+            if not is_url(place):
+                path = Path(place).expanduser()
+                return Found(path, source, _verify_here(path, file, caps))
+            path = cache() / dataset / file.name
+            sha256 = download(
+                place,
+                path,
+                lambda candidate: verify(candidate, file, caps),
+                pinned=file.pinned,
+                patience=patience,
+                progress=progress,
+            )
+            return Found(path, source, sha256)
+        except DatasetError as error:
+            reasons.append(f"{place}: {error}")
+            retryable = retryable or error.retryable
+    raise DownloadError(
+        f"cannot get {file.name} of {dataset}: {'; '.join(reasons)}; {_advice(dataset, file)}",
+        retryable,
+    )
+
+
+def verify(path: Path, file: SourceFile, caps: Caps | None = None) -> str:
+    """Compare the content of a file with its checksums, and return its sha256.
+
+    Raises:
+        DatasetError: it is a different, truncated or altered file.
+    """
+    try:
+        found = digest(path, ("sha256", "md5") if file.md5 else ("sha256",), caps)
+    except OSError as error:
+        raise DatasetError(error.strerror or str(error)) from error
+    for expected, received in zip((file.sha256, file.md5), found, strict=False):
+        if expected and received != expected:
+            raise DatasetError(f"its content has the checksum {received}, not {expected}")
+    if file.members:
+        _verify_members(path, file, caps)
+    return found[0]
+
+
+def _verify_members(path: Path, file: SourceFile, caps: Caps | None) -> None:
+    missing = dict(file.members)
+    for entry in entries(path, caps):
+        name = PurePosixPath(entry.name).name
+        expected = missing.pop(name, None)
+        if expected and (received := hashlib.md5(entry.read()).hexdigest()) != expected:
+            raise ArchiveError(f"its member {name} has the checksum {received}, not {expected}")
+    if missing:
+        raise ArchiveError(f"it lacks {', '.join(missing)}")
+
+
+def _verify_here(path: Path, file: SourceFile, caps: Caps | None) -> str | None:
+    if not path.exists():
+        raise DatasetError("no such file or folder")
+    if not path.is_dir():
+        return verify(path, file, caps)
+    if file.pinned:
+        raise DatasetError("is a folder, but a checksum is that of an archive")
+    return None
+
+
+def _places(dataset: str, file: SourceFile) -> Iterator[tuple[str, str]]:
+    """Yield where to look and which source that is: the mirror first, then each source."""
+    mirror = os.environ.get(MIRROR)
+    # A mirror does not stand in for an absolute path, nor a URL of one for a folder.
+    sources = [s for s in file.sources if is_url(s) or not Path(s).expanduser().is_absolute()]
+    if mirror and sources and (not is_url(mirror) or file.name.endswith((*ENDINGS, ".gz"))):
+        yield f"{mirror.rstrip('/')}/{dataset}/{file.name}", sources[0]
+    for source in file.sources:
+        yield source, source
+
+
+def _advice(dataset: str, file: SourceFile) -> str:
+    advice = f"set {MIRROR} to a folder or URL that holds {dataset}/{file.name}"
+    here = [source for source in file.sources if not is_url(source)]
+    return f"{advice}, or put the file at {here[0]}" if here else advice
+
+
+def is_url(source: str) -> bool:
+    """Return whether a source is a URL and not a path."""
+    return source.startswith(("http://", "https://"))
+
+
+def file_name(source: str) -> str:
+    """Return the last part of a path or URL."""
+    path = unquote(urlsplit(source).path) if is_url(source) else source
+    name = Path(path).name
+    return name if name not in ("", "..") else "download"
+
+
+def cache() -> Path:
+    """Return the folder that downloads are kept in: DATASET_CACHE, or the user's cache."""
+    folder = os.environ.get(CACHE)
+    return Path(folder) if folder else user_cache_path("image-classification-pipeline")
