@@ -1,30 +1,14 @@
 """The floors of metrics, as rules of the gate: one for each entry of `METRICS` that has a floor."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ParamsError, did_you_mean
+from pipeline.evaluation.metric import Metric
+from pipeline.evaluation.metrics import FLOORS
 from pipeline.production.rules import Found, Rule, Thresholds
 
 if TYPE_CHECKING:
     from pipeline.production.decision import Candidate, Case
-
-
-@dataclass(frozen=True)
-class Metric:
-    name: str
-    label: str
-    unit: str
-    better: str
-
-
-FLOORS = {
-    "accuracy": Metric("accuracy", "accuracy", "share", "higher"),
-    "recall": Metric("recall_lowest", "recall of the worst class", "share", "higher"),
-    "calibration_error": Metric("calibration_error", "calibration error", "probability", "lower"),
-    "latency_p95_ms": Metric("latency_p95_ms", "latency", "ms", "lower"),
-    "size_mb": Metric("size_bytes", "size of the model file", "bytes", "lower"),
-}
 
 
 def floors() -> tuple[Rule, ...]:
@@ -50,7 +34,7 @@ def check_floors(thresholds: Thresholds) -> None:
             )
 
 
-def _rule(key: str, metric: "Metric") -> Rule:
+def _rule(key: str, metric: Metric) -> Rule:
     higher = metric.better == "higher"
 
     def find(case: "Case", thresholds: Thresholds) -> Found | None:
@@ -67,15 +51,15 @@ def _rule(key: str, metric: "Metric") -> Rule:
 
     return Rule(
         key,
-        question=f"Is its {metric.label} at {'least' if higher else 'most'} this much?",
+        question=f"{metric.label}: at {'least' if higher else 'most'} this much?",
         passed="{metric} {number}",
         failed=f"{{metric}} {{number}} is not {'at least' if higher else 'at most'} {{limit:g}}",
         find=find,
-        thresholds=("floors",),
+        thresholds=(f"floors.{key}",),
     )
 
 
-def _label(metric: "Metric", candidate: "Candidate") -> str:
+def _label(metric: Metric, candidate: "Candidate") -> str:
     if metric.name != "recall_lowest":
         return metric.label
     worst = min(candidate.recalls, key=lambda name: (candidate.recalls[name], name))

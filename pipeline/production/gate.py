@@ -11,8 +11,10 @@ from pipeline.artifacts.datasets import Splits
 from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import ArtifactError, TrackingError
-from pipeline.evaluation.metrics import Probabilities, calibration_error
+from pipeline.evaluation.metric import ImageMetric, SplitMetric
+from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.portable import load_portable
+from pipeline.evaluation.predictions import Predictions, Probabilities
 from pipeline.evaluation.quiet import quiet_stderr
 from pipeline.images import as_base64_png
 from pipeline.production.decision import Candidate, Case, Decision, Incumbent, Scored, decide
@@ -54,21 +56,18 @@ def examine(
 
 
 def _candidate(version: Registered, passport: Passport, splits: Splits) -> Candidate:
-    probabilities = _probabilities(model_files.fetch(version), splits)
-    scored = _scored(version, passport, splits, probabilities)
+    predictions = _predictions(model_files.fetch(version), splits)
+    scored = _scored(version, passport, predictions)
     code, checks = passport.provenance.code, passport.validation
     return Candidate(
         **vars(scored),
-        metrics={
-            "accuracy": scored.accuracy,
-            "recall": min(scored.recalls.values()),
-            "calibration_error": calibration_error(splits.y("test"), probabilities),
-            "latency_p95_ms": passport.metrics["latency_p95_ms"],
-            "size_mb": passport.metrics["size_bytes"] / 1e6,
-        },
+        metrics=_metrics_with_floors(passport, predictions),
         missing=passport.missing(),
         max_difference=max_difference(
-            f"models:/{version.name}/{version.version}", splits, probabilities, passport.examples
+            f"models:/{version.name}/{version.version}",
+            splits,
+            predictions.probabilities,
+            passport.examples,
         ),
         validated=checks.passed and checks.raw_md5 == passport.data.raw_md5,
         dirty=code.dirty is not False,
@@ -79,16 +78,16 @@ def _incumbent(version: Registered, splits: Splits) -> Incumbent:
     try:
         has_passport = "passport_sha256" in version.tags
         passport = model_files.read_passport(version) if has_passport else None
-        probabilities = _probabilities(model_files.fetch(version), splits)
+        predictions = _predictions(model_files.fetch(version), splits)
     except (ArtifactError, TrackingError) as error:
         if error.retryable:
             raise
         return Incumbent(version.version, reason=str(error))
-    return Incumbent(version.version, _scored(version, passport, splits, probabilities))
+    return Incumbent(version.version, _scored(version, passport, predictions))
 
 
-def _probabilities(folder: Path, splits: Splits) -> Probabilities:
-    """Return what the model of a folder predicts for all test images.
+def _predictions(folder: Path, splits: Splits) -> Predictions:
+    """Return what the model of a folder predicts for the test split.
 
     Raises:
         ArtifactError: it takes other images, knows other classes, or is not what was trained.
@@ -100,16 +99,20 @@ def _probabilities(folder: Path, splits: Splits) -> Probabilities:
             f"it takes images {run.image_shape} of {len(run.class_names)} classes; {splits.path} "
             f"has {info.image_shape} of {len(info.class_names)}, or classes of other names"
         )
-    if not trained.portable.exists():
-        return _probabilities_of_keras(trained, splits)
-    if (found := sha256(trained.model)) != run.model_sha256:
+    ask = _ask_litert if trained.portable.exists() else _ask_keras
+    return Predictions(info.class_names, splits.y("test"), ask(trained, splits))
+
+
+def _ask_litert(trained: TrainedModel, splits: Splits) -> Probabilities:
+    if (found := sha256(trained.model)) != trained.run.model_sha256:
         raise ArtifactError(
-            f"{trained.model} has sha256 {found}; that of the trained model is {run.model_sha256}"
+            f"{trained.model} has sha256 {found}; that of the trained model is "
+            f"{trained.run.model_sha256}"
         )
     return load_portable(trained).probabilities(splits.x("test"))
 
 
-def _probabilities_of_keras(trained: TrainedModel, splits: Splits) -> Probabilities:
+def _ask_keras(trained: TrainedModel, splits: Splits) -> Probabilities:
     """Ask a version from before there were LiteRT files; no other needs TensorFlow."""
     with quiet_stderr():
         from pipeline.evaluation.scoring import Scorer, load_checked
@@ -117,22 +120,27 @@ def _probabilities_of_keras(trained: TrainedModel, splits: Splits) -> Probabilit
     return Scorer(model).probabilities(splits.x("test"))
 
 
-def _scored(
-    version: Registered, passport: Passport | None, splits: Splits, probabilities: Probabilities
-) -> Scored:
-    y, names = np.asarray(splits.y("test")), splits.info.class_names
-    right = probabilities.argmax(axis=1) == y
+def _scored(version: Registered, passport: Passport | None, predictions: Predictions) -> Scored:
     return Scored(
         version=version.version,
-        right=right,
-        recalls={
-            name: float(right[y == label].mean())
-            for label, name in enumerate(names)
-            if (y == label).any()
-        },
+        right=predictions.right,
+        recalls=predictions.recalls(),
         ingredients=passport.ingredients_digest if passport else None,
         test_md5=passport.test_md5 if passport else None,
     )
+
+
+def _metrics_with_floors(passport: Passport, predictions: Predictions) -> dict[str, float]:
+    """Return the metrics that have a floor: computed now, or as they were when evaluated."""
+    found = {}
+    for metric in METRICS:
+        if metric.floor is None:
+            continue
+        if isinstance(metric, ImageMetric | SplitMetric):
+            found[metric.floor.key] = metric.score(predictions) / metric.floor.units
+        elif metric.name in passport.metrics:
+            found[metric.floor.key] = passport.metrics[metric.name] / metric.floor.units
+    return found
 
 
 def max_difference(

@@ -74,7 +74,7 @@ class Rule:
             filled in.
         failed: the answer where it does not.
         find: answers; None where there is nothing to ask.
-        thresholds: the fields of `Thresholds` that it obeys.
+        thresholds: the keys of `promotion` in params.yaml that it obeys.
     """
 
     name: str
@@ -211,7 +211,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "not_worse",
-        question="Is the lower end of the interval of the accuracy difference above `-margin`?",
+        question="Is the lower end of the interval of the accuracy difference at least `-margin`?",
         thresholds=("margin", "confidence"),
         passed="accuracy {new:.4f} against {old:.4f} of version {version}, {confidence:g}% "
         "interval of the difference {value:+.4f} to {high:+.4f}",
