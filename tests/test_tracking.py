@@ -12,7 +12,8 @@ import pytest
 
 from pipeline.errors import TrackingError
 from pipeline.registry import model_files
-from pipeline.tracking.runs import existing_run, find_or_create_experiment, flat, new_run
+from pipeline.tracking.run import flat
+from pipeline.tracking.runs import existing_run, find_or_create_experiment, new_run
 from pipeline.tracking.store import connect, in_turn, store_uri
 from tests.tiny import store, tiny_splits
 

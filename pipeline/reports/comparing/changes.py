@@ -14,6 +14,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.models.recipes import Recipe
 from pipeline.registry.passport import Passport
 from pipeline.tracking.provenance import Provenance
+from pipeline.tracking.run import flat
 
 Rows = dict[str, str]
 SECTIONS = ("recipe", "params", "data", "code", "packages", "hardware")
@@ -139,14 +140,8 @@ def _code(made: Provenance, passport: Passport | None) -> Rows:
     }
 
 
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> Rows:
-    rows: Rows = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            rows |= _flat(value, f"{prefix}{key}.")
-        else:
-            rows[f"{prefix}{key}"] = str(value)
-    return rows
+def _flat(nested: Mapping[str, Any]) -> Rows:
+    return {key: str(value) for key, value in flat(nested).items()}
 
 
 def differences(a: Origin, b: Origin) -> tuple[Section, ...]:
