@@ -1,6 +1,6 @@
 """The flow `train`: one task per DVC stage, in a git worktree of its own."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
@@ -11,6 +11,7 @@ from flows.execution.checkout import overlooked, worktree
 from flows.execution.snapshot import changes_of
 from flows.form import CHOICES, Dataset, Device, Model, RecipeChanges, Seed, Until
 from flows.request import Request
+from flows.rows import ModelRow
 
 
 def run_name() -> str:
@@ -29,7 +30,7 @@ def train(
     promote: bool = True,
     until: Until = "register",
     revision: str = "HEAD",
-) -> list[dict[str, Any]]:
+) -> list[ModelRow]:
     """Train, compare and register models of one dataset, in a git worktree of their own.
 
     What was computed before is not computed again: it shows as Cached.

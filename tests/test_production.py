@@ -642,6 +642,26 @@ def test_a_refusal_of_somebody_else_does_not_stop_a_promotion(two, monkeypatch):
     assert ask(2, two).entry.sequence == 3
 
 
+def test_a_run_whose_rival_promotes_first_asks_the_gate_again(two, monkeypatch):
+    ledger = ledger_of("tiny")
+    first = ledger.entries()[0]
+    from pipeline.registry.ledger_run import LedgerRun
+
+    append = LedgerRun.append
+    first_time = iter([True])
+
+    def late(self, entry: Entry):
+        if next(first_time, False):
+            rival = {"sequence": 2, "key": "r", "version": 2, "previous": 1}
+            append(self, first.model_copy(update=rival))
+        append(self, entry)
+
+    monkeypatch.setattr(LedgerRun, "append", late)
+    assert two.add("reseed", auto_promote=True).version == 3, "it would pass against version 1"
+    last = ledger.entries()[-1]
+    assert (last.sequence, last.action, last.version, last.previous) == (3, "refused", 3, 2)
+
+
 def test_a_deleted_ledger_is_said(here):
     connect().delete_run(ledger_of("tiny").run_id)
     with pytest.raises(TrackingError, match="mlflow runs restore --run-id"):

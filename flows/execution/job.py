@@ -1,10 +1,9 @@
 """One run of the stages: which there are, how far it has come, and what it has made."""
 
-from typing import Any
-
 from flows.execution.checkout import Checkout
 from flows.execution.stages import Stages
 from flows.form import Until
+from flows.rows import ModelRow
 from pipeline.artifacts.models import ModelVersion, RunInfo
 from pipeline.params.params import Params
 from pipeline.workspace import Workspace
@@ -47,22 +46,24 @@ class Job:
             if f"train@{model}" in self.finished
         ]
 
-    def row(self, run: RunInfo) -> dict[str, Any]:
-        """Return what one compares models by; what is not known yet is None."""
+    def row(self, run: RunInfo) -> ModelRow:
+        """Return what models are compared by."""
         evaluated = f"evaluate@{run.model}" in self.finished
         metrics = self.workspace.evaluation(run.model).metrics if evaluated else {}
-        return {
-            "dataset": run.dataset,
-            "model": run.model,
-            "seed": run.seed,
-            "run_id": run.run_id,
-            "val_accuracy": run.val_accuracy,
-            **{key: metrics.get(key) for key in ("accuracy", "accuracy_low", "accuracy_high")},
-            "epochs": run.epochs,
-            "training_seconds": run.training_seconds,
-            "cached": not self.finished[f"train@{run.model}"],
-            "device": run.device,
-        }
+        return ModelRow(
+            dataset=run.dataset,
+            model=run.model,
+            seed=run.seed,
+            run_id=run.run_id,
+            val_accuracy=run.val_accuracy,
+            accuracy=metrics.get("accuracy"),
+            accuracy_low=metrics.get("accuracy_low"),
+            accuracy_high=metrics.get("accuracy_high"),
+            epochs=run.epochs,
+            training_seconds=run.training_seconds,
+            cached=not self.finished[f"train@{run.model}"],
+            device=run.device,
+        )
 
     def version(self) -> ModelVersion | None:
         """Return the registered version, where it came to that."""

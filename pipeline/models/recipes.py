@@ -137,6 +137,11 @@ class Recipe(Frozen):
         return (Phase(epochs=self.epochs, augmentation=self.augmentation), *self.then)
 
     @property
+    def total_epochs(self) -> int:
+        """The number of epochs of all phases."""
+        return sum(phase.epochs for phase in self.phases)
+
+    @property
     def parts(self) -> tuple[SingleLayer, ...]:
         """What becomes one layer of Keras each, in order."""
         return tuple(part for layer in self.layers for part in layer.parts())

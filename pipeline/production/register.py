@@ -1,10 +1,11 @@
 """register: the models that were evaluated -> a version of the best one in the MLflow registry."""
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from pipeline.artifacts.datasets import Splits
 from pipeline.artifacts.files import sha256
@@ -12,21 +13,19 @@ from pipeline.artifacts.models import Evaluation, ModelVersion, RunInfo, Trained
 from pipeline.artifacts.validation import ValidationReport
 from pipeline.errors import ArtifactError, TrackingError
 from pipeline.evaluation.portable import read_checked
-from pipeline.images import as_base64_png
 from pipeline.production.gate import max_difference
 from pipeline.production.promote import Promotion, promote
 from pipeline.production.rules import MAX_DIFFERENCE, Thresholds
 from pipeline.registry import model_files, versions
 from pipeline.registry.ledger import Action
-from pipeline.registry.passport import FILE_NAME, Example, Passport, Validation, training_code
+from pipeline.registry.ledger_run import Conflict
+from pipeline.registry.passport import FILE_NAME, Passport, make_passport
 from pipeline.registry.versions import CHALLENGER, Registered
-from pipeline.tracking.provenance import Provenance
 from pipeline.tracking.recorded import run_of
 from pipeline.tracking.store import in_turn
 
-# Images in a passport, which a smoke test asks about before a version serves.
-EXAMPLES = 8
-DVC_LOCK = Path("dvc.lock")
+# How often the gate is asked while other runs promote their own versions meanwhile.
+ATTEMPTS = 10
 # A version, its passport, and the folder of the plots of its evaluation.
 Publish = Callable[[Registered, Passport, Path], None]
 
@@ -71,7 +70,7 @@ def register(
         publish(version, model_files.read_passport(version), evaluation.path / "plots")
         versions.set_alias(version.name, CHALLENGER, version.version)
         dry_run = not auto_promote or thresholds.require_approval
-        promotion = promote(version, splits, thresholds, dry_run=dry_run)
+        promotion = _promote(version, splits, thresholds, dry_run=dry_run)
         aliases = versions.find(version.spec).aliases
     made = ModelVersion(
         name=version.name,
@@ -91,6 +90,13 @@ def register(
 def best(runs: Iterable[RunInfo]) -> RunInfo:
     """Choose on validation; between equals the smaller model, then the first by name."""
     return min(runs, key=lambda run: (-run.val_accuracy, run.parameters, run.model))
+
+
+@retry(retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(ATTEMPTS), reraise=True)
+def _promote(
+    version: Registered, splits: Splits, thresholds: Thresholds, *, dry_run: bool
+) -> Promotion:
+    return promote(version, splits, thresholds, dry_run=dry_run)
 
 
 def _evaluated_run(trained: TrainedModel, evaluation: Evaluation) -> RunInfo:
@@ -141,46 +147,6 @@ def _shortfalls(promotion: Promotion) -> tuple[str, ...]:
         command = f"pipeline promote {version.name} {version.version}"
         return (f"it passes the gate, but nobody has promoted it: {command}",)
     return promotion.decision.failures if promotion.decision else ()
-
-
-def make_passport(
-    trained: TrainedModel, evaluation: Evaluation, splits: Splits, validation: ValidationReport
-) -> Passport:
-    """Gather what made a model, and what it predicts for some images.
-
-    Raises:
-        ArtifactError: a part is missing, or torn.
-    """
-    dvc_lock = DVC_LOCK.read_text() if DVC_LOCK.exists() else ""
-    training_code(dvc_lock, trained.run.model)  # raises where it is torn
-    x_test, y_test = splits.x("test"), splits.y("test")
-    passport = Passport(
-        name=splits.info.name,
-        run=trained.run,
-        provenance=Provenance.load(trained.provenance),
-        data=splits.info,
-        validation=Validation(
-            raw_md5=validation.raw_md5, passed=validation.passed, results=validation.results
-        ),
-        dvc_lock=dvc_lock,
-        metrics={k: v for k, v in evaluation.metrics.items() if isinstance(v, int | float)},
-        classes=evaluation.classes,
-        examples=tuple(
-            Example(
-                png=as_base64_png(x_test[row]),
-                label=int(y_test[row]),
-                probabilities=tuple(map(float, evaluation.probabilities[row])),
-            )
-            for row in range(min(EXAMPLES, len(x_test)))
-        ),
-        registered_at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    if missing := passport.missing():
-        raise ArtifactError(
-            f"{trained.path} cannot be registered, as its passport lacks {', '.join(missing)}; "
-            "work in a git repository with a commit, and run all stages: dvc repro"
-        )
-    return passport
 
 
 def _tags(passport: Passport) -> dict[str, Any]:

@@ -3,20 +3,25 @@
 import hashlib
 import io
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.artifacts.datasets import SplitsInfo
-from pipeline.artifacts.models import RunInfo
+from pipeline.artifacts.datasets import Splits, SplitsInfo
+from pipeline.artifacts.models import Evaluation, RunInfo, TrainedModel
 from pipeline.artifacts.record import Frozen, Record
-from pipeline.artifacts.validation import CheckResult
+from pipeline.artifacts.validation import CheckResult, ValidationReport
 from pipeline.errors import ArtifactError
+from pipeline.images import as_base64_png
 from pipeline.tracking.provenance import Provenance
 
 FILE_NAME = "passport.json"
+DVC_LOCK = Path("dvc.lock")
+# Images in a passport, which a smoke test asks about before a version serves.
+EXAMPLES = 8
 
 
 class Validation(Frozen):
@@ -147,3 +152,43 @@ def passport_of(folder: Path) -> Passport:
         ArtifactError: it has none, or the file is torn.
     """
     return Passport.load(folder / FILE_NAME)
+
+
+def make_passport(
+    trained: TrainedModel, evaluation: Evaluation, splits: Splits, validation: ValidationReport
+) -> Passport:
+    """Gather what made a model, and what it predicts for some images.
+
+    Raises:
+        ArtifactError: a part is missing, or torn.
+    """
+    dvc_lock = DVC_LOCK.read_text() if DVC_LOCK.exists() else ""
+    training_code(dvc_lock, trained.run.model)  # raises where it is torn
+    x_test, y_test = splits.x("test"), splits.y("test")
+    passport = Passport(
+        name=splits.info.name,
+        run=trained.run,
+        provenance=Provenance.load(trained.provenance),
+        data=splits.info,
+        validation=Validation(
+            raw_md5=validation.raw_md5, passed=validation.passed, results=validation.results
+        ),
+        dvc_lock=dvc_lock,
+        metrics={k: v for k, v in evaluation.metrics.items() if isinstance(v, int | float)},
+        classes=evaluation.classes,
+        examples=tuple(
+            Example(
+                png=as_base64_png(x_test[row]),
+                label=int(y_test[row]),
+                probabilities=tuple(map(float, evaluation.probabilities[row])),
+            )
+            for row in range(min(EXAMPLES, len(x_test)))
+        ),
+        registered_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    if missing := passport.missing():
+        raise ArtifactError(
+            f"{trained.path} cannot be registered, as its passport lacks {', '.join(missing)}; "
+            "work in a git repository with a commit, and run all stages: dvc repro"
+        )
+    return passport
