@@ -15,7 +15,7 @@ Device = Literal["auto", "cpu", "gpu"]
 Until = Literal["validate", "preprocess", "train", "evaluate", "register"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Version = Annotated[int, Field(ge=1)]
-# As long as an entry of the ledger takes: pipeline.production.bookkeeping.LONGEST_REASON.
+# As long as an entry of the ledger takes: pipeline.production.recording.LONGEST_REASON.
 Text = Annotated[str, Field(max_length=500)]
 SomeText = Annotated[str, Field(max_length=500, pattern=r"\S")]
 Person = Annotated[str, Field(max_length=100)]
