@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import accuracy, prediction, speed, whole
+from benchmarks import accuracy_report, prediction, speed, whole
 from pipeline.artifacts.files import atomic
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -19,7 +19,7 @@ def main() -> None:
             f"{name} {version}"
             for name, version in [("Python", machine["python"]), *machine["packages"].items()]
         )
-        for machine in (*measured_on, *accuracy.results())
+        for machine in (*measured_on, *accuracy_report.results())
     }
     peaks = [row["peak"] for row in rows]
     best = {kind: max(peak[kind] for peak in peaks) for kind in ("float32", "bfloat16")}
@@ -27,7 +27,7 @@ def main() -> None:
         ("The engine against `model.fit`", ENGINE, speed.table),
         ("The whole pipeline against the scripts", WHOLE, whole.table),
         ("Prediction", PREDICTION, prediction.table),
-        ("Accuracy of all recipes", ACCURACY, accuracy.table),
+        ("Accuracy of all recipes", ACCURACY, accuracy_report.table),
     ]
     lines = [
         HEAD.format(machines="; ".join(machines), versions="; ".join(sorted(versions)), **best)

@@ -11,7 +11,6 @@ their weights do not change how long they take.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from PIL import Image
 from benchmarks.accuracy import DATA, prepare
 from pipeline.artifacts.models import RunInfo, TrainedModel
 from pipeline.evaluation.portable import PortableModel, PortableRecord, read_checked
+from pipeline.parallel import cores
 from pipeline.params.params import load_params
 from pipeline.tracking.describe import environment
 from pipeline.workspace import Workspace
@@ -124,7 +124,7 @@ def measure(recipe: str, runs: int, threads: int | None) -> dict[str, Any]:
         "latency_ms": quantiles(np.array(single) * 1000, (50, 95, 99), 4),
         "images_per_second": quantiles(rates, (0, 50, 100), 0),
         "difference": PortableRecord.load(trained.portable_record).difference,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "threads": threads,
         "machine": environment().model_dump(exclude={"packages"}),
     }

@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import Field
 from ruamel.yaml import YAML
 
-from flows.form import Device, Seed, dataset_names
+from flows.form import Seed, dataset_names
 from flows.yaml_edit import edit, read
 from pipeline.artifacts.files import atomic
-from pipeline.artifacts.record import Frozen
+from pipeline.artifacts.record import DeviceChoice, Frozen
 from pipeline.errors import ParamsError, did_you_mean
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import Params, load_params
@@ -56,7 +56,7 @@ class Request(Frozen):
     dataset: str | None = None
     models: tuple[str, ...] | None = None
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    device: Device | None = None
+    device: DeviceChoice | None = None
     seed: Seed | None = None
     promote: bool | None = None
 

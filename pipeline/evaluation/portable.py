@@ -1,7 +1,6 @@
 """A trained model as a LiteRT file, which is asked without TensorFlow."""
 
 import hashlib
-import os
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -13,6 +12,7 @@ from pipeline.artifacts.record import Record
 from pipeline.errors import ArtifactError
 from pipeline.evaluation.latency import latency
 from pipeline.evaluation.quiet import quiet_stderr
+from pipeline.parallel import cores
 
 # What is computed of a batch stays in the cache; of large images few are asked about at once.
 IMAGES_PER_BATCH = 128
@@ -35,13 +35,6 @@ class PortableRecord(Record):
     difference: float
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use; models are served elsewhere than on Linux too."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class PortableModel:
     """A LiteRT model for batches of any size; one thread at a time may ask it."""
 
@@ -55,7 +48,7 @@ class PortableModel:
         Raises:
             ValueError: the bytes are no LiteRT model.
         """
-        threads = threads or usable_cores()
+        threads = threads or cores()
         with quiet_stderr():
             self._interpreter = Interpreter(model_content=content, num_threads=threads)
             # Packs the weights, once; another batch size costs nothing later.

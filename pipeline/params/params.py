@@ -1,7 +1,7 @@
 """params.yaml, read once into frozen typed values; what it must not say is an error."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 from ruamel.yaml import YAML
@@ -9,7 +9,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from pipeline.artifacts.project import PARAMS_FILE
-from pipeline.artifacts.record import Frozen
+from pipeline.artifacts.record import DeviceChoice, Frozen
 from pipeline.data.settings import ImageFolder, Name, Preprocess
 from pipeline.errors import ParamsError, did_you_mean
 from pipeline.models.layers import BY_KIND
@@ -25,7 +25,7 @@ class Params(Frozen):
     dataset: Name
     models: Annotated[tuple[Name, ...], Field(min_length=1)]
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    device: Literal["auto", "cpu", "gpu"] = "auto"
+    device: DeviceChoice = "auto"
     deterministic: bool = False
     datasets: dict[Name, ImageFolder] = Field(default_factory=dict)
     validation: dict[Name, Limits] = Field(default_factory=dict)

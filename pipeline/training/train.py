@@ -3,7 +3,7 @@
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import pandas as pd
@@ -11,6 +11,7 @@ import pandas as pd
 from pipeline.artifacts.datasets import Splits, SplitsInfo
 from pipeline.artifacts.files import atomic, dvc_md5, sha256
 from pipeline.artifacts.models import RunInfo, TrainedModel
+from pipeline.artifacts.record import DeviceChoice
 from pipeline.models.build import build, steps_are_small
 from pipeline.models.plan import ModelPlan
 from pipeline.tracking.describe import describe, used
@@ -28,7 +29,7 @@ def train(
     plan: ModelPlan,
     output: Path,
     *,
-    device: Literal["auto", "cpu", "gpu"] = "auto",
+    device: DeviceChoice = "auto",
     deterministic: bool = False,
 ) -> TrainedModel:
     """Train one model.
