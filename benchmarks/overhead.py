@@ -25,10 +25,10 @@ from prefect.client.orchestration import get_client
 from rich.console import Console
 from rich.table import Table
 
-from flows.checkout import worktree
-from flows.job import steps
+from flows.execution.checkout import worktree
+from flows.execution.job import steps
+from flows.execution.stages import environment
 from flows.request import Request
-from flows.stages import environment
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.tracking.describe import environment as machine
 

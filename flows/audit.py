@@ -7,10 +7,10 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows import view
-from flows.checkout import worktree
-from flows.commands import change, look, requester
+from flows.execution.checkout import worktree
+from flows.execution.commands import change, look, requester
 from flows.form import Dataset, Person
+from flows.pages import view
 from pipeline.reports.markdown import Markdown, row
 
 

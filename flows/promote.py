@@ -12,18 +12,19 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Running
 from pydantic import Field
 
-from flows import view
-from flows.checkout import Checkout, overlooked, worktree
-from flows.commands import change, look, requester
+from flows.execution.chain import run_until
+from flows.execution.checkout import Checkout, overlooked, worktree
+from flows.execution.commands import change, look, requester
 from flows.form import Dataset, Person, SomePerson, Text, Version
+from flows.pages import view
 from flows.request import Request
-from flows.training import run_until
+from flows.retries import FLOWS
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import ParamsError
 from pipeline.params.params import load_params
 from pipeline.reports.markdown import Markdown, escape, row
 
-SECONDS_TO_AGREE = 24 * 60 * 60
+SECONDS_TO_AGREE = int(FLOWS["promote"].wait.total_seconds())
 SAID = {
     "promoted": "is in production",
     "forced": "is in production, against the gate",

@@ -12,12 +12,12 @@ from shutil import copytree
 from typing import Any
 from uuid import uuid4
 
-from flows import differences
-from flows.checkout import Checkout, UnknownRevision, worktree
-from flows.differences import Difference
+from flows.execution.checkout import Checkout, UnknownRevision, worktree
+from flows.execution.stages import StageFailed, Stages, environment
 from flows.form import Device
-from flows.stages import StageFailed, Stages, environment
-from flows.verdict import Reproduction, compare
+from flows.reproduction import differences
+from flows.reproduction.differences import Difference
+from flows.reproduction.verdict import Reproduction, compare
 from flows.yaml_edit import edit
 from pipeline.artifacts.files import dvc_md5, sha256
 from pipeline.artifacts.models import TrainedModel

@@ -7,8 +7,8 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.checkout import worktree
-from flows.commands import change, requester
+from flows.execution.checkout import worktree
+from flows.execution.commands import change, requester
 from flows.form import Dataset, Person, SomeText, Version
 
 

@@ -10,11 +10,13 @@ from PIL import Image
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running, Scheduled
 
-from flows import charts, children
-from flows.children import SECONDS_TO_BE_TRIED_AGAIN, Children
-from flows.compare import compare
-from flows.comparison import Cell, Result, Spread, as_csv, as_markdown, grid, metrics, summarise
-from flows.snapshot import Snapshot
+from flows.execution.snapshot import Snapshot
+from flows.grid import compare
+from flows.pages import charts
+from flows.retries import CRASHED_FOR_GOOD
+from flows.search import children
+from flows.search.cells import Cell, Result, Spread, as_csv, as_markdown, grid, metrics, summarise
+from flows.search.children import Children
 from pipeline.errors import ParamsError
 from pipeline.reports.markdown import Markdown
 
@@ -124,7 +126,7 @@ def test_the_form_has_lists_ranges_and_descriptions():
 def plan(**asked):
     from pathlib import Path
 
-    from flows.compare import _plan
+    from flows.grid import _plan
 
     text = (Path(__file__).parent.parent / "params.yaml").read_text()
     wanted = {"datasets": ["digits"], "models": ["cnn"], "seeds": [0], "changes": {}, **asked}
@@ -163,18 +165,18 @@ def own():
 
 def test_a_crashed_run_is_given_time_to_be_tried_again(own, monkeypatch):
     now = 1000.0
-    monkeypatch.setattr("flows.children.time.monotonic", lambda: now)
+    monkeypatch.setattr("flows.search.children.time.monotonic", lambda: now)
     run = flow_run(Crashed())
     own._crashed_since[run.id] = None
     assert not own._is_over(run)
-    now += SECONDS_TO_BE_TRIED_AGAIN - 1
+    now += CRASHED_FOR_GOOD.total_seconds() - 1
     assert not own._is_over(run)
     run.state = Running()
     assert not own._is_over(run)
     run.state = Crashed()
     now += 2
     assert not own._is_over(run)
-    now += SECONDS_TO_BE_TRIED_AGAIN + 1
+    now += CRASHED_FOR_GOOD.total_seconds() + 1
     assert own._is_over(run)
 
 

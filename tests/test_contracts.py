@@ -17,17 +17,22 @@ from ruamel.yaml import YAML
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from pipeline.artifacts.models import RunInfo
 from pipeline.cli import app
 from pipeline.data import datasets
 from pipeline.data.readers.content import Caps
 from pipeline.data.readers.readers import READERS, entries
 from pipeline.errors import DatasetError
+from pipeline.evaluation import metrics
+from pipeline.evaluation.metric import TrainingMetric, Unit
 from pipeline.models import build as models
 from pipeline.models.layer import Layer, SingleLayer
 from pipeline.models.layers import BY_KIND, LAYERS, Flatten, layer_kind
 from pipeline.models.optimizers import OPTIMIZERS, Optimizer, OptimizerKind
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
+from pipeline.production.rules import Floors
+from pipeline.reports import wording
 from pipeline.tracking import describe
 from pipeline.training.backends import fused_tensorflow
 from pipeline.training.engine import Data, fit
@@ -131,6 +136,23 @@ def test_every_check_is_documented_and_has_limits_in_params():
     for name in checks.BY_NAME:
         assert f"| `{name}` |" in page
     assert set(PARAMS.validation) == set(checks.BY_NAME)
+
+
+@pytest.mark.parametrize("metric", metrics.METRICS, ids=lambda metric: metric.name)
+def test_every_metric_is_complete_and_documented(metric):
+    assert metrics.BY_NAME[metric.name] is metric, "two metrics have the same name"
+    assert metric.unit in wording.UNITS, "pipeline/reports/wording.py writes no such unit"
+    assert set(get_args(Unit)) == set(wording.UNITS)
+    row = f"| `{metric.name}` | {metric.label} | {metric.unit} | {metric.better or ''} |"
+    page = (ROOT / "docs" / "compare-models.md").read_text()
+    assert row.replace("|  |", "| |") in page, f"docs/compare-models.md lacks the row {row}"
+    if isinstance(metric, TrainingMetric):
+        assert metric.name in RunInfo.model_fields, "run.json has no such number"
+
+
+def test_the_gate_may_floor_what_the_metrics_say():
+    assert set(metrics.FLOORS) == set(Floors.model_fields)
+    assert all(metric.better for metric in metrics.FLOORS.values())
 
 
 # For each reader, what writes a dataset in its format from files by name.

@@ -10,9 +10,9 @@ from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.validation import ValidationError, validate
 
 from flows import audit, promote, rollback
-from flows.checkout import Checkout
-from flows.commands import change
-from flows.stages import StageFailed
+from flows.execution.checkout import Checkout
+from flows.execution.commands import change
+from flows.execution.stages import StageFailed
 from pipeline.errors import ParamsError
 from pipeline.production.bookkeeping import LONGEST_REASON
 from tests.conftest import ROOT

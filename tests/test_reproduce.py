@@ -12,9 +12,15 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from flows.differences import Difference, of_data, of_making, of_recipe
 from flows.reproduce import NotReproducible, check_data
-from flows.verdict import Comparison, Reproduction, WeightsApart, compare, weights_apart
+from flows.reproduction.differences import Difference, of_data, of_making, of_recipe
+from flows.reproduction.verdict import (
+    Comparison,
+    Reproduction,
+    WeightsApart,
+    compare,
+    weights_apart,
+)
 from pipeline.artifacts.files import dvc_md5
 from pipeline.models.build import build
 from pipeline.registry.passport import Passport, passport_of

@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from flows.study import (
+from flows.search.study import (
     StudyRecord,
     TrialRecord,
     chosen,

@@ -12,7 +12,7 @@ from PIL import Image
 from tenacity import wait_none
 from typer.testing import CliRunner
 
-from flows import training
+from flows.execution import run_log
 from pipeline import cli
 from pipeline.cli import app
 from pipeline.errors import PipelineError
@@ -163,15 +163,15 @@ def test_an_error_that_nobody_expected_is_shown_without_secrets(here, capsys):
 
 
 def test_the_log_of_a_flow_has_no_secrets(here):
-    assert training.without_secrets in logging.getLogger("prefect.flow_runs").filters
-    assert training.without_secrets in logging.getLogger("prefect.task_runs").filters
+    assert run_log.without_secrets in logging.getLogger("prefect.flow_runs").filters
+    assert run_log.without_secrets in logging.getLogger("prefect.task_runs").filters
     try:
         cause = ValueError(f"API request to http://me:{CANARY}@host failed")
         raise PipelineError("away") from cause
     except PipelineError:
         error = sys.exc_info()
     record = logging.LogRecord("x", 40, "x", 1, "it is %s", (CANARY,), error)
-    assert training.without_secrets(record)
+    assert run_log.without_secrets(record)
     text = logging.Formatter("%(message)s").format(record)
     assert "it is ***" in text
     assert "API request to http://***@host failed" in text

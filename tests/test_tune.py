@@ -8,11 +8,12 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from PIL import Image
 
-from flows import charts, findings, trials
-from flows.children import ChildrenError, Ended
-from flows.snapshot import Snapshot
-from flows.study import StudyRecord, TrialRecord, new_study, records
-from flows.trials import FAILURES_IN_A_ROW, Target, Trials
+from flows.execution.snapshot import Snapshot
+from flows.pages import charts
+from flows.search import findings, trials
+from flows.search.children import ChildrenError, Ended
+from flows.search.study import StudyRecord, TrialRecord, new_study, records
+from flows.search.trials import FAILURES_IN_A_ROW, Target, Trials
 from flows.tune import find_target, tune
 from pipeline.errors import ParamsError, TrackingError
 from pipeline.params.params import load_params

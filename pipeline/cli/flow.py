@@ -40,7 +40,7 @@ def run(
     """
     from rich.console import Console
 
-    from flows.here import run_here
+    from flows.train_here import run_here
     from pipeline.artifacts import project
 
     names = tuple(name.strip() for name in models.split(",")) if models else None

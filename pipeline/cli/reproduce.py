@@ -12,7 +12,7 @@ from pipeline.cli.registry import REGISTRY
 from pipeline.errors import EXIT_CODE_NO
 
 if TYPE_CHECKING:
-    from flows.verdict import Reproduction
+    from flows.reproduction.verdict import Reproduction
 
 
 @app.command(rich_help_panel=REGISTRY)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from flows.deploy import SILENCE
+from flows.retries import NO_HEARTBEAT
 from pipeline.registry.ledger_run import ledger_of
 from pipeline.registry.versions import alias_holders
 from pipeline.tracking.store import connect
@@ -204,7 +204,9 @@ def test_a_run_waits_for_a_person_longer_than_the_silence_of_a_dead_one(
     for values in ({}, {"approve": True}, {"approve": True, "approved_by": " "}):
         assert resume(workers, run_id, values)["status"] == "REJECT"
     until(
-        lambda: time.monotonic() - since > SILENCE.total_seconds() + 45, 180, "the silence is over"
+        lambda: time.monotonic() - since > NO_HEARTBEAT.total_seconds() + 45,
+        180,
+        "the silence is over",
     )
     assert workers.server.flow_run(run_id)["state_name"] == "Paused"
     assert last_entry() == before

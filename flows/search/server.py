@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import FlowRun, WorkerStatus
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import Cancelling
 
-from flows.training import ROWS
+from flows.execution.chain import ROWS
 
 IDS_PER_QUERY = 100
 CANCELLED_AT_ONCE = 8

@@ -17,7 +17,6 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.keep import DATA_DOCS
 from pipeline.artifacts.models import ModelVersion, RunInfo
 from pipeline.artifacts.validation import CheckResult, ValidationReport
 from pipeline.reports.markdown import Markdown, escape, link, row
@@ -25,6 +24,9 @@ from pipeline.tracking.addresses import mlflow_page, mlflow_url
 from pipeline.training.progress import LINE
 
 FILES_SHOWN = 20
+# The folder among the artifacts of an MLflow run that holds the validation report.
+VALIDATION = "validation"
+DATA_DOCS = f"{VALIDATION}/data_docs/index.html"
 
 
 def key(*parts: str) -> str:

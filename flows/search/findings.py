@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from prefect import get_run_logger
 
-from flows import charts, patch, view
-from flows.children import ChildrenError
-from flows.study import StudyRecord, TrialRecord, chosen
+from flows import patch
+from flows.pages import charts, view
+from flows.search.children import ChildrenError
+from flows.search.study import StudyRecord, TrialRecord, chosen
 from pipeline.errors import ParamsError
 from pipeline.reports.markdown import Markdown, escape, fenced, row
 

@@ -1,6 +1,5 @@
 """The same run on the spot: in somebody's working tree, with no server and no worker."""
 
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 from prefect import flow
 
-from flows.checkout import here
+from flows.execution import run_log
+from flows.execution.chain import chain
+from flows.execution.checkout import here
 from flows.form import Device, Until
 from flows.request import Request, read_settings
-from flows.training import chain
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import ParamsError
 from pipeline.params.params import load_params
@@ -24,7 +24,7 @@ from pipeline.params.params import load_params
 
 @flow(name="train", flow_run_name="{dataset}, here", validate_parameters=False)
 def train_here(dataset: str, request: Request, until: Until) -> list[dict[str, Any]]:
-    """Run the stages of `flows.training.train` in the working tree."""
+    """Run the stages of `flows.train.train` in the working tree."""
     return chain(here(), request, until)
 
 
@@ -53,7 +53,7 @@ def run_here(
         until: the last stage to run.
 
     Returns:
-        A row per model, as `flows.training.Job.row` makes it.
+        A row per model, as `flows.train.Job.row` makes it.
 
     Raises:
         ParamsError: something is asked for that does not exist or is out of range.
@@ -73,12 +73,5 @@ def run_here(
     )
     # Before Prefect starts, which takes seconds.
     params = request.apply(PARAMS_FILE)
-    logging.getLogger("prefect.flow_runs").addFilter(_without_traceback)
-    logging.getLogger("prefect.task_runs").addFilter(_without_traceback)
+    run_log.hide_tracebacks()
     return train_here(params.dataset, request, until)
-
-
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """Keep an error to one line: the reason is in its message."""
-    record.exc_info = None
-    return True

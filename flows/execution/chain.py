@@ -1,66 +1,38 @@
-"""The flow `train`: one task per DVC stage, in a git worktree or on the spot."""
+"""The stages of one run, a Prefect task for each, and what the run shows of them."""
 
-import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Any
 
-from prefect import flow, get_run_logger, task
+from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
-from prefect.tasks import Task
-from pydantic import Field
 
-from flows import keep, view
-from flows.checkout import Checkout, overlooked, worktree
-from flows.form import CHOICES, Dataset, Device, Model, RecipeChanges, Seed, Until
-from flows.job import Job, steps
+from flows.execution import keep, run_log
+from flows.execution.checkout import Checkout
+from flows.execution.job import Job, steps
+from flows.execution.stages import StageFailed, Stages, environment, run_command
+from flows.form import Until
+from flows.pages import view
 from flows.request import Request
-from flows.stages import StageFailed, Stages, environment, run_command
+from flows.retries import TASKS
 from pipeline.artifacts.models import RunInfo
 from pipeline.artifacts.project import PARAMS_FILE
-from pipeline.errors import PipelineError, TrackingError
-from pipeline.redaction import redact, without_login
+from pipeline.errors import TrackingError
+from pipeline.redaction import without_login
 from pipeline.reports.markdown import escape
 from pipeline.tracking.describe import FLOW_RUN_ID, FLOW_RUN_URL
 
-# What can pass is tried again after these seconds; everything else fails at once.
-RETRY_DELAYS: list[float] = [5, 20, 60]
 # The key of the table that other flows read.
 ROWS = "models"
 
-
-def without_secrets(record: logging.LogRecord) -> bool:
-    """Keep passwords out of what is logged, also of the causes of an error."""
-    record.msg, record.args = redact(record.getMessage()), ()
-    if record.exc_info:
-        # Formatters take it as it is where it is there.
-        record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
-    return True
+run_log.hide_secrets()
 
 
-# Every flow is in a module that imports this one, and logs under one of these names.
-for name in ("prefect.flow_runs", "prefect.task_runs"):
-    logging.getLogger(name).addFilter(without_secrets)
-
-
-def may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Return whether a failed stage is worth another try."""
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, PipelineError) and error.retryable
-
-
-@task(
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=len(RETRY_DELAYS),
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_condition_fn=may_pass,
-)
+@task(**TASKS["stage"].options)
 def run_stage(job: Job, step: str) -> State[Any]:
     """Let DVC run a stage, or find its result; the state says which, and names the MLflow run."""
     log, progress = get_run_logger(), view.EpochProgress()
@@ -90,21 +62,13 @@ def _show_stage(job: Job, step: str, run: RunInfo) -> None:
         view.show_picture(picture, view.key("confusion", name), f"Confusion matrix of {name}.")
 
 
-@task(name="device", task_run_name="device", cache_policy=NO_CACHE, persist_result=False)
+@task(name="device", task_run_name="device", **TASKS["device"].options)
 def require_device(checkout: Checkout, wanted: str, given: Mapping[str, str]) -> None:
     """Fail at once where a GPU is asked for and there is none."""
-    run_command(checkout, ["pipeline", "device", wanted], given, seconds=50)
+    run_command(checkout, ["pipeline", "device", wanted], given, TASKS["device"].seconds)
 
 
-@task(
-    name="keep",
-    task_run_name="keep",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=len(RETRY_DELAYS),
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_condition_fn=may_pass,
-)
+@task(name="keep", task_run_name="keep", **TASKS["keep"].options)
 def keep_files(job: Job) -> None:
     """Keep what made the new models with their MLflow runs, and push to the DVC remote."""
     new = [run.run_id for run in job.trained() if job.finished[f"train@{run.model}"]]
@@ -145,7 +109,7 @@ def run_until(checkout: Checkout, request: Request, until: Until) -> Job:
     keep.end_left_runs(checkout.left)
     if params.device == "gpu":
         require_device(checkout, params.device, given)
-    from flows.torn_lock import set_aside  # half a second, as it imports DVC
+    from flows.execution.torn_lock import set_aside  # half a second, as it imports DVC
 
     if text := set_aside(checkout.root):
         get_run_logger().warning(text)
@@ -193,7 +157,7 @@ def _show_failure(job: Job, reason: str) -> None:
     docs = escape("The Data Docs are lost: MLflow cannot be reached.")
     with suppress(TrackingError):
         page = keep.failed_validation(job.params.dataset, job.workspace.validation, reason)
-        docs = view.page_link("Data Docs", *page, keep.DATA_DOCS)
+        docs = view.page_link("Data Docs", *page, view.DATA_DOCS)
     view.show_validation(report, docs)
 
 
@@ -203,56 +167,3 @@ def flow_run_variables() -> dict[str, str]:
     if url := flow_run.ui_url:
         variables[FLOW_RUN_URL] = without_login(url)
     return variables
-
-
-def plain(overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the overrides of the form as they are written in params.yaml."""
-    return {
-        name: changes.model_dump(mode="json", exclude_none=True)
-        for name, changes in overrides.items()
-    }
-
-
-def run_name() -> str:
-    """Return what the run is called: `digits: dense, cnn`."""
-    given = flow_run.parameters
-    return f"{given['dataset']}: {', '.join(given['models'])}"
-
-
-@flow(name="train", flow_run_name=run_name, persist_result=False)
-def train(
-    dataset: Dataset = CHOICES.dataset,
-    models: Annotated[list[Model], Field(min_length=1)] = list(CHOICES.models),  # noqa: B006
-    overrides: dict[Model, RecipeChanges] = {},  # type: ignore[valid-type]  # noqa: B006
-    device: Device = "auto",
-    seed: Seed | None = None,
-    promote: bool = True,
-    until: Until = "register",
-    revision: str = "HEAD",
-) -> list[dict[str, Any]]:
-    """Train, compare and register models of one dataset, in a git worktree of their own.
-
-    What was computed before is not computed again: it shows as Cached.
-
-    Args:
-        dataset: Which images.
-        models: Which recipes of the dataset, side by side; the best on validation is registered.
-        overrides: Changes of recipes for this run, by model, such as {"cnn": {"epochs": 3}}.
-        device: auto takes a GPU where the worker has one; gpu fails where it has none.
-        seed: Of weights, order and augmentation; empty takes that of params.yaml.
-        promote: Whether a version that passes the gate goes into production by itself.
-        until: The last stage to run.
-        revision: The git commit, branch or tag whose code and params.yaml run.
-    """
-    request = Request(
-        dataset=dataset,
-        models=tuple(models),
-        overrides=plain(overrides),
-        device=device,
-        seed=seed,
-        promote=promote,
-    )
-    with worktree(revision, str(flow_run.id)) as checkout:
-        if text := overlooked(checkout):
-            get_run_logger().warning(text)
-        return chain(checkout, request, until)

@@ -10,9 +10,9 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import Trial, TrialState
 from prefect import get_run_logger
 
-from flows.children import Children, ChildrenError, Ended
 from flows.patch import changes
-from flows.study import chosen
+from flows.search.children import Children, ChildrenError, Ended
+from flows.search.study import chosen
 from pipeline.errors import TrackingError
 from pipeline.models.recipes import Recipe
 

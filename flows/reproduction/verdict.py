@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.differences import Difference
+from flows.reproduction.differences import Difference
 from pipeline.artifacts.datasets import Splits
-from pipeline.evaluation.metrics import Probabilities
+from pipeline.evaluation.predictions import Probabilities
 from pipeline.evaluation.scoring import Scorer
 
 # More causes than this are a list of all that is installed.

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from flows.checkout import Checkout
+from flows.execution.checkout import Checkout
+from flows.execution.stages import Stages
 from flows.form import Until
-from flows.stages import Stages
 from pipeline.artifacts.models import ModelVersion, RunInfo
 from pipeline.params.params import Params
 from pipeline.workspace import Workspace

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from flows.checkout import Checkout
+from flows.execution.checkout import Checkout
+from flows.pages.view import VALIDATION
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import TrackingError, ValidationFailed
 from pipeline.tracking.describe import flow_run
 
-# Folders among the artifacts of an MLflow run.
-LINEAGE, VALIDATION = "lineage", "validation"
-DATA_DOCS = f"{VALIDATION}/data_docs/index.html"
+# The folder among the artifacts of an MLflow run for what made its model.
+LINEAGE = "lineage"
 
 
 def with_runs(checkout: Checkout, validation: Path, run_ids: Sequence[str]) -> None:

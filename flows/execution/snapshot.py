@@ -9,13 +9,21 @@ from typing import Any
 
 from prefect import get_run_logger
 
-from flows.checkout import overlooked, worktree
+from flows.execution.checkout import overlooked, worktree
+from flows.execution.stages import environment
 from flows.request import Request
-from flows.stages import environment
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.params.params import Params
 
 Changes = Mapping[str, Mapping[str, Any]]
+
+
+def changes_of(overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the overrides of the form as they are written in params.yaml."""
+    return {
+        name: changes.model_dump(mode="json", exclude_none=True)
+        for name, changes in overrides.items()
+    }
 
 
 @dataclass(frozen=True)

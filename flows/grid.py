@@ -10,12 +10,11 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows import charts, view
-from flows.children import Bar, Children, ChildrenError, Ended, Pool
-from flows.comparison import Cell, Result, as_csv, as_markdown, grid, metrics, summarise
+from flows.execution.snapshot import Changes, Snapshot, changes_of, take
 from flows.form import CHOICES, Dataset, Model, RecipeChanges, Seed
-from flows.snapshot import Changes, Snapshot, take
-from flows.training import plain
+from flows.pages import charts, view
+from flows.search.cells import Cell, Result, as_csv, as_markdown, grid, metrics, summarise
+from flows.search.children import Bar, Children, ChildrenError, Ended, Pool
 from pipeline.errors import ParamsError
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def compare(
         cost_per_hour: Of a worker, in your currency; the table says what a run costs.
         revision: The git commit, branch or tag whose code and params.yaml run.
     """
-    changes = plain(overrides)
+    changes = changes_of(overrides)
     snapshot = take(revision, str(flow_run.id))
     cells, skipped = _plan(snapshot, datasets, models, seeds, changes)
     for text in skipped:

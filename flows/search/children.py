@@ -16,17 +16,14 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
-from flows import server
+from flows.retries import CRASHED_FOR_GOOD, SERVER_AWAY
+from flows.search import server
 from pipeline.errors import PipelineError
 from pipeline.redaction import redact
 from pipeline.reports.markdown import escape
 
 Pool = Literal["cpu", "gpu"]
-SECONDS_BETWEEN_LOOKS = 2.0
-# An automation may try a crashed run again: it waits for 10 s, and looks every few seconds.
-SECONDS_TO_BE_TRIED_AGAIN = 30.0
-# A server that is started anew is back by then.
-SECONDS_WITHOUT_SERVER = 300.0
+SECONDS_BETWEEN_POLLS = 2.0
 
 
 class ChildrenError(PipelineError):
@@ -132,7 +129,7 @@ class Children:
         Raises:
             ChildrenError: the server has not answered for minutes.
         """
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(SECONDS_BETWEEN_POLLS)
         try:
             with get_client(sync_client=True) as client:
                 runs = server.read_runs(client, list(self._crashed_since))
@@ -148,9 +145,9 @@ class Children:
 
     def _wait_for_server(self, error: httpx.TransportError) -> None:
         """Wait a moment for a server that does not answer, which may be starting anew."""
-        if time.monotonic() - self._answered > SECONDS_WITHOUT_SERVER:
+        if time.monotonic() - self._answered > SERVER_AWAY.total_seconds():
             raise ChildrenError(f"the Prefect server does not answer: {error}") from error
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(SECONDS_BETWEEN_POLLS)
 
     def _is_over(self, run: FlowRun) -> bool:
         state = run.state
@@ -162,7 +159,7 @@ class Children:
         now = time.monotonic()
         since = self._crashed_since[run.id] or now
         self._crashed_since[run.id] = since
-        return now - since > SECONDS_TO_BE_TRIED_AGAIN
+        return now - since > CRASHED_FOR_GOOD.total_seconds()
 
 
 def _outcome(run: FlowRun, rows: list[dict[str, Any]]) -> Ended:

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from flows import dvc_process
-from flows.checkout import Checkout
+from flows.execution import dvc_process
+from flows.execution.checkout import Checkout
 from pipeline.artifacts.project import store_file
 from pipeline.errors import EXIT_CODE_RETRYABLE, PipelineError
 from pipeline.redaction import redact
@@ -50,7 +50,7 @@ def run_command(
     checkout: Checkout,
     command: list[str],
     env: Mapping[str, str],
-    seconds: float,
+    seconds: float | None,
     answers: Container[int] = (0,),
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of the checkout's code to its end.
@@ -59,7 +59,7 @@ def run_command(
         checkout: whose folder it runs in.
         command: the program and its arguments.
         env: its environment, as `environment` makes it.
-        seconds: how long it may take.
+        seconds: how long it may take; None: as long as it needs.
         answers: exit codes that are no failure.
 
     Raises:

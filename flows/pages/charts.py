@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flows.comparison import Summary
-    from flows.study import TrialRecord
+    from flows.search.cells import Summary
+    from flows.search.study import TrialRecord
 
 
 def draw_comparison(path: Path, summaries: Sequence["Summary"]) -> None:
