@@ -6,12 +6,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, create_model
 
 from pipeline.artifacts.project import PARAMS_FILE
-from pipeline.artifacts.record import DeviceChoice, Frozen
+from pipeline.artifacts.record import Frozen
 from pipeline.data.datasets import known_names
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import Params, load_params
 
-Device = DeviceChoice
 Until = Literal["validate", "preprocess", "train", "evaluate", "register"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Version = Annotated[int, Field(ge=1)]
