@@ -2,8 +2,8 @@
 
     python -m benchmarks.device PART [ARGUMENT …]
 
-BENCH_DATA is where arrays are kept, BENCH_RESULTS the file of JSON lines, and BENCH_LIMIT, for a
-rehearsal, how many images are taken.
+BENCH_DATA is the folder of the arrays, BENCH_RESULTS the file of JSON lines, and BENCH_LIMIT, for a
+rehearsal, the number of images.
 """
 
 import subprocess
@@ -22,7 +22,7 @@ from benchmarks.packed import CIFAR10, DATA, LIMIT, load, pack, prepare
 
 
 def check() -> None:
-    """Import everything that any part needs, and say what this machine is."""
+    """Import everything that a part needs, and describe this machine."""
     import h5py
     import jax
     import keras

@@ -15,7 +15,7 @@ STEPS_TO_PROFILE = 20
 
 
 def recipe_of(name: str) -> Any:
-    """Return `fast` of CIFAR-10, or `wide`: the layers of `best`, trained as airbench94 trains."""
+    """Return `fast` of CIFAR-10, or `wide`: the layers of `best`, trained like airbench94."""
     from pipeline.params.params import load_params
 
     params = load_params()
@@ -28,7 +28,7 @@ def recipe_of(name: str) -> Any:
 
 
 def _shortened(recipe: Any) -> Any:
-    """Return the recipe; for a rehearsal one epoch of a narrow one, in small batches, `float32`."""
+    """Return the recipe, or a narrow one with one epoch and small batches for a rehearsal."""
     if not LIMIT:
         return recipe
     from pipeline.models.layers import layer_kind
@@ -66,13 +66,13 @@ def engine(name: str, how: str) -> None:
 
 
 def _fit(recipe: Any, data: Arrays, seed: int) -> dict[str, Any]:
-    """Train once, and return what was measured."""
+    """Train once, and return the measurements."""
     import jax
 
     from pipeline.models.build import build
     from pipeline.training import engine as training
 
-    if LIMIT:  # so few images teach too little for every class to be predicted
+    if LIMIT:  # with so few images some class may never be predicted
         setattr(training, "check_every_class_is_predicted", lambda *_: None)  # noqa: B010
     begin = time.perf_counter()
     model = build(recipe, data["x_train"].shape[1:], 10, seed)
@@ -125,7 +125,7 @@ def full(name: str) -> None:
 
 
 def profile() -> None:
-    """Name the kernels in which steps of `wide` spend their time on the GPU."""
+    """List the kernels in which the steps of `wide` spend their time on the GPU."""
     import jax
     from jax.profiler import ProfileData
 
