@@ -27,7 +27,7 @@ def twin(model: keras.Model, precision: Precision) -> keras.Model:
     """Return a model with the same weights that computes in that precision.
 
     Args:
-        model: from `models.build.build`.
+        model: the result of `models.build.build`.
         precision: the type for the layers in between. Weights, scaling and softmax stay `float32`.
     """
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
@@ -118,7 +118,7 @@ def safe_twin(
     """Return the twin to train, in the recipe's precision if this hardware computes that right.
 
     Args:
-        model: from `models.build.build`.
+        model: the result of `models.build.build`.
         recipe: the recipe of the model.
         x: the training images, of which a batch is used to compare gradients.
         y: their labels.

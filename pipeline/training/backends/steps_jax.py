@@ -71,7 +71,7 @@ def compile_training(
     total_steps: int,
 ) -> Train:
     """Return a function that trains on each row of indices, until the loss is not finite."""
-    train_steps = _train_steps(
+    train_steps = compiled_steps(
         _Training(_model(model, recipe), augmentation, total_steps, optimizer)
     )
     key = jax.random.key(seed)
@@ -97,7 +97,7 @@ def compile_training(
 
 
 @lru_cache(maxsize=_MOST_KEPT)
-def _train_steps(training: _Training) -> Any:
+def compiled_steps(training: _Training) -> Any:
     """Compile the steps; the smaller last batch of an epoch is compiled separately."""
     model, optimizer, augmentation = (
         training.described.model,

@@ -26,7 +26,7 @@ from pipeline.training.sums import (
 
 # On CPU XLA makes steps of dense layers a fifth to a half faster, and steps of convolutions many
 # times slower. It takes two seconds to compile, which pays off after so many steps.
-_STEPS_WORTH_XLA = 10_000
+STEPS_WORTH_XLA = 10_000
 
 
 def put(x: Images, y: Labels) -> tuple[Any, Any]:
@@ -103,7 +103,7 @@ def compile_training(
 def _is_worth_xla(recipe: Recipe, total_steps: int) -> bool:
     """Whether XLA makes the training shorter, including the time to compile."""
     on_gpu = bool(tf.config.get_visible_devices("GPU"))
-    return not (recipe.convolves or on_gpu) and total_steps >= _STEPS_WORTH_XLA
+    return not (recipe.convolves or on_gpu) and total_steps >= STEPS_WORTH_XLA
 
 
 def compile_forward(model: keras.Model, recipe: Recipe) -> Measure:
