@@ -1,97 +1,17 @@
 """A recipe's new values: as changes for a run, and as a patch that leaves the rest as it is."""
 
-import json
-import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
-
-from flows.request import NAMED, Request
+from flows.request import Request
+from flows.yaml_edit import edit
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import ParamsError
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import Params, load_params
-
-PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-NOT_STRINGS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
-
-
-def edit(text: str, path: list[str], value: Any) -> str:
-    """Set one value in a YAML text, and leave every other character as it is.
-
-    Args:
-        text: the YAML.
-        path: the keys on the way to it; of a list the number of the entry. The last ones may not
-            be there yet.
-        value: a number, a string, true, false or null.
-
-    Raises:
-        ParamsError: the text has no such list entry, or a value where the path goes on.
-    """
-    node = YAML().compose(text)
-    for depth, key in enumerate(path):
-        rest = path[depth + 1 :]
-        child = _child(node, key)
-        if child is None:
-            assert isinstance(node, CollectionNode)
-            return _insert(text, node, f"{key}: {_nested(rest, value)}")
-        if rest and isinstance(child, ScalarNode):
-            # A shorthand: `rmsprop` is {name: rmsprop}, the layer `batch_norm` {batch_norm: true}.
-            named = f"name: {child.value}" if key in NAMED else f"{child.value}: true"
-            return _replace(text, child, f"{{{named}, {rest[0]}: {_nested(rest[1:], value)}}}")
-        node = child
-    return _replace(text, node, _scalar(value))
-
-
-def _child(node: Node, key: str) -> Node | None:
-    if isinstance(node, SequenceNode):
-        if not key.isdigit() or int(key) >= len(node.value):
-            raise ParamsError(f"params.yaml has no entry {key} in a list of {len(node.value)}")
-        return node.value[int(key)]  # type: ignore[no-any-return]
-    assert isinstance(node, MappingNode)
-    return next((value for name, value in node.value if name.value == key), None)
-
-
-def _replace(text: str, node: Node, new: str) -> str:
-    return text[: node.start_mark.index] + new + text[node.end_mark.index :]
-
-
-def _insert(text: str, node: CollectionNode, entry: str) -> str:
-    """Add an entry at the end of a mapping, in the style in which that is written."""
-    if not node.value:
-        return _replace(text, node, f"{{{entry}}}")
-    end = _end(node.value[-1][1])
-    if node.flow_style:
-        return f"{text[:end]}, {entry}{text[end:]}"
-    line_end = text.find("\n", end)
-    line_end = len(text) if line_end < 0 else line_end
-    return f"{text[:line_end]}\n{' ' * node.start_mark.column}{entry}{text[line_end:]}"
-
-
-def _end(node: Node) -> int:
-    """Return where the last value inside a node ends; a block's own end is past the comments."""
-    if not isinstance(node, CollectionNode) or node.flow_style or not node.value:
-        return int(node.end_mark.index)
-    last = node.value[-1]
-    return _end(last[1] if isinstance(node, MappingNode) else last)
-
-
-def _nested(keys: list[str], value: Any) -> str:
-    text = _scalar(value)
-    for key in reversed(keys):
-        text = f"{{{key}: {text}}}"
-    return text
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in NOT_STRINGS:
-        return value
-    return json.dumps(value)
 
 
 def changes(values: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:

@@ -12,13 +12,13 @@ from shutil import copytree
 from typing import Any
 from uuid import uuid4
 
-from flows import patch
 from flows.execution.checkout import Checkout, UnknownRevision, worktree
 from flows.execution.stages import StageFailed, Stages, environment
 from flows.form import Device
 from flows.reproduction import differences
 from flows.reproduction.differences import Difference
 from flows.reproduction.verdict import Reproduction, compare
+from flows.yaml_edit import edit
 from pipeline.artifacts.files import dvc_md5, sha256
 from pipeline.artifacts.models import TrainedModel
 from pipeline.artifacts.project import PARAMS_FILE
@@ -197,7 +197,7 @@ def _gpu_of(passport: Passport) -> dict[str, Any]:
 def _train(checkout: Checkout, model: str, device: str, given: Mapping[str, str]) -> None:
     """Train by the command of that commit; not through DVC, which would return the old model."""
     params = checkout.root / PARAMS_FILE
-    params.write_text(patch.edit(params.read_text(), ["device"], device))
+    params.write_text(edit(params.read_text(), ["device"], device))
     done = subprocess.run(
         ["pipeline", "train", model],
         cwd=checkout.root,

@@ -1,6 +1,6 @@
-"""What somebody asks of a run, written into the params.yaml that it reads."""
+"""The request for a run, written into the params.yaml that the run reads."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,12 @@ from pydantic import Field
 from ruamel.yaml import YAML
 
 from flows.form import Device, Seed, dataset_names
+from flows.yaml_edit import edit, read
 from pipeline.artifacts.files import atomic
 from pipeline.artifacts.record import Frozen
 from pipeline.errors import ParamsError, did_you_mean
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import Params, load_params
-
-# Shorthands of a recipe: `optimizer: adam` is `optimizer: {name: adam}`.
-NAMED = ("optimizer", "schedule")
 
 
 def read_settings(settings: list[str], models: list[str]) -> dict[str, dict[str, Any]]:
@@ -53,7 +51,7 @@ def read_settings(settings: list[str], models: list[str]) -> dict[str, dict[str,
 
 
 class Request(Frozen):
-    """A run as it is asked for; what is None stays as params.yaml has it."""
+    """What a run changes; None leaves the value of params.yaml."""
 
     dataset: str | None = None
     models: tuple[str, ...] | None = None
@@ -63,9 +61,9 @@ class Request(Frozen):
     promote: bool | None = None
 
     def apply(self, path: Path) -> Params:
-        """Write the request into a params.yaml, comments kept, and check the whole of it.
+        """Write the request into a params.yaml, and check the whole file.
 
-        The file changes only if all of it is allowed, and only where the request differs.
+        The file changes only if the request is allowed, and only in the values that differ.
 
         Args:
             path: of the params.yaml.
@@ -77,11 +75,22 @@ class Request(Frozen):
             ParamsError: it asks for something that does not exist or is out of range.
         """
         before = load_params(path)
-        yaml = YAML()
-        yaml.width, yaml.preserve_quotes = 4096, True
-        yaml.brace_single_entry_mapping_in_flow_sequence = True
-        yaml.indent(mapping=2, sequence=4, offset=2)
-        content = yaml.load(path)
+        text = path.read_bytes().decode()
+        edited = self._edited(text, before)
+        if edited == text:
+            self._check(before)
+            return before
+        with atomic(path) as part:
+            part.write_bytes(edited.encode())
+            try:
+                after = load_params(part)
+            except ParamsError as error:
+                raise ParamsError(str(error).replace(str(part), path.name)) from None
+            self._check(after)
+        return after
+
+    def _edited(self, text: str, before: Params) -> str:
+        """Return the text with each value that the request changes."""
         wanted = {
             "dataset": self.dataset,
             "models": list(self.models) if self.models else None,
@@ -89,29 +98,15 @@ class Request(Frozen):
             "seed": self.seed,
             "auto_promote": self.promote,
         }
-        changed = False
+        wanted = {key: value for key, value in wanted.items() if value is not None}
         for key, value in wanted.items():
-            if value is not None and value != _plain(getattr(before, key)):
-                if key == "models":
-                    content[key][:] = value
-                else:
-                    content[key] = value
-                changed = True
-        params = before.model_copy(
-            update={key: value for key, value in wanted.items() if value is not None}
-        )
-        changed |= self._change_recipes(params, content["recipes"])
-        if not changed:
-            self._check(before)
-            return before
-        with atomic(path) as part:
-            yaml.dump(content, part)
-            try:
-                after = load_params(part)
-            except ParamsError as error:
-                raise ParamsError(str(error).replace(str(part), path.name)) from None
-            self._check(after)
-        return after
+            if value != _plain(getattr(before, key)):
+                text = edit(text, [key], value)
+        content = YAML(typ="safe").load(text)
+        for keys, value in self._recipe_changes(before.model_copy(update=wanted), content):
+            if not _same(read(content, keys), value):
+                text = edit(text, keys, value)
+        return text
 
     def _check(self, params: Params) -> None:
         """Refuse what no stage would notice, or only the last one."""
@@ -130,34 +125,35 @@ class Request(Frozen):
                     + did_you_mean(model, list(params.models))
                 )
 
-    def _change_recipes(self, params: Params, recipes: Any) -> bool:
-        """Merge the overrides into the recipes as they are written; return whether any differs."""
-        entry = params.datasets.get(params.dataset)
+    def _recipe_changes(
+        self, params: Params, content: dict[str, Any]
+    ) -> Iterator[tuple[list[str], Any]]:
+        """Yield the keys and the value of each change of the recipes as they are written."""
+        entry, recipes = params.datasets.get(params.dataset), content["recipes"]
         owner = entry.recipes if entry and entry.recipes else params.dataset
-        written = recipes.get(owner) or recipes.get("default", {})
-        changed = False
+        owner = owner if recipes.get(owner) else "default"
+        written = recipes.get(owner, {})
         for model in params.models:
-            if model in written and self.seed is not None and "seed" in written[model]:
-                changed |= written[model]["seed"] != self.seed
-                written[model]["seed"] = self.seed
+            if self.seed is not None and "seed" in written.get(model, {}):
+                yield ["recipes", owner, model, "seed"], self.seed
         for model, overrides in self.overrides.items():
             if model in written:
-                changed |= _merge(written[model], overrides)
-        return changed
+                for keys, value in _leaves(overrides):
+                    yield ["recipes", owner, model, *keys], value
 
 
-def _merge(target: Any, overrides: Mapping[str, Any]) -> bool:
-    """Put the overrides into a recipe, nested ones key by key; return whether any differs."""
-    changed = False
-    for key, value in overrides.items():
-        if isinstance(target.get(key), str) and key in NAMED and isinstance(value, dict):
-            target[key] = {"name": target[key]}
-        if isinstance(value, dict) and isinstance(target.get(key), dict):
-            changed |= _merge(target[key], value)
-        elif key not in target or target[key] != value:
-            target[key] = value
-            changed = True
-    return changed
+def _leaves(nested: Mapping[str, Any]) -> Iterator[tuple[list[str], Any]]:
+    """Yield the keys and the value of each entry that is not a mapping itself."""
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            yield from (([key, *keys], leaf) for keys, leaf in _leaves(value))
+        else:
+            yield [key], value
+
+
+def _same(written: Any, value: Any) -> bool:
+    """Whether a value needs no edit: it is there, or it is a mapping that changes no key."""
+    return written == value or (value == {} and isinstance(written, str | dict))
 
 
 def _plain(value: Any) -> Any:

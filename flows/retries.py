@@ -15,7 +15,7 @@ DELAYS = (timedelta(seconds=5), timedelta(seconds=20), timedelta(seconds=60))
 
 
 def is_retryable(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Return whether the same task may well succeed in a while."""
+    """Return whether a task failed for a reason that may soon be gone, such as a network."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, PipelineError) and error.retryable
 

@@ -1,15 +1,15 @@
-"""Every way in which the pipeline says no.
+"""The exceptions of the pipeline.
 
 PipelineError
 ├── ParamsError        params.yaml asks for something that does not exist or is out of range
-├── DatasetError       a dataset cannot be had, or is not laid out as one
+├── DatasetError       a dataset cannot be fetched, or its layout is wrong
 │   ├── DownloadError  no source delivered the file
 │   └── ArchiveError   an archive is damaged or hostile
 ├── ImageError         one image cannot be decoded
 ├── ValidationFailed   a dataset was checked and did not pass
 ├── TrainingError      a model cannot be built, or training went wrong
 ├── TrackingError      the MLflow store cannot be reached or lacks what is asked for
-├── WorkerError        a process that shared the work died
+├── WorkerError        a worker process died
 └── ArtifactError      a file that a stage needs is missing, torn or cannot be written
 
 The command line prints the message of any of them on one line and exits with 1, or with 75 (the
@@ -45,7 +45,7 @@ class ParamsError(PipelineError):
 
 
 class DatasetError(PipelineError):
-    """A dataset cannot be had, or is not laid out as one."""
+    """A dataset cannot be fetched, or its layout is wrong."""
 
 
 class DownloadError(DatasetError):
@@ -73,7 +73,7 @@ class TrackingError(PipelineError):
 
 
 class WorkerError(PipelineError):
-    """A process that shared the work died."""
+    """A worker process died."""
 
 
 class ArtifactError(PipelineError):

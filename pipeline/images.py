@@ -1,4 +1,4 @@
-"""One image: bytes as they come from a file -> a `uint8` array of the shape that a model takes."""
+"""One image: the bytes of a file -> a `uint8` array of the shape that a model takes."""
 
 import base64
 import io
@@ -34,7 +34,7 @@ def decode(data: bytes, image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
         `uint8`, of `image_shape`.
 
     Raises:
-        ImageError: the bytes are no such image, are damaged, or hold too many pixels.
+        ImageError: it is in another format, damaged, or has too many pixels.
     """
     return to_array(read_image(data), image_shape)
 
@@ -43,7 +43,7 @@ def read_image(data: bytes) -> Image.Image:
     """Read the header of an image and check its size; pixels are not decoded yet.
 
     Raises:
-        ImageError: the bytes are no such image, or it has more than `MAX_PIXELS`.
+        ImageError: it is in another format, or has more than `MAX_PIXELS`.
     """
     if not data:
         raise ImageError("the file is empty")
@@ -53,7 +53,7 @@ def read_image(data: bytes) -> Image.Image:
         raise ImageError(f"more than the {MAX_PIXELS:,} pixels that are allowed") from None
     except UnidentifiedImageError:
         raise ImageError(f"not an image; allowed: {', '.join(FORMATS)}") from None
-    except Exception as error:  # decoders raise whatever damaged bytes lead them to
+    except Exception as error:  # decoders raise all kinds of exceptions on damaged bytes
         raise ImageError(_reason(error)) from error
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(
@@ -85,7 +85,7 @@ def to_array(image: Image.Image, image_shape: tuple[int, int, int]) -> NDArray[n
 
 
 def as_base64_png(pixels: NDArray[np.uint8]) -> str:
-    """Return an image (height, width, channels) as the text of a PNG file, as callers send it."""
+    """Return an image (height, width, channels) as a PNG file in base64, as callers send it."""
     buffer = io.BytesIO()
     Image.fromarray(pixels.squeeze()).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
@@ -93,10 +93,10 @@ def as_base64_png(pixels: NDArray[np.uint8]) -> str:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        # Of a picture that lies as it should, exif_transpose would make a copy.
+        # exif_transpose makes a copy even if there is nothing to turn.
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
         return ImageOps.exif_transpose(image) if turned else image
-    except Exception:  # damaged EXIF: the picture itself is sound, and shown as it lies
+    except Exception:  # damaged EXIF: the image itself is fine
         return image
 
 

@@ -1,4 +1,4 @@
-"""One function on many pieces at once: in threads, or in processes where there is much to do."""
+"""One function on many pieces at once, in threads or in processes."""
 
 import multiprocessing
 import os
@@ -26,18 +26,18 @@ def cores() -> int:
 def spread(
     work: Callable[[Piece], Result], pieces: Iterable[Piece], processes: bool
 ) -> Generator[Result, None, None]:
-    """Yield what `work` makes of each piece, in the order of the pieces.
+    """Yield `work(piece)` for each piece, in order.
 
-    Pieces are asked for as the work goes on, so that few of them are in memory. Close the iterator
-    where not all is asked for: it then waits for the work that has begun, and ends. Processes
-    import the script that is running, so that it needs its `if __name__ == "__main__":`.
+    Pieces are taken as the work proceeds, so that only a few are in memory. Close the iterator to
+    stop early: it waits for the work that has begun. Processes import the script that is running,
+    which therefore needs `if __name__ == "__main__":`.
 
     Args:
-        work: a function of a module, which processes find by its name.
-        pieces: what it is called with.
-        processes: whether there is so much to do that it is worth the second or less that processes
-            take to start. They make use of all cores also where Python itself is most of the work,
-            as it is with small images; threads do that in turns.
+        work: a function at the top level of a module, so that processes can import it.
+        pieces: the arguments.
+        processes: whether to use processes, which take up to a second to start, instead of
+            threads. They keep all cores busy even if most of the time is spent in Python code, as
+            with small images; threads would take turns.
 
     Raises:
         WorkerError: a process died.
@@ -54,8 +54,8 @@ def spread(
             yield running.popleft().result()
     except BrokenProcessPool as error:
         raise WorkerError(
-            f"one of {workers} processes that shared the work died; where memory is short, "
-            "`taskset --cpu-list 0` before the command makes it do with one"
+            f"one of {workers} worker processes died; if memory is short, put "
+            "`taskset --cpu-list 0` before the command to work without them"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -67,14 +67,14 @@ def _pool(processes: bool) -> tuple[Executor, int]:
         workers = min(count, MOST_THREADS)
         return ThreadPoolExecutor(workers), workers
     workers = min(count, MOST_PROCESSES)
-    # Not forked: a copy of a process that has threads, as TensorFlow's, may hang.
+    # Not forked: a fork of a process with threads, such as TensorFlow's, may hang.
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, context, _watch_parent), workers
 
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C off; a process that is started meanwhile leaves it to its parent for good."""
+    """Block Ctrl-C; a process started meanwhile inherits this and leaves Ctrl-C to its parent."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -83,7 +83,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _watch_parent() -> None:
-    """End when the parent does, even if it was killed; without it nobody would say so."""
+    """Exit when the parent does, even if it is killed."""
     parent = multiprocessing.parent_process()
     if parent:
         threading.Thread(target=_end_with, args=[parent], daemon=True).start()

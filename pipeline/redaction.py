@@ -1,4 +1,4 @@
-"""Passwords and tokens, kept out of what is shown and written down."""
+"""Removing passwords and tokens from what is shown or stored."""
 
 import os
 import re
@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from urllib.parse import unquote
 
 HIDDEN = "***"
-_LETS_IN = r"token|secret|signature|passw(?:or)?d|pwd|credential|api[-_]?key|access[-_]?key"
-# What stands before the host of an address, and what its parameters say to be let in.
+_SECRET_NAMES = r"token|secret|signature|passw(?:or)?d|pwd|credential|api[-_]?key|access[-_]?key"
+# User and password before the host of a URL, and secrets among its parameters.
 _LOGIN = re.compile(r"(?<=://)[^\s/?#]*@")
 _PARAMETER = re.compile(
-    rf"""([?&;](?:[\w.-]*(?:{_LETS_IN})[\w.-]*|(?:[\w.-]*[-_.])?(?:sig|key|auth))=)[^\s&;#'"<>]+""",
+    rf"""([?&;](?:[\w.-]*(?:{_SECRET_NAMES})[\w.-]*|(?:[\w.-]*[-_.])?(?:sig|key|auth))=)[^\s&;#'"<>]+""",
     re.IGNORECASE,
 )
-# A password may hold signs that end an address for most readers.
+# A password may have characters that end a URL for most parsers.
 _PASSWORD = re.compile(r"://[^\s:/@]*:([^\s@]+)@")
-# Of the environment, what is a secret by its name; a shorter value is a word that may mean no harm.
+# Environment variables that are secrets, judged by name; shorter values may be ordinary words.
 _SECRET = re.compile(
     r"(?:TOKEN|SECRET|SECRET_KEY|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY(?:_ID)?|AUTH_STRING|WEBHOOK_URL)$"
 )
@@ -23,19 +23,19 @@ _SHORTEST = 8
 
 
 def redact(text: str) -> str:
-    """Return a text without the logins in its addresses and without secrets of the environment."""
+    """Return a text without logins in URLs and without secrets of the environment."""
     for secret in sorted(_secrets(), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return _PARAMETER.sub(rf"\1{HIDDEN}", _LOGIN.sub(f"{HIDDEN}@", text))
 
 
 def holds_secret(address: str) -> bool:
-    """Return whether an address has a login or a token in it."""
+    """Return whether a URL has a login or a token in it."""
     return bool(_LOGIN.search(address) or _PARAMETER.search(address))
 
 
 def without_login(address: str) -> str:
-    """Return an address that one may show, and that still leads to its page."""
+    """Return a URL without its login; it still leads to its page."""
     return _LOGIN.sub("", address)
 
 

@@ -1,4 +1,4 @@
-"""Where each artifact lies below the repository's root; the paths that dvc.yaml names."""
+"""The path of each artifact below the repository's root, as dvc.yaml names them."""
 
 import os
 from contextlib import suppress
@@ -63,7 +63,7 @@ class Workspace:
 
     @property
     def samples(self) -> Path:
-        """The picture of sample images by class."""
+        """The figure of sample images by class."""
         return self.reports / "samples.png"
 
     def trained(self, model: str) -> TrainedModel:
@@ -81,7 +81,7 @@ class Workspace:
 
     @property
     def registered(self) -> ModelVersion:
-        """The version that came out of the last run."""
+        """The version that the last run registered."""
         return ModelVersion.load(self.registered_path)
 
     def remove_empty_folders(self) -> None:

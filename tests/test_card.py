@@ -15,10 +15,10 @@ from pipeline.data import datasets
 from pipeline.data.ingest import ingest
 from pipeline.data.settings import DatasetPlan, ImageFolder
 from pipeline.errors import ParamsError, TrackingError
-from pipeline.evaluation.metrics import Confused
+from pipeline.evaluation.measures import Confused
 from pipeline.registry import versions as registry
 from pipeline.reports.card import description, most_confused, publish, render
-from pipeline.reports.wording import limits, measured
+from pipeline.reports.wording import limits, metric_rows
 from pipeline.tracking.store import connect
 from tests.page import Page
 from tests.registered import registered
@@ -81,7 +81,10 @@ def test_it_says_what_the_passport_says(passport):
     assert text.startswith("# tiny, version 1\n")
     assert "64 train, 32 val, 32 test" in text
     assert "Licence: not stated" in text
-    assert f"| accuracy | {metrics['accuracy']:.2%} | {metrics['accuracy_low']:.2%} to " in text
+    assert (
+        f"| accuracy | {metrics['accuracy']:.2%} | {100 * metrics['accuracy_low']:.1f} to "
+        f"{metrics['accuracy_high']:.1%} |"
+    ) in text
     assert f"commit {passport.provenance.code.commit}, with changes that are in no commit" in text
     assert '    layers: [{"flatten": true}, {"dense": 16}]' in text
     headings = re.findall("^## (.*)$", text, re.MULTILINE)
@@ -161,7 +164,7 @@ def test_names_are_text_whatever_they_hold(passport):
     page = Page(card.html)
     rows = [row for row in page.rows if len(row) == 6]
     assert [row[0] for row in rows[1:]] == list(HOSTILE)
-    assert len(page.rows) == 2 + len(HOSTILE) + len(measured(passport.metrics)) + 1 + 8
+    assert len(page.rows) == 2 + len(HOSTILE) + len(metric_rows(passport.metrics)) + 1 + 8
     plain = Page(render(passport, 1).html)
     assert (page.tags, page.attributes) == (plain.tags, plain.attributes)
     assert [t for t in page.targets if t] == plain.targets
@@ -210,8 +213,8 @@ def test_limits_are_facts(passport):
 
 
 def test_a_metric_that_is_new_is_shown_under_its_name():
-    rows = measured({"zeal": 0.25, "zeal_low": 0.2, "zeal_high": 0.3, "accuracy": 0.5, "big": 1e6})
-    assert rows == [
+    zeal = {"zeal": 0.25, "zeal_low": 0.2, "zeal_high": 0.3}
+    assert metric_rows({**zeal, "accuracy": 0.5, "big": 1e6}) == [
         ("accuracy", "50.00%", ""),
         ("big", "1,000,000", ""),
         ("zeal", "0.25", "0.2 to 0.3"),

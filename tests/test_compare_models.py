@@ -22,12 +22,12 @@ from pipeline.artifacts.files import dvc_md5
 from pipeline.cli import app
 from pipeline.errors import ArtifactError, ParamsError, TrackingError
 from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.predictions import Predictions
 from pipeline.production.rules import Rules
 from pipeline.registry.passport import test_md5 as md5_of_test
 from pipeline.reports.compare import compare, track
 from pipeline.reports.comparing import charts, findings, page, table
 from pipeline.reports.comparing.comparison import as_json, compare_sides
-from pipeline.reports.comparing.predictions import Predictions
 from pipeline.reports.comparing.sides import load
 from pipeline.tracking.runs import new_run
 from pipeline.tracking.store import connect
@@ -445,7 +445,7 @@ def test_of_many_classes_those_that_changed_most_are_shown():
 
 
 def test_an_axis_holds_values_that_are_all_equal():
-    metric = findings.Metric("accuracy", findings.Value(1.0), findings.Value(1.0))
+    metric = findings.ComparedMetric("accuracy", findings.Value(1.0), findings.Value(1.0))
     (row,) = charts.dots([metric]).rows
     assert row.a == charts.Mark(dot=50, start=50, length=0)
     assert charts.dots([replace(metric, a=None)]).rows[0].a is None

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import get_args
 
@@ -16,17 +17,26 @@ from ruamel.yaml import YAML
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from pipeline.artifacts.models import RunInfo
 from pipeline.cli import app
 from pipeline.data import datasets
 from pipeline.data.readers.content import Caps
 from pipeline.data.readers.readers import READERS, entries
 from pipeline.errors import DatasetError
+from pipeline.evaluation import metrics
+from pipeline.evaluation.metric import TrainingMetric, Unit
 from pipeline.models import build as models
 from pipeline.models.layer import Layer, SingleLayer
 from pipeline.models.layers import BY_KIND, LAYERS, Flatten, layer_kind
+from pipeline.models.optimizers import OPTIMIZERS, Optimizer, OptimizerKind
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
+from pipeline.production.rules import Floors
+from pipeline.reports import wording
 from pipeline.tracking import describe
+from pipeline.training.backends import fused_tensorflow
+from pipeline.training.engine import Data, fit
+from pipeline.training.optimizers import optimizer_class
 from pipeline.validation import checks
 from tests.images import files, make_tar, make_zip, write
 from tests.layers import layers_with, smallest
@@ -128,6 +138,23 @@ def test_every_check_is_documented_and_has_limits_in_params():
     assert set(PARAMS.validation) == set(checks.BY_NAME)
 
 
+@pytest.mark.parametrize("metric", metrics.METRICS, ids=lambda metric: metric.name)
+def test_every_metric_is_complete_and_documented(metric):
+    assert metrics.BY_NAME[metric.name] is metric, "two metrics have the same name"
+    assert metric.unit in wording.UNITS, "pipeline/reports/wording.py writes no such unit"
+    assert set(get_args(Unit)) == set(wording.UNITS)
+    row = f"| `{metric.name}` | {metric.label} | {metric.unit} | {metric.better or ''} |"
+    page = (ROOT / "docs" / "compare-models.md").read_text()
+    assert row.replace("|  |", "| |") in page, f"docs/compare-models.md lacks the row {row}"
+    if isinstance(metric, TrainingMetric):
+        assert metric.name in RunInfo.model_fields, "run.json has no such number"
+
+
+def test_the_gate_may_floor_what_the_metrics_say():
+    assert set(metrics.FLOORS) == set(Floors.model_fields)
+    assert all(metric.better for metric in metrics.FLOORS.values())
+
+
 # For each reader, what writes a dataset in its format from files by name.
 SAMPLES = {"folder": write, ".zip": make_zip, ".tar": make_tar}
 PETS = files(("cat", "dog"), count=3)
@@ -223,6 +250,82 @@ def test_every_key_of_a_layer_reaches_keras(kind, key):
         for layer in layers_with(kind, key)
     ]
     assert any(one != settings[0] for one in settings), f"settings() of {kind} leaves out {key}"
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS, ids=lambda kind: kind.name)
+def test_every_optimizer_and_its_keys_are_documented(kind):
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    row = re.search(rf"^\| `{kind.name}` \|.*$", page, re.MULTILINE)
+    assert row, f"docs/recipes.md has no row for the optimizer {kind.name}"
+    rate = f"`learning_rate` {kind.learning_rate}"
+    for key in (rate, *(f"`{key}`" for key in kind.settings)):
+        assert key in row[0], f"in docs/recipes.md the row of {kind.name} lacks {key}"
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS, ids=lambda kind: kind.name)
+def test_every_optimizer_is_one_of_keras_and_takes_the_keys_of_a_recipe(kind):
+    assert hasattr(keras.optimizers, kind.keras_class), f"Keras has no {kind.keras_class}"
+    assert set(kind.settings) < set(Optimizer.model_fields), (
+        f"Optimizer in pipeline/models/optimizers.py lacks a key of {kind.name}"
+    )
+    for backend, module in kind.twins.items():
+        assert hasattr(import_module(module), kind.keras_class), (
+            f"{module} lacks {kind.keras_class}, the twin of {kind.name} on {backend}"
+        )
+
+
+def test_every_fast_twin_of_an_optimizer_is_in_the_list():
+    made = {
+        name
+        for name, value in vars(fused_tensorflow).items()
+        if isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer)
+    }
+    listed = {kind.keras_class for kind in OPTIMIZERS if "tensorflow" in kind.twins}
+    assert made == listed, "twins in OPTIMIZERS in pipeline/models/optimizers.py"
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in OPTIMIZERS if kind.twins], ids=lambda kind: kind.name
+)
+def test_the_fast_twin_of_an_optimizer_takes_the_steps_of_keras_own(kind):
+    own, twin = getattr(keras.optimizers, kind.keras_class), optimizer_class(kind)
+    assert twin is not own
+    settings = {"momentum": 0.9, "nesterov": True}
+    taken = [{}, *({key: settings[key] for key in kind.settings[:n]} for n in (1, 2))]
+    draws = np.random.default_rng(0).normal(size=(20, 100)).astype(np.float32)
+    first = np.linspace(-1, 1, 100, dtype=np.float32)
+    for given, decay in product([*taken, {**taken[-1], "weight_decay": 0.01}], (0, 0.1)):
+        ends = []
+        for made in (own, twin):
+            rate = keras.optimizers.schedules.InverseTimeDecay(0.01, 1, decay)
+            optimizer, variable = made(learning_rate=rate, **given), keras.Variable(first)
+            optimizer.build([variable])
+            for gradient in draws:
+                optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+            ends.append(np.asarray(variable))
+        assert np.abs(ends[0] - first).max() > 0.01
+        np.testing.assert_allclose(ends[0], ends[1], atol=3e-6)
+
+
+def test_an_optimizer_without_a_fast_twin_is_trained_by_keras_own():
+    assert optimizer_class(OptimizerKind("nadam", "Nadam")) is keras.optimizers.Nadam
+    assert optimizer_class(OptimizerKind("adam", "Adam")) is keras.optimizers.Adam
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS, ids=lambda kind: kind.name)
+def test_every_optimizer_trains_a_model(kind):
+    labels = np.repeat([0, 1], 32)
+    images = np.repeat(255 * labels.astype(np.uint8), 16).reshape(64, 4, 4, 1)
+    recipe = Recipe.model_validate(
+        {
+            "layers": ["flatten", {"dense": 8}],
+            "optimizer": {"name": kind.name, "learning_rate": 0.01},
+            "epochs": 10,
+        }
+    )
+    data = Data(images, labels, images, labels, ("dark", "bright"))
+    history = fit(models.build(recipe, (4, 4, 1), 2, 0), recipe, data, seed=0)
+    assert history.kept.val_accuracy == 1
 
 
 def test_help_comes_at_once_because_nothing_heavy_is_imported():

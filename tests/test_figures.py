@@ -4,7 +4,8 @@ from PIL import Image
 
 from pipeline.errors import ArtifactError
 from pipeline.evaluation.figures import draw_confusion, draw_images, draw_reliability
-from pipeline.evaluation.metrics import reliability
+from pipeline.evaluation.measures import reliability
+from pipeline.evaluation.predictions import Predictions
 from pipeline.training.curves import draw_curves
 
 HISTORY = {
@@ -46,7 +47,7 @@ def test_confusion_of_any_size(tmp_path, size, normalised):
 
 def test_reliability(tmp_path):
     probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], 50).astype(np.float32)
-    bins = reliability(np.arange(50) % 3, probabilities)
+    bins = reliability(Predictions(("a", "b", "c"), np.arange(50) % 3, probabilities))
     draw_reliability(tmp_path / "r.png", bins, 0.1)
     pixels(tmp_path / "r.png")
 

@@ -4,6 +4,7 @@ from PIL import Image
 
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.gradcam import choose, draw_gradcam, heat_maps, last_feature_map, overlay
+from pipeline.evaluation.predictions import Predictions
 from pipeline.evaluation.scoring import load_checked
 from pipeline.models.build import build
 from pipeline.models.recipes import Recipe
@@ -164,8 +165,9 @@ def test_the_picture_has_a_row_for_the_wrong_and_one_for_the_right(tmp_path, cha
     probabilities = model.predict(images, verbose=0)
     said = probabilities.argmax(axis=1)
     y = {"all": said, "none": 1 - said, "some": np.where(np.arange(12) < 2, 1 - said, said)}[right]
+    predictions = Predictions(("a $", "b"), y, probabilities)
     for name in ("a.png", "b.png"):
-        assert draw_gradcam(tmp_path / name, model, images, y, probabilities, ["a $", "b"])
+        assert draw_gradcam(tmp_path / name, model, images, predictions)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     picture = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
     assert picture.shape[:2] == ((350 if right == "some" else 175), 1215)
@@ -183,16 +185,15 @@ def test_the_evaluation_has_it_where_there_is_a_convolution(made):
 def test_a_dense_model_leaves_no_picture_of_another_model(tmp_path):
     (tmp_path / "gradcam.png").write_bytes(b"old")
     model = model_of("flatten")
-    images, y = random_images(1), np.zeros(1, np.int64)
-    probabilities = np.array([[1, 0]], np.float32)
-    assert not draw_gradcam(tmp_path / "gradcam.png", model, images, y, probabilities, ["a", "b"])
+    predictions = Predictions(("a", "b"), np.zeros(1, np.int64), np.array([[1, 0]], np.float32))
+    assert not draw_gradcam(tmp_path / "gradcam.png", model, random_images(1), predictions)
     assert not (tmp_path / "gradcam.png").exists()
 
 
 def test_a_model_of_views_is_looked_into(tmp_path):
     said = {"layers": [{"conv": 4}, "flatten"], "epochs": 1, "test_time_augmentation": "flip"}
     model = build(Recipe.model_validate(said), (8, 8, 1), 2, 0)
-    images, y = random_images(2), np.array([0, 1])
     probabilities = np.array([[1, 0], [1, 0]], np.float32)
-    assert draw_gradcam(tmp_path / "gradcam.png", model, images, y, probabilities, ["a", "b"])
+    predictions = Predictions(("a", "b"), np.array([0, 1]), probabilities)
+    assert draw_gradcam(tmp_path / "gradcam.png", model, random_images(2), predictions)
     assert (tmp_path / "gradcam.png").exists()

@@ -87,8 +87,8 @@ TRAIN, EVALUATE = {"train@dense", "train@cnn"}, {"evaluate@dense", "evaluate@cnn
     ],
 )
 def test_a_changed_file_reruns_the_stages_whose_packages_it_is_in(workspace_copy, file, stages):
-    with (workspace_copy / "pipeline" / file).open("a") as changed:
-        changed.write("\n")
+    changed = workspace_copy / "pipeline" / file
+    changed.write_text(changed.read_text() + "\n")
     assert status(runner(workspace_copy)) == stages
 
 

@@ -6,16 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 
-from pipeline.evaluation import metrics
 from pipeline.evaluation.intervals import (
-    add_intervals,
     bootstrap_intervals,
+    classes,
+    flat,
+    intervals,
     lowest_interval,
     share_interval,
 )
+from pipeline.evaluation.measures import by_class, in_top
+from pipeline.evaluation.metrics import scores
+from pipeline.evaluation.predictions import Predictions
 
 NAMES = ("ant", "bee", "cat", "dog")
-METRICS = {"precision", "recall", "f1", "calibration_error", "loss"}
+BOOTSTRAPPED = {"precision", "recall", "f1", "calibration_error", "loss"}
 
 
 def predictions(n, seed=0, num_classes=4, skill=2.0, sharpness=1.0):
@@ -24,13 +28,9 @@ def predictions(n, seed=0, num_classes=4, skill=2.0, sharpness=1.0):
     y = rng.integers(0, num_classes, n)
     seen = rng.normal(size=(n, num_classes))
     seen[np.arange(n), y] += skill
-    scores = np.exp(sharpness * skill * seen)
-    return y, (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def summary_of(y, probabilities):
-    names = NAMES[: probabilities.shape[1]]
-    return add_intervals(metrics.summarize(y, probabilities, names), y, probabilities)
+    odds = np.exp(sharpness * skill * seen)
+    names = tuple(f"class {label}" for label in range(num_classes))
+    return Predictions(names, y, (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32))
 
 
 def test_a_share_has_wilsons_interval():
@@ -44,18 +44,20 @@ def test_a_share_has_wilsons_interval():
 
 
 def test_shares_of_images_have_it_in_the_summary():
-    y, probabilities = predictions(200)
-    summary = summary_of(y, probabilities)
-    right = probabilities.argmax(axis=1) == y
-    in_top = metrics.in_top(y, probabilities, 3)
-    for name, hits in (("accuracy", right), ("top_3_accuracy", in_top)):
-        assert (summary[f"{name}_low"], summary[f"{name}_high"]) == share_interval(hits)
-        assert summary[f"{name}_low"] < hits.mean() < summary[f"{name}_high"]
-    bee = summary["classes"]["bee"]
-    assert (bee["recall_low"], bee["recall_high"]) == share_interval(right[y == 1])
-    assert set(bee) == {"precision", "recall", "recall_low", "recall_high", "f1", "support"}
-    names = METRICS | {"recall_lowest"}
-    assert {f"{name}_{end}" for name in names for end in ("low", "high")} < set(summary)
+    drawn = predictions(200)
+    found = intervals(drawn)
+    for name, hits in (("accuracy", drawn.right), ("top_3_accuracy", in_top(drawn, 3))):
+        assert found[name] == share_interval(hits)
+        assert found[name][0] < hits.mean() < found[name][1]
+    row = classes(drawn)["class 1"]
+    assert (row["recall_low"], row["recall_high"]) == share_interval(drawn.right[drawn.y == 1])
+    assert row.items() > by_class(drawn)["class 1"].items()
+    assert set(found) == BOOTSTRAPPED | {"accuracy", "top_3_accuracy", "recall_lowest"}
+    assert "top_2_accuracy" in intervals(predictions(50, num_classes=3))
+
+
+def test_an_interval_is_two_numbers_in_the_file():
+    assert flat({"f1": (0.1, 0.2)}) == {"f1_low": 0.1, "f1_high": 0.2}
 
 
 @pytest.mark.parametrize("shares", [[0.9] * 10, [0.7, 0.9, 0.9, 0.99], [0.97] * 9 + [0.9]])
@@ -75,24 +77,14 @@ def test_of_one_group_the_lowest_is_its_own():
     assert lowest_interval([np.ones(9, bool)])[1] == 1
 
 
-def test_nothing_that_was_measured_changes():
-    y, probabilities = predictions(50)
-    plain = metrics.summarize(y, probabilities, NAMES)
-    summary = summary_of(y, probabilities)
-    assert {key: summary[key] for key in plain if key != "classes"} == {
-        key: value for key, value in plain.items() if key != "classes"
-    }
-    for name, row in plain["classes"].items():
-        assert row.items() <= summary["classes"][name].items()
-
-
 def test_means_have_the_percentiles_of_the_bootstrap():
-    y, probabilities = predictions(120)
-    found = bootstrap_intervals(y, probabilities)
+    drawn = predictions(120)
+    found = bootstrap_intervals(drawn)
 
     def of(name, rows):
         rows = rows.astype(int)
-        return metrics.summarize(y[rows], probabilities[rows], NAMES)[name]
+        some = Predictions(drawn.class_names, drawn.y[rows], drawn.probabilities[rows])
+        return scores(some)[name]
 
     for name in ("precision", "recall", "f1", "loss"):
         expected = bootstrap(
@@ -112,11 +104,9 @@ def test_means_have_the_percentiles_of_the_bootstrap():
 )
 def test_intervals_hold_the_true_values(n, num_classes, sharpness, least):
     kind = {"num_classes": num_classes, "skill": 3.0, "sharpness": sharpness}
-    names = tuple(map(str, range(num_classes)))
-    y, probabilities = predictions(200_000, 1, **kind)
-    truth = metrics.summarize(y, probabilities, names)
-    found = [bootstrap_intervals(*predictions(n, seed, **kind)) for seed in range(2, 42)]
-    for name in METRICS:
+    truth = scores(predictions(200_000, 1, **kind))
+    found = [bootstrap_intervals(predictions(n, seed, **kind)) for seed in range(2, 42)]
+    for name in BOOTSTRAPPED:
         held = [low <= truth[name] <= high for low, high in (row[name] for row in found)]
         assert np.mean(held) >= least, name
 
@@ -124,53 +114,52 @@ def test_intervals_hold_the_true_values(n, num_classes, sharpness, least):
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 40), st.integers(2, 4), st.integers(0, 99))
 def test_they_hold_what_was_measured_and_stay_in_range(n, num_classes, seed):
-    y, probabilities = predictions(n, seed, num_classes)
-    summary = summary_of(y, probabilities)
-    lows = [key for key in summary if key.endswith("_low")]
-    assert "accuracy_low" in lows
-    for key in lows:
-        name = key.removesuffix("_low")
-        low, value, high = summary[key], summary[name], summary[f"{name}_high"]
+    drawn = predictions(n, seed, num_classes)
+    found, measured = intervals(drawn), scores(drawn)
+    assert "accuracy" in found
+    for name, (low, high) in found.items():
+        value = measured[name]
         assert 0 <= low <= value + 1e-9, name
         assert value <= high + 1e-9, name
         assert high <= 1 or name == "loss", name
 
 
 def test_equal_predictions_have_equal_intervals():
-    y, probabilities = predictions(80)
-    assert bootstrap_intervals(y, probabilities) == bootstrap_intervals(y, probabilities)
-    assert bootstrap_intervals(y, probabilities) != bootstrap_intervals(y, probabilities, seed=1)
+    drawn = predictions(80)
+    assert bootstrap_intervals(drawn) == bootstrap_intervals(drawn)
+    assert bootstrap_intervals(drawn) != bootstrap_intervals(drawn, seed=1)
 
 
 def test_more_images_say_more():
-    few, many = (bootstrap_intervals(*predictions(n)) for n in (100, 2000))
-    for name in METRICS:
+    few, many = (bootstrap_intervals(predictions(n)) for n in (100, 2000))
+    for name in BOOTSTRAPPED:
         assert np.ptp(many[name]) < np.ptp(few[name])
 
 
 def test_a_model_without_a_mistake_has_no_interval_that_would_be_a_point():
     y = np.arange(20) % 4
     probabilities = np.eye(4, dtype=np.float32)[y] * 0.8 + 0.05
-    summary = summary_of(y, probabilities)
-    assert (summary["f1"], summary["recall_lowest"]) == (1, 1)
-    assert "f1_low" not in summary
-    assert summary["accuracy_low"] < 0.9
-    assert summary["recall_lowest_low"] < 0.7
-    assert summary["classes"]["bee"]["recall_low"] < 0.7
+    right = Predictions(NAMES, y, probabilities)
+    measured, found = scores(right), intervals(right)
+    assert (measured["f1"], measured["recall_lowest"]) == (1, 1)
+    assert "f1" not in found
+    assert found["accuracy"][0] < 0.9
+    assert found["recall_lowest"][0] < 0.7
+    assert classes(right)["bee"]["recall_low"] < 0.7
 
 
 def test_a_class_without_images_counts_as_in_the_metrics():
-    y, probabilities = predictions(60, num_classes=4)
-    y[y == 3] = 0
-    summary = summary_of(y, probabilities)
-    assert summary["recall_low"] < summary["recall"] < 0.75
-    assert summary["recall_high"] <= 0.75
-    dog = summary["classes"]["dog"]
+    drawn = predictions(60, num_classes=4)
+    drawn.y[drawn.y == 3] = 0
+    low, high = bootstrap_intervals(drawn)["recall"]
+    assert low < scores(drawn)["recall"] < 0.75
+    assert high <= 0.75
+    dog = classes(drawn)["class 3"]
     assert (dog["recall_low"], dog["recall_high"]) == (0, 1)
 
 
 def test_ten_thousand_images_cost_little():
-    y, probabilities = predictions(10_000, num_classes=10)
+    drawn = predictions(10_000, num_classes=10)
     start = time.process_time()
-    bootstrap_intervals(y, probabilities)
+    bootstrap_intervals(drawn)
     assert time.process_time() - start < 2

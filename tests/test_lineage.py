@@ -73,7 +73,8 @@ def test_the_tree_names_everything_that_made_the_model(made, elsewhere):
         "dvc.lock  25 bytes",
         f"keras {passport.provenance.environment.packages['keras']}",
         "none: not run by a flow",
-        f"accuracy  {passport.metrics['accuracy']:.2%} ({passport.metrics['accuracy_low']:.2%}",
+        f"accuracy  {passport.metrics['accuracy']:.2%} ("
+        f"{100 * passport.metrics['accuracy_low']:.1f} to ",
     ):
         assert fact in said
     assert "match" not in said

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import ParamsError
+from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
 
 ROOT = Path(__file__).parent.parent
@@ -97,7 +98,7 @@ def test_numbers_may_be_written_as_dvc_writes_them(tmp_path):
         ("models: [dense, cnn]", "models: []", ["params.yaml:2: models", "received []"]),
         ("models: [dense, cnn]", "models: [a, a]", ["params.yaml:2: models", "named twice: a, a"]),
         ("seed: 7", "device: tpu", ["params.yaml:3: device", "'auto', 'cpu' or 'gpu'", "'tpu'"]),
-        ("name: sgd", "name: adam", ["momentum belongs to sgd, rmsprop and muon; this is adam"]),
+        ("name: sgd", "name: adam", ["momentum belongs to muon, rmsprop and sgd; this is adam"]),
         ("[32, 32]", "[32, 2]", ["datasets.flowers.image_size.1", "received 2"]),
         ("dataset: digits", "dataset: ../digits", ["params.yaml:1: dataset", "'../digits'"]),
         ("seed: 7", "seed: [", ["is not YAML", "line"]),
@@ -129,3 +130,13 @@ def test_borrowing_from_nobody_is_an_error(tmp_path):
     params = load(tmp_path, GOOD.replace("recipes: digits", "recipes: nobody"))
     with pytest.raises(ParamsError, match=r"datasets.flowers.recipes is 'nobody'; allowed: digits"):
         params.recipes_for("flowers")
+
+
+def test_what_ships_is_short():
+    lines = SHIPPED.splitlines()
+    assert len(lines) <= 300
+    ends = tuple(f"      {key}:" for key in Recipe.model_fields if key != "layers")
+    for start, line in enumerate(lines):
+        if line.strip().startswith("layers:"):
+            length = next(n for n, after in enumerate(lines[start:]) if after.startswith(ends))
+            assert length <= 10, f"params.yaml:{start + 1}: layers on {length} lines"

@@ -157,8 +157,8 @@ def test_large_images_are_asked_about_few_at_a_time(tmp_path):
 
 def test_latency_is_measured(small):
     measured = load_portable(small).latency()
-    assert 0 < measured["latency_p50_ms"] <= measured["latency_p95_ms"]
-    assert measured["images_per_second"] > 0
+    assert 0 < measured.p50_ms <= measured.p95_ms
+    assert measured.images_per_second > 0
 
 
 @pytest.mark.parametrize("name", ["model.tflite", "portable.json"])

@@ -7,8 +7,8 @@ from PIL import Image
 from pipeline.artifacts.files import dvc_md5
 from pipeline.artifacts.validation import CheckResult, ValidationReport
 from pipeline.data import preprocess as module
-from pipeline.data.pictures import save_samples
 from pipeline.data.preprocess import copy_rows, preprocess, split_train
+from pipeline.data.samples import save_samples
 from pipeline.data.settings import Preprocess
 from pipeline.errors import ArtifactError, DatasetError, ValidationFailed
 from tests.raw import raw_dataset

@@ -23,6 +23,8 @@ from pipeline.artifacts.models import Evaluation, TrainedModel
 from pipeline.errors import ArtifactError, ImageError, TrackingError
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.export import TOLERANCE
+from pipeline.evaluation.metric import TrainingMetric
+from pipeline.evaluation.metrics import BY_NAME
 from pipeline.production.rules import Floors, Rules
 from pipeline.registry import versions as registry
 from pipeline.registry.ledger_run import ledger_of
@@ -103,6 +105,18 @@ def test_the_metrics_are_those_of_the_stored_predictions(made):
     assert 0 < metrics["latency_p50_ms"] <= metrics["latency_p95_ms"]
     assert metrics["images_per_second"] > 0
     assert metrics["size_bytes"] == made.models["dense"][0].model.stat().st_size
+
+
+def test_every_number_that_is_written_is_a_metric_or_its_interval_and_none_is_missing(made):
+    metrics = made.models["dense"][1].metrics
+    numbers = {name for name, value in metrics.items() if isinstance(value, int | float)}
+    bounds = {f"{name}_{end}" for name in BY_NAME for end in ("low", "high")}
+    assert numbers - bounds == set(BY_NAME) - {"top_2_accuracy"}  # that of fewer than 4 classes
+    logged = connect().get_run(made.models["dense"][0].run.run_id).data.metrics
+    for name, metric in BY_NAME.items():
+        assert (f"test_{name}" in logged) == (
+            name in numbers and not isinstance(metric, TrainingMetric)
+        )
 
 
 def test_the_litert_file_is_measured_beside_the_keras_model(made):

@@ -69,6 +69,41 @@ def test_a_nested_change_leaves_the_rest_of_what_it_changes(params):
     assert (optimizer.name, optimizer.learning_rate, optimizer.momentum) == ("sgd", 0.5, 0.9)
 
 
+@pytest.mark.parametrize("dataset", [name for name in CHOICES.recipes if name != "default"])
+def test_a_run_changes_one_line_per_value_in_whichever_recipe(params, dataset):
+    """Also of a list of layers that is written over several lines."""
+    for model in CHOICES.recipes[dataset]:
+        params.write_bytes((ROOT / "params.yaml").read_bytes())
+        asked = {"epochs": 3, "optimizer": {"weight_decay": 0.125}}
+        after = Request(dataset=dataset, models=(model,), overrides={model: asked}).apply(params)
+        recipe = after.recipe(dataset, model)
+        assert (recipe.epochs, recipe.optimizer.weight_decay) == (3, 0.125)
+        before = CHOICES.recipe(dataset, model)
+        optimizer = before.optimizer.model_copy(update={"weight_decay": 0.125})
+        assert recipe == before.model_copy(update={"epochs": 3, "optimizer": optimizer})
+        keys = {line.split(":")[0].strip() for line in changed_lines(params)}
+        assert keys <= {"dataset", "models", "epochs", "optimizer"}
+
+
+def test_a_list_of_layers_is_replaced_and_the_lines_around_it_stay(params):
+    layers = ["flatten", {"dense": 8}, {"batch_norm": True, "momentum": 0.5}]
+    after = Request(overrides={"cnn": {"layers": layers}}).apply(params)
+    assert [type(layer).__name__ for layer in after.recipe("digits", "cnn").layers] == [
+        "Flatten",
+        "Dense",
+        "BatchNorm",
+    ]
+    assert changed_lines(params) == [
+        "      layers: [flatten, {dense: 8}, {batch_norm: true, momentum: 0.5}]"
+    ]
+
+
+def test_an_override_that_is_there_changes_nothing(params):
+    asked = {"epochs": 30, "schedule": {"name": "cosine"}, "augmentation": {}}
+    Request(overrides={"cnn": asked}).apply(params)
+    assert params.read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
 def test_a_shorthand_that_is_changed_keeps_its_name(params):
     Request(overrides={"dense": {"optimizer": {"learning_rate": 0.5}}}, dataset="cifar10").apply(
         params

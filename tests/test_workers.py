@@ -65,7 +65,7 @@ def test_of_one_core_no_process_is_started(monkeypatch):
 
 def test_a_process_that_dies_is_a_clear_error(monkeypatch):
     monkeypatch.setattr(workers, "cores", lambda: 2)
-    with pytest.raises(WorkerError, match=r"one of 2 processes .* died; where memory is short"):
+    with pytest.raises(WorkerError, match=r"one of 2 worker processes died; if memory is short"):
         list(spread(die, range(10), True))
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flows.reproduction.differences import Difference
 from pipeline.artifacts.datasets import Splits
-from pipeline.evaluation.metrics import Probabilities
+from pipeline.evaluation.predictions import Probabilities
 from pipeline.evaluation.scoring import Scorer
 
 # More causes than this are a list of all that is installed.

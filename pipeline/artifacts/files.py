@@ -17,7 +17,7 @@ from pipeline.errors import ArtifactError
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes the place of `path` only when all is well.
+    """Yield a path beside `path` to write to; it replaces `path` only if the block succeeds.
 
     Raises:
         ArtifactError: the disk is full, the folder is read-only, …

@@ -12,7 +12,7 @@ from pipeline.artifacts.record import Record
 
 
 class RunInfo(Record):
-    """`run.json`: the MLflow run that made a model, and what a reader asks first."""
+    """`run.json`: the MLflow run that made a model, and its main figures."""
 
     run_id: str
     experiment: str
@@ -76,7 +76,7 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`reports/<dataset>/evaluation/<model>/`: metrics, predictions and pictures."""
+    """`reports/<dataset>/evaluation/<model>/`: metrics, predictions and figures."""
 
     path: Path
 
@@ -94,12 +94,12 @@ class Evaluation:
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
-        """What the model says of each test image: (n, num_classes)."""
+        """The model's answer for each test image: (n, num_classes)."""
         return read_array(self.path / "predictions" / "probabilities.npy")
 
 
 class ModelVersion(Record):
-    """`reports/<dataset>/registered.json`: the version in the registry and who points at it.
+    """`reports/<dataset>/registered.json`: the registered version and its aliases.
 
     Attributes:
         shortfalls: why it is not in production, as sentences.

@@ -1,4 +1,4 @@
-"""The project: found upwards from where one stands, with one MLflow database for all its copies."""
+"""The project's folder, searched upwards, and the MLflow database that its copies share."""
 
 import os
 from pathlib import Path
@@ -9,12 +9,12 @@ from pipeline.errors import ParamsError
 
 PARAMS_FILE = Path("params.yaml")
 STORE = "mlflow.db"
-# Set by DVC: of an experiment, the project that it was started in.
+# Set by DVC within an experiment: the project that started it.
 DVC_ROOT = "DVC_ROOT"
 
 
 def find() -> Path | None:
-    """Return the folder of params.yaml, the working directory or one above; None outside of one."""
+    """Return the closest folder with params.yaml, from the working directory upwards, or None."""
     here = Path.cwd()
     return next((path for path in (here, *here.parents) if (path / PARAMS_FILE).is_file()), None)
 
@@ -23,10 +23,10 @@ def root(or_here: bool = False) -> Path:
     """Return the project's folder as seen from the working directory, such as `..`.
 
     Args:
-        or_here: whether the working directory does as well, where it is in no project.
+        or_here: whether to return the working directory where it is in no project.
 
     Raises:
-        ParamsError: this is outside of a project.
+        ParamsError: the working directory is in no project.
     """
     found = find()
     if found is None and not or_here:
@@ -46,13 +46,13 @@ def store_file(project: Path) -> Path:
     Raises:
         ParamsError: the settings of DVC cannot be read.
     """
-    # One that is there already stays in use.
+    # A copy that already has a database keeps using it.
     own = project / STORE
     return own if own.exists() else original(project) / STORE
 
 
 def original(copy: Path) -> Path:
-    """Return the project whose DVC cache a copy of it uses; itself, where it is none.
+    """Return the project whose DVC cache a folder uses; the folder itself if it is no copy.
 
     What DVC runs in a temporary folder and what runs in a git worktree has the results of the
     project from its cache, so it needs the runs that made them.

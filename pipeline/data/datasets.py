@@ -1,6 +1,6 @@
-"""The catalogue of known datasets: where their files are, what is in them, whose they are.
+"""The known datasets: their files, contents and licences.
 
-Checksums are those of the content, so that another gzip wrapper around the same bytes will do.
+Checksums are of the decompressed content, so that a file that was gzipped anew still matches.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,14 +14,14 @@ from pipeline.errors import ParamsError
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file that a dataset is made from.
+    """One of the files of a dataset.
 
     Attributes:
-        name: under which the mirror and the cache keep it.
-        sources: URLs or paths, in the order in which they are tried.
-        md5: of its content, without a gzip wrapper.
+        name: in the mirror and in the cache.
+        sources: URLs or paths, tried in this order.
+        md5: of its decompressed content.
         sha256: of the same.
-        members: md5 of members of an archive that must be in it, by the last part of their name.
+        members: md5 of the members that an archive must have, by the last part of their name.
     """
 
     name: str
@@ -32,7 +32,7 @@ class SourceFile:
 
     @property
     def pinned(self) -> bool:
-        """Whether a checksum tells the right file from another."""
+        """Whether a checksum identifies the right file."""
         return bool(self.md5 or self.sha256 or self.members)
 
 
@@ -43,7 +43,7 @@ class KnownDataset:
     Attributes:
         read: makes arrays of its files, within the caps.
         image_shape: height, width, channels.
-        intended_use: what it was made for, as its model cards say it.
+        intended_use: what it was made for; model cards quote it.
         expected: images per split.
     """
 

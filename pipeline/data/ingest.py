@@ -37,13 +37,13 @@ def ingest(
 
     Args:
         plan: the dataset, and its entry where params.yaml has one.
-        output: `data/raw/<dataset>/`; replaced only when all went well.
+        output: `data/raw/<dataset>/`; replaced only on success.
         progress: whether to show a bar where stderr is a terminal.
-        caps: the most that is taken out of an archive.
+        caps: limits of what is read from an archive.
 
     Raises:
         ParamsError: the dataset is neither known nor has an entry.
-        DatasetError: it cannot be had, or is not laid out as one.
+        DatasetError: it cannot be fetched, or its layout is wrong.
         ArtifactError: the output cannot be written.
     """
     if plan.entry is None:
@@ -127,7 +127,7 @@ def _with_test(images: Layout, entry: ImageFolder) -> dict[Split, list[tuple[str
 
 
 def _origin(name: str, found: Found) -> dict[str, str]:
-    """Say where a file is from: its source also where the mirror stood in, as content is equal."""
+    """Say where a file is from; what a mirror delivered is named by its source."""
     return {"file": name, "from": found.source, "sha256": found.sha256 or ""}
 
 
@@ -164,7 +164,7 @@ def _save_files(raw: RawDataset, described: dict[Split, SplitFiles]) -> None:
 
 @contextmanager
 def _replacing(output: Path) -> Iterator[RawDataset]:
-    """Yield a dataset beside `output` whose files take the place of those in it when all is well.
+    """Yield a temporary dataset whose files replace those of `output` if the block succeeds.
 
     Raises:
         ArtifactError: the folder is read-only, …

@@ -1,4 +1,4 @@
-"""Image folders: which image belongs to which split and class, read off the names alone."""
+"""The split and class of each image of a folder, read from the names of the folders."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from pipeline.images import EXTENSIONS, has_image_ending
 
 SPLITS = ("train", "test")
 LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
-# Names that say "validation split", which is drawn from train and not read from a folder.
+# Names of a validation split, which is drawn from train and not read from a folder.
 VALIDATION = ("val", "valid", "validation", "dev")
 Folder = tuple[str, ...]  # the parts of its path
 Images = dict[Folder, list[str]]  # names of images by the folder that they lie in
@@ -24,7 +24,7 @@ class Layout:
         class_names: sorted.
         splits: for each split (`test` may be missing) the images, sorted by class, then name:
             the full name and the index of its class.
-        ignored: how many files are no images by their extension.
+        ignored: the number of files without the extension of an image.
     """
 
     class_names: tuple[str, ...]
@@ -35,7 +35,7 @@ class Layout:
 def layout(names: Iterable[str]) -> Layout:
     """Sort the names of an image folder, `<class>/…` or `train|test/<class>/…`.
 
-    One folder around everything is passed over. A folder's name ends with `/`.
+    A single folder around everything is skipped. The name of a folder ends with `/`.
 
     Raises:
         DatasetError: there are no images, or fewer than two classes; a class has none; two
@@ -56,8 +56,8 @@ def layout(names: Iterable[str]) -> Layout:
 
 
 def _by_folder(names: Iterable[str]) -> tuple[Images, int]:
-    """Sort the names of images by their folder, and count the files that are none."""
-    # A million files lie in few folders, so that these are worth a closer look.
+    """Sort the names of images by folder, and count the other files."""
+    # A million files lie in few folders: look at each folder once.
     known: dict[str, Folder | None] = {}
     images: Images = defaultdict(list)
     ignored = 0
@@ -86,7 +86,7 @@ def _tops(images: Images, depth: int) -> set[str]:
 
 
 def _leading(images: Images) -> int:
-    """Return 1 where one folder lies around all classes or splits, else 0."""
+    """Return 1 if a single folder contains all classes or splits, else 0."""
     around = _tops(images, 0)
     direct = any(found and len(folder) < 2 for folder, found in images.items())
     return int(len(around) == 1 and not direct and not around & set(SPLITS))
@@ -113,7 +113,7 @@ def _split_names(images: Images, depth: int) -> tuple[str, ...]:
 
 
 def _place(folder: Folder, depth: int, splits: tuple[str, ...]) -> tuple[str, str] | None:
-    """Return split and class of what a folder holds, or None where it lies above the classes."""
+    """Return the split and class of the images in a folder; None if it lies above the classes."""
     inside = folder[depth:]
     if splits == ("",):
         return ("", inside[0]) if inside else None

@@ -22,16 +22,16 @@ from pipeline.errors import ImageError
 from pipeline.images import read_image, to_array
 from pipeline.parallel import spread
 
-# What one task decodes: enough to be worth its overhead, few enough to bound memory.
+# Images per task: enough to be worth its overhead, few enough to bound memory.
 TASK_IMAGES = 256
 TASK_BYTES = 1 << 23
-# From so many on, processes repay what it takes to start them.
+# From this many on, processes are worth their start.
 MANY_IMAGES = 30_000
 Item = tuple[Split, int, bytes]  # where the image goes: split and row, and what its file holds
 
 
 class Decoded(NamedTuple):
-    """What became of one image: where it went, its size and mode, and why it has no pixels."""
+    """The outcome of one image: its row, size and mode, or why it could not be decoded."""
 
     split: Split
     row: int
@@ -61,7 +61,7 @@ class SplitFiles:
 
 @dataclass(frozen=True)
 class SharedArray:
-    """A `.npy` file of zeros whose rows several processes write.
+    """A `.npy` file whose rows are written by several processes.
 
     Attributes:
         offset: bytes before the first row.
@@ -88,11 +88,11 @@ def pack(
         splits: names and labels of the images, in the order of the rows.
         output: the folder of the arrays.
         image_shape: height, width, channels.
-        caps: the most that is taken out of an archive.
+        caps: limits of what is read from an archive.
         progress: whether to show a bar.
 
     Returns:
-        What became of each image, and a sha256 over names and bytes of all.
+        The outcome of each image, and a sha256 over the names and bytes of all.
 
     Raises:
         ArchiveError: the archive is damaged or hostile.
@@ -120,7 +120,7 @@ def pack(
 
 
 def decode(arrays: dict[Split, SharedArray], items: list[Item]) -> list[Decoded]:
-    """Decode images into their rows; return what became of each."""
+    """Decode images into their rows, and return the outcome of each."""
     made: list[Decoded] = []
     with ExitStack() as stack:
         files = {
@@ -133,7 +133,7 @@ def decode(arrays: dict[Split, SharedArray], items: list[Item]) -> list[Decoded]
                 image = read_image(data)
                 height, width, mode = image.height, image.width, image.mode
                 pixels = to_array(image, rows.shape)
-                # Not a memory map, whose pages would count as this process's memory.
+                # Not a memory map, whose pages would count as memory of this process.
                 os.pwrite(files[split].fileno(), pixels.data, rows.offset + row * pixels.nbytes)
             except ImageError as reason:
                 error = str(reason)
@@ -146,7 +146,7 @@ def _create(path: Path, count: int, image_shape: tuple[int, int, int]) -> Shared
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, *image_shape)}
         np.lib.format.write_array_header_1_0(file, header)
         file.flush()
-        # A disk that is too small is found out at once, and not after an hour.
+        # Reserved now, so that a full disk is an error at once and not after an hour.
         os.posix_fallocate(file.fileno(), 0, file.tell() + count * int(np.prod(image_shape)))
         return SharedArray(path, file.tell(), image_shape)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.artifacts.datasets import RawDataset, Split, Splits, SplitsInfo
 from pipeline.artifacts.files import atomic, dvc_md5, read_array
 from pipeline.artifacts.validation import ValidationReport
-from pipeline.data.pictures import save_samples
+from pipeline.data.samples import save_samples
 from pipeline.data.settings import Preprocess
 from pipeline.data.stratify import stratified
 from pipeline.errors import ArtifactError, DatasetError, ValidationFailed
@@ -26,16 +26,16 @@ def preprocess(
     report: ValidationReport,
     settings: Preprocess,
     output: Path,
-    picture: Path,
+    samples: Path,
 ) -> Splits:
-    """Take a validation split out of train, and picture some images of every class.
+    """Take a validation split out of train, and draw a figure of sample images.
 
     Args:
         raw: the dataset as it was ingested.
         report: what the checks say of it.
         settings: share and seed of the validation split.
         output: gets `x_` and `y_` of train, val and test and, last, `metadata.json`.
-        picture: the file for the sample images, a PNG.
+        samples: the PNG with sample images of every class.
 
     Raises:
         ValidationFailed: the dataset did not pass, or is not the one that was checked.
@@ -60,7 +60,7 @@ def preprocess(
         for kind in "xy"
         for split, (source, rows) in parts.items()
     }
-    save_samples(splits.x("train"), splits.y("train"), info.class_names, picture)
+    save_samples(splits.x("train"), splits.y("train"), info.class_names, samples)
     SplitsInfo(
         **info.model_dump(exclude={"counts", "expected"}),
         counts={split: len(rows) for split, (_, rows) in parts.items()},
@@ -72,7 +72,7 @@ def preprocess(
 
 
 def _withdraw(metadata: Path) -> None:
-    """Remove the metadata: without them a folder is not taken for a dataset while it changes."""
+    """Remove the metadata: a folder without it is no dataset, and is being written."""
     try:
         metadata.unlink(missing_ok=True)
     except OSError as error:
@@ -82,7 +82,9 @@ def _withdraw(metadata: Path) -> None:
 def _refuse_unless_passed(report: ValidationReport, raw_md5: str) -> None:
     if not report.passed:
         failed = ", ".join(result.check for result in report.failures("error"))
-        raise ValidationFailed(f"dataset {report.dataset} did not pass: {failed}; mend it first")
+        raise ValidationFailed(
+            f"dataset {report.dataset} did not pass: {failed}; fix the dataset first"
+        )
     if report.raw_md5 != raw_md5:
         raise ValidationFailed(
             f"dataset {report.dataset} changed since it was validated: its md5 is {raw_md5}, "
@@ -93,7 +95,7 @@ def _refuse_unless_passed(report: ValidationReport, raw_md5: str) -> None:
 def split_train(
     labels: NDArray[np.int64], class_names: tuple[str, ...], fraction: float, seed: int
 ) -> tuple[Indices, Indices]:
-    """Draw a share of every class, at least one image and never all of them.
+    """Draw a share of every class: at least one image, never all.
 
     Returns:
         The rows of train and those of val, both in ascending order.
@@ -115,7 +117,7 @@ def split_train(
 def copy_rows(source: Path, rows: Indices, path: Path) -> str:
     """Write some rows of a `.npy` file as another, a few megabytes at a time; return its md5."""
     digest = hashlib.md5()
-    # Not a writable memory map: on a full disk that ends the process without a word.
+    # Not a writable memory map: on a full disk that kills the process without a message.
     with atomic(path) as part, part.open("wb") as file, ThreadPoolExecutor(1) as aside:
         hashed = aside.submit(digest.update, b"")
         for data in _content(source, rows):
@@ -136,5 +138,5 @@ def _content(source: Path, rows: Indices) -> Iterator[bytes]:
     np.lib.format.write_array_header_1_0(header, fields)
     yield header.getvalue()
     for start in range(0, len(rows), size):
-        # Mapped anew: the pages of a map count as this process's memory until it goes.
+        # Mapped anew: the pages of a map count as memory of this process until it is closed.
         yield read_array(source)[rows[start : start + size]].tobytes()

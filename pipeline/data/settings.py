@@ -1,4 +1,4 @@
-"""What params.yaml says of a dataset, and of its validation split."""
+"""The sections `datasets` and `preprocess` of params.yaml."""
 
 from typing import Annotated, Literal
 

@@ -2,20 +2,29 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.artifacts.datasets import Splits
+from pipeline.artifacts.datasets import Images, Splits
 from pipeline.artifacts.files import atomic, write_array, write_json
-from pipeline.artifacts.models import Evaluation, RunInfo, TrainedModel
-from pipeline.evaluation import figures, metrics
+from pipeline.artifacts.models import Evaluation, TrainedModel
+from pipeline.evaluation import figures
 from pipeline.evaluation.export import export
 from pipeline.evaluation.gradcam import draw_gradcam
-from pipeline.evaluation.intervals import add_intervals
-from pipeline.evaluation.portable import PortableModel, PortableRecord
+from pipeline.evaluation.intervals import classes, flat, intervals
+from pipeline.evaluation.measures import (
+    calibration_error,
+    confusion,
+    most_confidently_wrong,
+    most_confused,
+    reliability,
+)
+from pipeline.evaluation.metric import FileMetric, ModelFiles, TrainingMetric
+from pipeline.evaluation.metrics import METRICS, scores
+from pipeline.evaluation.portable import PortableRecord
+from pipeline.evaluation.predictions import Predictions
 from pipeline.evaluation.scoring import Scorer, load_checked
 from pipeline.tracking import evaluations
 from pipeline.tracking.recorded import run_of
@@ -33,72 +42,54 @@ def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
         ArtifactError: the model is not the one that was trained, or its LiteRT file differs.
         TrackingError: the store cannot be reached.
     """
-    names, run_info, y_test = splits.info.class_names, trained.run, splits.y("test")
+    run_info = trained.run
     run = run_of(trained, splits)
     model = load_checked(trained.model, run_info.model_sha256)
     scorer = Scorer(model)
     probabilities = scorer.probabilities(splits.x("test"))
+    predictions = Predictions(splits.info.class_names, splits.y("test"), probabilities)
     portable = export(model, trained, splits.x("test"), probabilities)
-    summary = add_intervals(metrics.summarize(y_test, probabilities, names), y_test, probabilities)
-    # A file of its own: `dvc metrics diff` would show a line for each number of each class.
-    classes = summary.pop("classes")
-    content = {
-        **summary,
-        **scorer.latency(),
-        **_of_portable(portable, trained),
-        **_carried(run_info, trained),
-    }
-    counts = metrics.confusion(y_test, probabilities.argmax(axis=1), len(names))
-    _save_tables(probabilities, counts, splits, output)
-    write_json(output / "predictions" / "classes.json", classes)
-    _save_pictures(probabilities, counts, splits, output / "plots")
-    draw_gradcam(
-        output / "plots" / "gradcam.png", model, splits.x("test"), y_test, probabilities, names
+    record = PortableRecord.load(trained.portable_record)
+    files = ModelFiles(
+        keras=scorer.latency(),
+        keras_bytes=trained.model.stat().st_size,
+        litert=portable.latency(),
+        litert_bytes=trained.portable.stat().st_size,
+        difference=record.difference,
     )
+    counts = confusion(predictions)
+    _save_tables(predictions, counts, output)
+    _save_pictures(predictions, splits.x("test"), counts, output / "plots")
+    draw_gradcam(output / "plots" / "gradcam.png", model, splits.x("test"), predictions)
+    content = {
+        **scores(predictions),
+        **flat(intervals(predictions)),
+        **{m.name: m.measure(files) for m in METRICS if isinstance(m, FileMetric)},
+        # One file answers most questions.
+        **{m.name: m.read(run_info) for m in METRICS if isinstance(m, TrainingMetric)},
+        "run_id": run_info.run_id,
+        "portable_sha256": record.sha256,
+    }
     write_json(output / "metrics.json", content)
     evaluation = Evaluation(output)
     evaluations.log(run, evaluation, trained.portable_record)
     return evaluation
 
 
-def _of_portable(portable: PortableModel, trained: TrainedModel) -> dict[str, Any]:
-    """Measure the LiteRT file, which `pipeline predict` asks, beside the Keras model."""
-    record = PortableRecord.load(trained.portable_record)
-    rows = {
-        **portable.latency(),
-        "size_bytes": trained.portable.stat().st_size,
-        "difference": record.difference,
-        "sha256": record.sha256,
-    }
-    return {f"portable_{key}": value for key, value in rows.items()}
-
-
-def _carried(run_info: RunInfo, trained: TrainedModel) -> dict[str, Any]:
-    """What training knows, so that one file answers most questions."""
-    return {
-        "val_accuracy": run_info.val_accuracy,
-        "val_loss": run_info.val_loss,
-        "parameters": run_info.parameters,
-        "size_bytes": trained.model.stat().st_size,
-        "training_seconds": run_info.training_seconds,
-        "run_id": run_info.run_id,
-    }
-
-
-def _save_tables(
-    probabilities: metrics.Probabilities, counts: NDArray[np.int64], splits: Splits, output: Path
-) -> None:
+def _save_tables(predictions: Predictions, counts: NDArray[np.int64], output: Path) -> None:
     """Write the predictions, and the confusion matrix in the two forms that are asked for."""
-    names = splits.info.class_names
-    write_array(output / "predictions" / "probabilities.npy", probabilities)
+    names = predictions.class_names
+    write_array(output / "predictions" / "probabilities.npy", predictions.probabilities)
+    # A file of its own: `dvc metrics diff` would show a line for each number of each class.
+    write_json(output / "predictions" / "classes.json", classes(predictions))
     # One row per image: what `dvc plots` takes for a confusion matrix.
     pairs = pd.DataFrame(
         {
-            "actual": [names[label] for label in splits.y("test")],
-            "predicted": [names[label] for label in probabilities.argmax(axis=1)],
+            "actual": [names[label] for label in predictions.y],
+            "predicted": [names[label] for label in predictions.predicted],
         }
     )
-    confused = pd.DataFrame([asdict(row) for row in metrics.most_confused(counts, names)])
+    confused = pd.DataFrame([asdict(row) for row in most_confused(counts, names)])
     with atomic(output / "confusion.csv") as part:
         pairs.to_csv(part, index=False)
     with atomic(output / "predictions" / "most_confused.csv") as part:
@@ -108,19 +99,15 @@ def _save_tables(
 
 
 def _save_pictures(
-    probabilities: metrics.Probabilities, counts: NDArray[np.int64], splits: Splits, folder: Path
+    predictions: Predictions, images: Images, counts: NDArray[np.int64], folder: Path
 ) -> None:
-    names, y_test, x_test = splits.info.class_names, splits.y("test"), splits.x("test")
+    names = predictions.class_names
     for name, normalised in (("confusion", False), ("confusion_normalised", True)):
         figures.draw_confusion(folder / f"{name}.png", counts, names, normalised=normalised)
-    bins = metrics.reliability(y_test, probabilities)
-    error = metrics.calibration_error(y_test, probabilities)
-    figures.draw_reliability(folder / "reliability.png", bins, error)
-    wrong = metrics.most_confidently_wrong(y_test, probabilities)
-    said, sure = probabilities[wrong].argmax(axis=1), probabilities[wrong].max(axis=1)
-    captions = [
-        f"{names[true]}\nnot {names[label]}\n{confidence:.0%}"
-        for true, label, confidence in zip(y_test[wrong], said, sure, strict=True)
-    ]
+    figures.draw_reliability(
+        folder / "reliability.png", reliability(predictions), calibration_error(predictions)
+    )
+    wrong = most_confidently_wrong(predictions)
+    captions = [figures.caption(predictions, image) for image in wrong]
     empty = "every test image is classified correctly"
-    figures.draw_images(folder / "misclassified.png", x_test[wrong], captions, empty=empty)
+    figures.draw_images(folder / "misclassified.png", images[wrong], captions, empty=empty)

@@ -11,8 +11,8 @@ from pipeline.artifacts.datasets import Images
 from pipeline.artifacts.files import atomic
 from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import ArtifactError
-from pipeline.evaluation.metrics import Probabilities
 from pipeline.evaluation.portable import PortableModel, PortableRecord
+from pipeline.evaluation.predictions import Probabilities
 from pipeline.evaluation.quiet import quiet_stderr
 
 # How far a probability may be from Keras': sums are added up in another order.

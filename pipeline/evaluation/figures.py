@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from pipeline.artifacts.datasets import Images
 from pipeline.artifacts.figures import new_figure, save_figure
-from pipeline.evaluation.metrics import Reliability
+from pipeline.evaluation.measures import Reliability
+from pipeline.evaluation.predictions import Predictions
 
 _WIDEST = 40  # classes with names and numbers that can still be read
 
@@ -78,3 +79,12 @@ def draw_images(
         axes.text(left + 0.5, top, caption, fontsize=7, ha="center", va="bottom", parse_math=False)
     axes.set(xlim=(0, columns), ylim=(1.3 * rows, 0))
     save_figure(figure, path)
+
+
+def caption(predictions: Predictions, image: int) -> str:
+    """Return what an image is, what it is taken for where that is wrong, and the confidence."""
+    true, predicted = (
+        predictions.class_names[labels[image]] for labels in (predictions.y, predictions.predicted)
+    )
+    wrong = "" if predictions.right[image] else f"\nnot {predicted}"
+    return f"{true}{wrong}\n{predictions.confidence[image]:.0%}"

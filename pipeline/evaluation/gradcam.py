@@ -1,6 +1,5 @@
 """Where a convolutional model looks: Grad-CAM (Selvaraju et al., 2017) of some test images."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -10,8 +9,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.artifacts.datasets import Images, Labels
-from pipeline.evaluation.figures import draw_images
-from pipeline.evaluation.metrics import Probabilities
+from pipeline.evaluation.figures import caption, draw_images
+from pipeline.evaluation.predictions import Predictions
 from pipeline.models.build import core
 
 Maps = NDArray[np.float32]  # (n, height, width), 0 to 1
@@ -27,9 +26,7 @@ def draw_gradcam(
     path: Path,
     model: keras.Model,
     images: Images,
-    y: Labels,
-    probabilities: Probabilities,
-    class_names: Sequence[str],
+    predictions: Predictions,
 ) -> bool:
     """Draw heat maps over images that the model has wrong, and below over some it has right.
 
@@ -39,9 +36,7 @@ def draw_gradcam(
         path: of the PNG file; one that is there is removed if the model has no convolution.
         model: as `build` of `models` makes them.
         images: (n, height, width, channels) of the test split.
-        y: (n,) true labels.
-        probabilities: (n, num_classes) that the model says of them.
-        class_names: in the order of the labels.
+        predictions: of the model, for these images.
 
     Returns:
         Whether it was drawn: only what a convolution sees has a place in the image.
@@ -51,15 +46,15 @@ def draw_gradcam(
     if layer is None:
         path.unlink(missing_ok=True)
         return False
-    said, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
     tiles, captions = [], []
-    for wanted in (said != y, said == y):
-        rows = choose(wanted, y, sure)
+    for wanted in (~predictions.right, predictions.right):
+        rows = choose(wanted, predictions.y, predictions.confidence)
         if not len(rows):
             continue
         chosen = np.asarray(images[rows])
-        tiles.append(_fill(overlay(chosen, heat_maps(model, layer, chosen, said[rows]))))
-        captions += [_caption(class_names, int(y[i]), int(said[i]), float(sure[i])) for i in rows]
+        maps = heat_maps(model, layer, chosen, predictions.predicted[rows])
+        tiles.append(_fill(overlay(chosen, maps)))
+        captions += [caption(predictions, row) for row in rows]
         captions += [""] * (COLUMNS - len(rows))
     draw_images(path, np.concatenate(tiles), captions, columns=COLUMNS)
     return True
@@ -155,8 +150,3 @@ def overlay(images: Images, maps: Maps) -> Images:
 def _fill(tiles: Images) -> Images:
     """Add white tiles until the row is full, so that the next one starts on its own."""
     return np.pad(tiles, [(0, COLUMNS - len(tiles)), (0, 0), (0, 0), (0, 0)], constant_values=255)
-
-
-def _caption(names: Sequence[str], true: int, said: int, confidence: float) -> str:
-    wrong = f"\nnot {names[said]}" if said != true else ""
-    return f"{names[true]}{wrong}\n{confidence:.0%}"

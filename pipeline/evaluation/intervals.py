@@ -1,54 +1,52 @@
 """95% intervals of the metrics: Wilson's for shares of images, most others by the bootstrap."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.stats import beta, binomtest
 
-from pipeline.artifacts.datasets import Labels
-from pipeline.evaluation.metrics import BINS, Probabilities, confidence_bins, in_top, losses, top_k
+from pipeline.evaluation.measures import BINS, by_class, confidence_bins, losses
+from pipeline.evaluation.metric import ImageMetric
+from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.predictions import Hits, Predictions
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 
+Interval = tuple[float, float]
 Floats = NDArray[np.float64]
-Hits = NDArray[np.bool_]  # (n,), one per image
 
 
-def add_intervals(
-    summary: dict[str, Any], y: Labels, probabilities: Probabilities
-) -> dict[str, Any]:
-    """Return a summary with `<name>_low` and `<name>_high` beside each metric.
-
-    Args:
-        summary: what `metrics.summarize` says of the same predictions.
-        y: (n,) true labels; n is at least 1.
-        probabilities: (n, num_classes).
-    """
-    right, k = probabilities.argmax(axis=1) == y, top_k(probabilities.shape[1])
-    by_class = [right[y == label] for label in range(probabilities.shape[1])]
-    bounds = {
-        "accuracy": share_interval(right),
-        f"top_{k}_accuracy": share_interval(in_top(y, probabilities, k)),
-        "recall_lowest": lowest_interval([hits for hits in by_class if len(hits)]),
-        **bootstrap_intervals(y, probabilities),
+def intervals(predictions: Predictions) -> dict[str, Interval]:
+    """Return the interval of each metric that has one, by name."""
+    shares = {
+        metric.name: share_interval(metric.hits(predictions))
+        for metric in METRICS
+        if isinstance(metric, ImageMetric) and len(predictions.class_names) in metric.num_classes
     }
-    classes = {
-        name: {**row, **_flat({"recall": share_interval(hits)})}
-        for hits, (name, row) in zip(by_class, summary["classes"].items(), strict=True)
+    seen = [hits for hits in predictions.hits_by_class().values() if len(hits)]
+    return {**shares, "recall_lowest": lowest_interval(seen), **bootstrap_intervals(predictions)}
+
+
+def classes(predictions: Predictions) -> dict[str, dict[str, float]]:
+    """Return the scores of each class by name, with the interval of its recall."""
+    hits = predictions.hits_by_class()
+    return {
+        name: {**row, **flat({"recall": share_interval(hits[name])})}
+        for name, row in by_class(predictions).items()
     }
-    return {**summary, **_flat(bounds), "classes": classes}
 
 
-def _flat(bounds: dict[str, tuple[float, float]]) -> dict[str, float]:
-    lows = {f"{name}_low": low for name, (low, _) in bounds.items()}
-    return lows | {f"{name}_high": high for name, (_, high) in bounds.items()}
+def flat(intervals: Mapping[str, Interval]) -> dict[str, float]:
+    """Return intervals as the numbers `<name>_low` and `<name>_high`."""
+    ends = [(name, *interval) for name, interval in intervals.items()]
+    lows = {f"{name}_low": low for name, low, _ in ends}
+    return lows | {f"{name}_high": high for name, _, high in ends}
 
 
-def share_interval(hits: Hits) -> tuple[float, float]:
+def share_interval(hits: Hits) -> Interval:
     """Return the interval of a share (Wilson, 1927): right near 1 and for few images.
 
     Args:
@@ -60,7 +58,7 @@ def share_interval(hits: Hits) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def lowest_interval(groups: Sequence[Hits]) -> tuple[float, float]:
+def lowest_interval(groups: Sequence[Hits]) -> Interval:
     """Return the interval of the lowest of several shares, from the exact intervals of each.
 
     The bootstrap takes a lowest share for lower than it is: the minimum of noisy shares is low by
@@ -79,9 +77,7 @@ def lowest_interval(groups: Sequence[Hits]) -> tuple[float, float]:
     return float(np.nan_to_num(lows, nan=0).min()), float(np.nan_to_num(highs, nan=1).min())
 
 
-def bootstrap_intervals(
-    y: Labels, probabilities: Probabilities, seed: int = 0
-) -> dict[str, tuple[float, float]]:
+def bootstrap_intervals(predictions: Predictions, seed: int = 0) -> dict[str, Interval]:
     """Return the intervals of what is no share of images, from `RESAMPLES` draws of the images.
 
     Precision, recall, f1 (means over the classes) and loss have the percentiles of the draws. The
@@ -90,14 +86,14 @@ def bootstrap_intervals(
     in every draw has none: a model without a mistake does not show how many it would make.
 
     Args:
-        y: (n,) true labels; n is at least 1.
-        probabilities: (n, num_classes).
+        predictions: of the test split.
         seed: of the draws; equal input and seed, equal intervals.
     """
-    parts, classes = _parts(y, probabilities), probabilities.shape[1]
-    measured = _metrics(parts.sum(axis=0)[None], classes, len(y))
+    parts = _parts(predictions)
+    n, classes = predictions.probabilities.shape
+    measured = _metrics(parts.sum(axis=0)[None], classes, n)
     found = {}
-    for name, draws in _metrics(_resampled_sums(parts, seed), classes, len(y)).items():
+    for name, draws in _metrics(_resampled_sums(parts, seed), classes, n).items():
         if np.ptp(draws) < 1e-12:
             continue
         value = float(measured[name][0])
@@ -108,23 +104,22 @@ def bootstrap_intervals(
     return found
 
 
-def _parts(y: Labels, probabilities: Probabilities) -> csr_array:
+def _parts(predictions: Predictions) -> csr_array:
     """Return what each image adds to sums from which all metrics follow: (n, columns).
 
     The columns: right minus confidence by bin; the true class, the predicted class, and the true
     class where both agree; the loss.
     """
-    n, classes = probabilities.shape
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    right = predicted == y
+    n, classes = predictions.probabilities.shape
+    y, right, confidence = predictions.y, predictions.right, predictions.confidence
     one = np.ones(n)
     loss_column = BINS + 3 * classes
     columns = [
         (confidence_bins(confidence), right - confidence.astype(np.float64)),
         (BINS + y, one),
-        (BINS + classes + predicted, one),
+        (BINS + classes + predictions.predicted, one),
         (BINS + 2 * classes + y, right.astype(np.float64)),
-        (np.full(n, loss_column), losses(y, probabilities)),
+        (np.full(n, loss_column), losses(predictions)),
     ]
     rows = np.tile(np.arange(n), len(columns))
     where = np.concatenate([column for column, _ in columns])

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,17 @@ FEWEST_CALLS = 5
 Ask = Callable[[Images], Any]
 
 
-def latency(ask: Ask, image_shape: tuple[int, ...], batch_size: int) -> dict[str, float]:
-    """Measure milliseconds for one image (p50, p95), and images per second in batches.
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds for one image, median and 95th percentile, and images per second in batches."""
+
+    p50_ms: float
+    p95_ms: float
+    images_per_second: float
+
+
+def latency(ask: Ask, image_shape: tuple[int, ...], batch_size: int) -> Latency:
+    """Measure how long a model takes to answer.
 
     Args:
         ask: returns when the answer is there.
@@ -25,11 +35,11 @@ def latency(ask: Ask, image_shape: tuple[int, ...], batch_size: int) -> dict[str
     one = np.zeros((1, *image_shape), np.uint8)
     many = np.zeros((batch_size, *image_shape), np.uint8)
     single, batch = times(ask, one), times(ask, many)
-    return {
-        "latency_p50_ms": float(np.percentile(single, 50)) * 1000,
-        "latency_p95_ms": float(np.percentile(single, 95)) * 1000,
-        "images_per_second": batch_size / float(np.median(batch)),
-    }
+    return Latency(
+        p50_ms=float(np.percentile(single, 50)) * 1000,
+        p95_ms=float(np.percentile(single, 95)) * 1000,
+        images_per_second=batch_size / float(np.median(batch)),
+    )
 
 
 def times(ask: Ask, images: Images, seconds: float = SECONDS) -> list[float]:

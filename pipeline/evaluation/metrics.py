@@ -1,170 +1,199 @@
-"""What is measured of a classifier: pure functions on labels and probabilities.
+"""The metrics of a model, as a list: `evaluate` writes them, and all that show or judge read it.
 
-scikit-learn takes a second to import, so it is imported where it counts: the gate reads this too.
+MLflow, `dvc metrics`, `pipeline compare`, model cards and the gate follow this list. To add a
+metric, add an entry: an `ImageMetric` where each image is a hit or not, a `SplitMetric` where it
+takes all predictions to tell, a `FileMetric` for what is measured on the model's files, and a
+`TrainingMetric` for what `run.json` knows.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from pipeline.evaluation.measures import calibration_error, class_mean, cross_entropy, in_top
+from pipeline.evaluation.metric import (
+    FileMetric,
+    Floor,
+    ImageMetric,
+    SplitMetric,
+    TrainingMetric,
+)
+from pipeline.evaluation.predictions import Predictions
 
-import numpy as np
-from numpy.typing import NDArray
+# In the order in which they are shown. LiteRT's are named `portable_`, as in every run and
+# passport so far.
+METRICS: tuple[ImageMetric | SplitMetric | FileMetric | TrainingMetric, ...] = (
+    ImageMetric(
+        name="accuracy",
+        label="accuracy",
+        unit="share",
+        better="higher",
+        floor=Floor("accuracy"),
+        hits=lambda predictions: predictions.right,
+    ),
+    ImageMetric(
+        name="top_2_accuracy",
+        label="right class among the first 2",
+        unit="share",
+        better="higher",
+        hits=lambda predictions: in_top(predictions, 2),
+        num_classes=range(2, 4),
+    ),
+    ImageMetric(
+        name="top_3_accuracy",
+        label="right class among the first 3",
+        unit="share",
+        better="higher",
+        hits=lambda predictions: in_top(predictions, 3),
+        num_classes=range(4, 1_000_000),
+    ),
+    SplitMetric(
+        name="precision",
+        label="precision, mean of the classes",
+        unit="share",
+        better="higher",
+        score=lambda predictions: class_mean(predictions, "precision"),
+    ),
+    SplitMetric(
+        name="recall",
+        label="recall, mean of the classes",
+        unit="share",
+        better="higher",
+        score=lambda predictions: class_mean(predictions, "recall"),
+    ),
+    SplitMetric(
+        name="recall_lowest",
+        label="recall of the worst class",
+        unit="share",
+        better="higher",
+        floor=Floor("recall"),
+        score=lambda predictions: min(predictions.recalls().values()),
+    ),
+    SplitMetric(
+        name="f1",
+        label="F1, mean of the classes",
+        unit="share",
+        better="higher",
+        score=lambda predictions: class_mean(predictions, "f1"),
+    ),
+    SplitMetric(
+        name="loss",
+        label="cross-entropy",
+        unit="nats",
+        better="lower",
+        score=cross_entropy,
+    ),
+    SplitMetric(
+        name="calibration_error",
+        label="calibration error",
+        unit="probability",
+        better="lower",
+        floor=Floor("calibration_error"),
+        score=calibration_error,
+    ),
+    SplitMetric(
+        name="images",
+        label="test images",
+        unit="count",
+        score=lambda predictions: len(predictions.y),
+    ),
+    TrainingMetric(
+        name="val_accuracy",
+        label="accuracy on the validation split",
+        unit="share",
+        better="higher",
+    ),
+    TrainingMetric(
+        name="val_loss",
+        label="cross-entropy on the validation split",
+        unit="nats",
+        better="lower",
+    ),
+    FileMetric(
+        name="latency_p50_ms",
+        label="latency of one image, median",
+        unit="ms",
+        better="lower",
+        measure=lambda files: files.keras.p50_ms,
+    ),
+    FileMetric(
+        name="latency_p95_ms",
+        label="latency of one image, 95th percentile",
+        unit="ms",
+        better="lower",
+        floor=Floor("latency_p95_ms"),
+        measure=lambda files: files.keras.p95_ms,
+    ),
+    FileMetric(
+        name="images_per_second",
+        label="throughput in batches",
+        unit="images/s",
+        better="higher",
+        measure=lambda files: files.keras.images_per_second,
+    ),
+    FileMetric(
+        name="portable_latency_p50_ms",
+        label="LiteRT: latency of one image, median",
+        unit="ms",
+        better="lower",
+        measure=lambda files: files.litert.p50_ms,
+    ),
+    FileMetric(
+        name="portable_latency_p95_ms",
+        label="LiteRT: latency of one image, 95th percentile",
+        unit="ms",
+        better="lower",
+        measure=lambda files: files.litert.p95_ms,
+    ),
+    FileMetric(
+        name="portable_images_per_second",
+        label="LiteRT: throughput in batches",
+        unit="images/s",
+        better="higher",
+        measure=lambda files: files.litert.images_per_second,
+    ),
+    FileMetric(
+        name="portable_difference",
+        label="LiteRT: largest difference of a probability from Keras'",
+        unit="probability",
+        better="lower",
+        measure=lambda files: files.difference,
+    ),
+    FileMetric(
+        name="portable_size_bytes",
+        label="LiteRT: size of the model file",
+        unit="bytes",
+        better="lower",
+        measure=lambda files: files.litert_bytes,
+    ),
+    TrainingMetric(
+        name="parameters",
+        label="parameters",
+        unit="count",
+        better="lower",
+    ),
+    FileMetric(
+        name="size_bytes",
+        label="size of the model file",
+        unit="bytes",
+        better="lower",
+        floor=Floor("size_mb", units=1e6),
+        measure=lambda files: files.keras_bytes,
+    ),
+    TrainingMetric(
+        name="training_seconds",
+        label="training time",
+        unit="s",
+        better="lower",
+    ),
+)
+BY_NAME = {metric.name: metric for metric in METRICS}
+# Those of which the gate may ask something, by the key below `promotion.floors`.
+FLOORS = {metric.floor.key: metric for metric in METRICS if metric.floor}
 
-from pipeline.artifacts.datasets import Labels
 
-Probabilities = NDArray[np.float32]  # (n, num_classes), rows sum to 1
-BINS = 15
-
-
-def summarize(
-    y: Labels, probabilities: Probabilities, class_names: tuple[str, ...]
-) -> dict[str, Any]:
-    """Measure predictions against the truth.
-
-    Args:
-        y: (n,) true labels; n is at least 1.
-        probabilities: (n, num_classes).
-        class_names: in the order of the labels.
-
-    Returns:
-        JSON values: numbers, and under `classes` precision, recall, f1 and support by class name.
-    """
-    from sklearn.metrics import precision_recall_fscore_support
-
-    predicted = probabilities.argmax(axis=1)
-    k = top_k(len(class_names))
-    precision, recall, f1, support = precision_recall_fscore_support(
-        y, predicted, labels=range(len(class_names)), zero_division=0.0
-    )
-    classes = {
-        name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)}
-        for name, p, r, f, s in zip(class_names, precision, recall, f1, support, strict=True)
-    }
+def scores(predictions: Predictions) -> dict[str, float]:
+    """Return the metrics that follow from predictions, by name."""
+    num_classes = len(predictions.class_names)
     return {
-        "accuracy": float((predicted == y).mean()),
-        "loss": cross_entropy(y, probabilities),
-        "precision": float(precision.mean()),
-        "recall": float(recall.mean()),
-        "recall_lowest": float(recall[support > 0].min()),
-        "f1": float(f1.mean()),
-        f"top_{k}_accuracy": top_k_accuracy(y, probabilities, k),
-        "calibration_error": calibration_error(y, probabilities),
-        "images": len(y),
-        "classes": classes,
+        metric.name: metric.score(predictions)
+        for metric in METRICS
+        if isinstance(metric, SplitMetric)
+        or (isinstance(metric, ImageMetric) and num_classes in metric.num_classes)
     }
-
-
-def losses(y: Labels, probabilities: Probabilities) -> NDArray[np.float64]:
-    """Return -log of the true class's probability, which counts as 1e-7 at least: (n,)."""
-    truth = probabilities[np.arange(len(y)), y].astype(np.float64)
-    result: NDArray[np.float64] = -np.log(truth.clip(1e-7, 1))
-    return result
-
-
-def cross_entropy(y: Labels, probabilities: Probabilities) -> float:
-    """Return the mean of the losses."""
-    return float(losses(y, probabilities).mean())
-
-
-def top_k(num_classes: int) -> int:
-    """Return how many guesses are worth a metric of their own: 3, of few classes 2."""
-    return 3 if num_classes > 3 else 2
-
-
-def in_top(y: Labels, probabilities: Probabilities, k: int) -> NDArray[np.bool_]:
-    """Return whether the true class is among the `k` most probable ones: (n,)."""
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    found: NDArray[np.bool_] = (best == y[:, None]).any(axis=1)
-    return found
-
-
-def top_k_accuracy(y: Labels, probabilities: Probabilities, k: int) -> float:
-    """Return how often the true class is among the `k` most probable ones."""
-    return float(in_top(y, probabilities, k).mean())
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Confidence and accuracy by bin of confidence; only bins with images.
-
-    Attributes:
-        confidence: (bins,) mean of the highest probability.
-        accuracy: (bins,) share that is right.
-        count: (bins,) images.
-    """
-
-    confidence: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    count: NDArray[np.int64]
-
-
-def confidence_bins(confidence: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Return which of `BINS` bins of equal width each confidence is in: (n,)."""
-    return np.minimum((confidence.astype(np.float64) * BINS).astype(np.int64), BINS - 1)
-
-
-def reliability(y: Labels, probabilities: Probabilities) -> Reliability:
-    """Sort predictions into `BINS` bins of equal width by their confidence."""
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == y
-    bins = confidence_bins(confidence)
-    count = np.bincount(bins, minlength=BINS)
-    filled = count > 0
-    return Reliability(
-        confidence=np.bincount(bins, confidence, BINS)[filled] / count[filled],
-        accuracy=np.bincount(bins, right, BINS)[filled] / count[filled],
-        count=count[filled],
-    )
-
-
-def calibration_error(y: Labels, probabilities: Probabilities) -> float:
-    """Return the expected calibration error (Naeini et al., 2015).
-
-    It is the mean distance between confidence and accuracy over the bins, weighted by their
-    images: 0 where a confidence of 90% is right nine times in ten.
-    """
-    bins = reliability(y, probabilities)
-    return float(np.abs(bins.accuracy - bins.confidence) @ bins.count / bins.count.sum())
-
-
-def confusion(y: Labels, predicted: Labels, num_classes: int) -> NDArray[np.int64]:
-    """Count how often each true class (row) was predicted as each class (column)."""
-    from sklearn.metrics import confusion_matrix
-
-    counts: NDArray[np.int64] = confusion_matrix(y, predicted, labels=range(num_classes))
-    return counts
-
-
-@dataclass(frozen=True)
-class Confused:
-    """A class that is taken for another: how often, and which share of its images."""
-
-    actual: str
-    predicted: str
-    count: int
-    share: float
-
-
-def most_confused(
-    counts: NDArray[np.int64], class_names: tuple[str, ...], limit: int = 10
-) -> list[Confused]:
-    """Return the most frequent mistakes of a confusion matrix, the most frequent first."""
-    support = counts.sum(axis=1)
-    mistakes = counts - np.diag(np.diag(counts))
-    order = np.argsort(-mistakes, axis=None, kind="stable")[:limit]
-    pairs = [divmod(int(i), len(counts)) for i in order]
-    return [
-        Confused(
-            class_names[a], class_names[p], int(counts[a, p]), float(counts[a, p] / support[a])
-        )
-        for a, p in pairs
-        if mistakes[a, p]
-    ]
-
-
-def most_confidently_wrong(
-    y: Labels, probabilities: Probabilities, limit: int = 36
-) -> NDArray[np.int64]:
-    """Return the indices of misclassified images, the most confident mistake first."""
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != y)
-    confidence = probabilities[wrong].max(axis=1)
-    return wrong[np.argsort(-confidence, kind="stable")[:limit]]

@@ -11,7 +11,7 @@ from pipeline.artifacts.datasets import Images
 from pipeline.artifacts.models import TrainedModel
 from pipeline.artifacts.record import Record
 from pipeline.errors import ArtifactError
-from pipeline.evaluation.latency import latency
+from pipeline.evaluation.latency import Latency, latency
 from pipeline.evaluation.quiet import quiet_stderr
 
 # What is computed of a batch stays in the cache; of large images few are asked about at once.
@@ -77,8 +77,8 @@ class PortableModel:
         batches = (images[start : start + size] for start in range(0, len(images), size))
         return np.concatenate([self._ask(batch) for batch in batches])
 
-    def latency(self) -> dict[str, float]:
-        """Measure milliseconds for one image (p50, p95), and images per second in batches."""
+    def latency(self) -> Latency:
+        """Measure how long it takes to answer."""
         return latency(self._ask, self.image_shape, self.batch_size)
 
     def _ask(self, images: Images) -> NDArray[np.float32]:

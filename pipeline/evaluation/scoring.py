@@ -9,8 +9,8 @@ import tensorflow as tf
 from pipeline.artifacts.datasets import Images
 from pipeline.artifacts.files import sha256 as file_sha256
 from pipeline.errors import ArtifactError
-from pipeline.evaluation.latency import latency
-from pipeline.evaluation.metrics import Probabilities
+from pipeline.evaluation.latency import Latency, latency
+from pipeline.evaluation.predictions import Probabilities
 
 # Pixels per forward pass: enough to keep all cores busy, few enough to stay small.
 PIXELS_PER_BATCH = 2**19
@@ -55,8 +55,8 @@ class Scorer:
         batches = (images[start : start + size] for start in range(0, len(images), size))
         return np.concatenate([self._forward(np.asarray(batch)).numpy() for batch in batches])
 
-    def latency(self) -> dict[str, float]:
-        """Measure milliseconds for one image (p50, p95), and images per second in batches."""
+    def latency(self) -> Latency:
+        """Measure how long it takes to answer."""
         return latency(
             lambda images: self._forward(images).numpy(), self._shape, min(self.batch_size, 512)
         )

@@ -8,10 +8,8 @@ from pipeline.artifacts.record import Frozen
 
 Activation = Literal["linear", "relu", "gelu", "silu", "elu", "tanh", "sigmoid"]
 Padding = Literal["same", "valid"]
-Positive = Annotated[int, Field(gt=0)]
 Side = Annotated[int, Field(ge=2)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Limit = Annotated[float, Field(gt=0)]
+FractionBelowOne = Annotated[float, Field(ge=0, lt=1)]
 Momentum = Annotated[float, Field(gt=0, lt=1)]
 Shape = tuple[int, int, int]  # height, width, channels; a vector is (1, 1, units)
 

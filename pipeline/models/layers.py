@@ -6,15 +6,15 @@ that reading params.yaml stays fast.
 
 from typing import Any, Literal
 
+from pydantic import PositiveFloat, PositiveInt
+
 from pipeline.models.layer import (
     Activation,
+    FractionBelowOne,
     Layer,
-    Limit,
     Momentum,
     Padding,
-    Positive,
     Shape,
-    Share,
     Side,
     SingleLayer,
     max_norm,
@@ -32,13 +32,13 @@ class Conv(SingleLayer):
     """
 
     keras_class = "Conv2D"
-    conv: Positive
-    kernel_size: Positive = 3
-    strides: Positive = 1
+    conv: PositiveInt
+    kernel_size: PositiveInt = 3
+    strides: PositiveInt = 1
     padding: Padding = "same"
     activation: Activation = "relu"
     use_bias: bool = True
-    max_norm: Limit | None = None
+    max_norm: PositiveFloat | None = None
     whiten: bool = False
 
     def settings(self) -> dict[str, Any]:
@@ -69,10 +69,10 @@ class Dense(SingleLayer):
     """`{dense: units, …}`: a fully connected layer."""
 
     keras_class = "Dense"
-    dense: Positive
+    dense: PositiveInt
     activation: Activation = "relu"
     use_bias: bool = True
-    max_norm: Limit | None = None
+    max_norm: PositiveFloat | None = None
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments of `Dense`."""
@@ -136,7 +136,7 @@ class Dropout(SingleLayer):
     """`{dropout: rate}`."""
 
     keras_class = "Dropout"
-    dropout: Share
+    dropout: FractionBelowOne
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments of `Dropout`."""
@@ -177,9 +177,9 @@ class ConvBlock(Layer):
         scale: whether batch_norm learns a factor.
     """
 
-    conv_block: Positive
-    kernel_size: Positive = 3
-    strides: Positive = 1
+    conv_block: PositiveInt
+    kernel_size: PositiveInt = 3
+    strides: PositiveInt = 1
     padding: Padding = "same"
     max_pool: Side | None = None
     momentum: Momentum = 0.99

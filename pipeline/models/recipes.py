@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from pipeline.artifacts.record import Frozen
-from pipeline.models.layer import Layer, Share, SingleLayer
+from pipeline.models.layer import FractionBelowOne, Layer, SingleLayer
 from pipeline.models.layers import BY_KIND, Conv, layer_kind
+from pipeline.models.optimizers import Optimizer
 
 OUTPUT_LAYER = "probabilities"  # the name of the softmax layer, which is in no recipe
 
@@ -31,35 +32,6 @@ else:
         BeforeValidator(_as_mapping),
     ]
 
-DEFAULT_LEARNING_RATES = {"sgd": 0.01}  # all others: 0.001
-
-
-class Optimizer(Frozen):
-    """`adam`, or `{name: sgd, learning_rate: 0.01, momentum: 0.9}`; Keras' defaults otherwise."""
-
-    name: Literal["adam", "adamw", "muon", "rmsprop", "sgd"] = "adam"
-    learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.001
-    momentum: Share = 0.0
-    nesterov: bool = False
-    weight_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in(cls, value: Any) -> Any:
-        value = {"name": value} if isinstance(value, str) else value
-        if isinstance(value, dict):
-            rate = DEFAULT_LEARNING_RATES.get(str(value.get("name")), 0.001)
-            value = {"learning_rate": rate, **value}
-        return value
-
-    @model_validator(mode="after")
-    def _momentum_has_a_place(self) -> "Optimizer":
-        if self.momentum and self.name not in ("sgd", "rmsprop", "muon"):
-            raise ValueError(f"momentum belongs to sgd, rmsprop and muon; this is {self.name}")
-        if self.nesterov and self.name != "sgd":
-            raise ValueError(f"nesterov belongs to sgd; this is {self.name}")
-        return self
-
 
 class Schedule(Frozen):
     """How the learning rate moves over all steps of all phases.
@@ -71,8 +43,8 @@ class Schedule(Frozen):
 
     name: Literal["constant", "inverse_time", "cosine", "triangular"] = "constant"
     decay: Annotated[float, Field(ge=0)] = 0.0
-    warmup: Share = 0.0
-    final: Share = 0.0
+    warmup: FractionBelowOne = 0.0
+    final: FractionBelowOne = 0.0
 
     @model_validator(mode="before")
     @classmethod
@@ -94,12 +66,12 @@ class Augmentation(Frozen):
         fill: what stands where shift, rotation and zoom leave nothing.
     """
 
-    shift: Share = 0.0
+    shift: FractionBelowOne = 0.0
     flip: Literal["none", "horizontal", "alternating", "vertical", "both"] = "none"
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
-    zoom: Share = 0.0
+    zoom: FractionBelowOne = 0.0
     crop: Annotated[int, Field(ge=0)] = 0
-    cutout: Share = 0.0
+    cutout: FractionBelowOne = 0.0
     fill: Literal["constant", "nearest", "reflect"] = "nearest"
 
     @property
@@ -135,7 +107,7 @@ class Recipe(Frozen):
     loss: Literal["sparse_categorical_crossentropy", "categorical_crossentropy"] = (
         "sparse_categorical_crossentropy"
     )
-    label_smoothing: Share = 0.0
+    label_smoothing: FractionBelowOne = 0.0
     schedule: Schedule = Schedule()
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
@@ -163,6 +135,11 @@ class Recipe(Frozen):
     def phases(self) -> tuple[Phase, ...]:
         """All stretches of training in order, the first one included."""
         return (Phase(epochs=self.epochs, augmentation=self.augmentation), *self.then)
+
+    @property
+    def total_epochs(self) -> int:
+        """The number of epochs of all phases."""
+        return sum(phase.epochs for phase in self.phases)
 
     @property
     def parts(self) -> tuple[SingleLayer, ...]:

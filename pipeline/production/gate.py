@@ -11,8 +11,9 @@ from pipeline.artifacts.datasets import Splits
 from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import ArtifactError, TrackingError
-from pipeline.evaluation.metrics import Probabilities, calibration_error
+from pipeline.evaluation.measures import calibration_error
 from pipeline.evaluation.portable import load_portable
+from pipeline.evaluation.predictions import Predictions, Probabilities
 from pipeline.evaluation.quiet import quiet_stderr
 from pipeline.images import as_base64_png
 from pipeline.production import promotion
@@ -56,7 +57,9 @@ def _candidate(version: Registered, passport: Passport, splits: Splits) -> Candi
     code, checks = passport.provenance.code, passport.validation
     return Candidate(
         **vars(scored),
-        calibration_error=calibration_error(splits.y("test"), probabilities),
+        calibration_error=calibration_error(
+            Predictions(splits.info.class_names, splits.y("test"), probabilities)
+        ),
         latency_p95_ms=passport.metrics["latency_p95_ms"],
         size_mb=passport.metrics["size_bytes"] / 1e6,
         missing=passport.missing(),

@@ -9,13 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipeline.evaluation.metrics import Confused
+from pipeline.evaluation.measures import Confused
 from pipeline.models.recipes import Recipe
 from pipeline.registry import descriptions
 from pipeline.registry.passport import Passport
 from pipeline.registry.versions import Registered
 from pipeline.reports.markdown import Markdown, fill, page
-from pipeline.reports.wording import in_order, limits, measured, short
+from pipeline.reports.wording import in_order, limits, metric_rows, short
 from pipeline.tracking.runs import existing_run
 
 TEMPLATE = "card.md.jinja"
@@ -120,7 +120,7 @@ def _values(passport: Passport, version: int, confused: Sequence[Confused]) -> d
         "parameters": f"{passport.run.parameters:,}",
         "recipe": _recipe(passport.provenance.recipe),
         "test_images": f"{passport.metrics.get('images', counts.get('test', 0)):,.0f}",
-        "metrics": measured(passport.metrics),
+        "metrics": metric_rows(passport.metrics),
         "classes": [_class_row(name, row) for name, row in classes],
         "limits": limits(passport, confused),
         "brief": False,

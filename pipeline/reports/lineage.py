@@ -10,7 +10,7 @@ from rich.tree import Tree
 from pipeline.registry.passport import Passport
 from pipeline.registry.versions import Registered
 from pipeline.reports.markdown import one_line
-from pipeline.reports.wording import in_order, measured, short
+from pipeline.reports.wording import in_order, metric_rows, short
 from pipeline.tracking.addresses import mlflow_page
 from pipeline.tracking.describe import LIBRARIES
 from pipeline.tracking.provenance import Code
@@ -78,7 +78,7 @@ def tree(version: Registered, passport: Passport, checked: bool) -> Tree:
     }
     _grow(made_with, rows.items())
     metrics = root.add("metrics")
-    for row in measured(passport.metrics):
+    for row in metric_rows(passport.metrics):
         between = f" ({row.interval})" if row.interval else ""
         _grow(metrics, [(row.label, row.value + between)])
     return root

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.reports.wording import interval_text, value_text
 from pipeline.workspace import Workspace
 
 
@@ -30,11 +31,9 @@ def render(workspace: Workspace, models: Sequence[str]) -> RenderableType:
             registered = "\n".join([f"version {version.version}", *version.aliases])
         table.add_row(
             model,
-            f"{row['parameters']:,}",
-            f"{row['val_accuracy']:.2%}",
-            f"{row['accuracy']:.2%}",
-            f"{100 * row['accuracy_low']:.1f} to {row['accuracy_high']:.1%}",
-            f"{row['training_seconds']:.1f} s",
+            *(value_text(name, row[name]) for name in ("parameters", "val_accuracy", "accuracy")),
+            interval_text("accuracy", (row["accuracy_low"], row["accuracy_high"])),
+            value_text("training_seconds", row["training_seconds"]),
             registered,
         )
     notes = [f"not in production: {escape(text)}" for text in version.shortfalls]

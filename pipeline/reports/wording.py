@@ -3,48 +3,34 @@
 Every sentence is about something that was measured or is in the passport.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pipeline.evaluation.metrics import Confused
+from pipeline.evaluation.measures import Confused
+from pipeline.evaluation.metric import Unit
+from pipeline.evaluation.metrics import BY_NAME
 from pipeline.models.layers import layer_kind
 from pipeline.models.recipes import Recipe
 from pipeline.registry.passport import Passport
 
-# In the order in which they are shown; what is not here follows under its own name.
-_LABELS = {
-    "accuracy": "accuracy",
-    "top_2_accuracy": "right class among the first 2",
-    "top_3_accuracy": "right class among the first 3",
-    "precision": "precision, mean of the classes",
-    "recall": "recall, mean of the classes",
-    "recall_lowest": "recall of the worst class",
-    "f1": "F1, mean of the classes",
-    "loss": "cross-entropy",
-    "calibration_error": "calibration error",
-    "images": "test images",
-    "val_accuracy": "accuracy on the validation split",
-    "val_loss": "cross-entropy on the validation split",
-    "latency_p50_ms": "milliseconds for one image, median",
-    "latency_p95_ms": "milliseconds for one image, 95th percentile",
-    "images_per_second": "images per second, in batches",
-    "portable_latency_p50_ms": "LiteRT: milliseconds for one image, median",
-    "portable_latency_p95_ms": "LiteRT: milliseconds for one image, 95th percentile",
-    "portable_images_per_second": "LiteRT: images per second, in batches",
-    "portable_difference": "LiteRT: largest difference of a probability from Keras'",
-    "portable_size_bytes": "LiteRT: bytes of the model file",
-    "parameters": "parameters",
-    "size_bytes": "bytes of the model file",
-    "training_seconds": "seconds of training",
-}
-_SHARES = ("accuracy", "precision", "recall", "recall_lowest", "f1")
 # Wilson's interval of a recall of 90% is then some 20 points wide.
 _FEW = 30
 _MOST_NAMES = 10
 _SPLITS = ("train", "val", "test")
+# How a value is written.
+UNITS: dict[Unit, Callable[[float], str]] = {
+    "share": "{:.2%}".format,
+    "probability": "{:.4g}".format,
+    "nats": "{:.4g}".format,
+    "count": "{:,.0f}".format,
+    "ms": "{:.3f} ms".format,
+    "images/s": "{:,.0f} images/s".format,
+    "bytes": lambda value: f"{value / 1e6:,.3f} MB",
+    "s": "{:,.1f} s".format,
+}
 
 
-class Measured(NamedTuple):
+class MetricRow(NamedTuple):
     """A metric as people read it; `interval` is empty where there is none."""
 
     label: str
@@ -52,30 +38,41 @@ class Measured(NamedTuple):
     interval: str
 
 
-def measured(metrics: Mapping[str, float]) -> list[Measured]:
-    """Return metrics as rows, each beside its interval.
+def metric_rows(metrics: Mapping[str, float]) -> list[MetricRow]:
+    """Return metrics as rows, each beside its interval; those that are in no list come last.
 
     Args:
         metrics: numbers by name; `<name>_low` and `<name>_high` are the 95% interval of `<name>`.
     """
     bounds = {f"{name}_{end}" for name in metrics for end in ("low", "high")}
-    order = [name for name in _LABELS if name in metrics]
-    order += [name for name in sorted(metrics) if name not in _LABELS and name not in bounds]
+    order = [name for name in BY_NAME if name in metrics]
+    order += [name for name in sorted(metrics) if name not in BY_NAME and name not in bounds]
     rows = []
     for name in order:
-        low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-        both = low is not None and high is not None
-        interval = f"{_number(name, low)} to {_number(name, high)}" if both else ""
-        rows.append(Measured(_LABELS.get(name, name), _number(name, metrics[name]), interval))
+        ends = [metrics[key] for end in ("low", "high") if (key := f"{name}_{end}") in metrics]
+        interval = interval_text(name, (ends[0], ends[1])) if len(ends) == 2 else ""
+        rows.append(MetricRow(label(name), value_text(name, metrics[name]), interval))
     return rows
 
 
-def _number(name: str, value: float | None) -> str:
-    if value is None:
-        return ""
-    if name.endswith(_SHARES):
-        return f"{value:.2%}"
+def label(name: str) -> str:
+    """Return what people read instead of the name of a metric."""
+    return BY_NAME[name].label if name in BY_NAME else name
+
+
+def value_text(name: str, value: float) -> str:
+    """Write the value of a metric with its unit."""
+    if name in BY_NAME:
+        return UNITS[BY_NAME[name].unit](value)
     return f"{value:,.0f}" if value >= 1000 or value == int(value) else f"{value:.4g}"
+
+
+def interval_text(name: str, interval: tuple[float, float]) -> str:
+    """Write the interval of a metric."""
+    low, high = interval
+    if name in BY_NAME and BY_NAME[name].unit == "share":
+        return f"{100 * low:.1f} to {high:.1%}"
+    return f"{low:.3g} to {high:.3g}"
 
 
 def in_order(counts: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import mlflow
 from mlflow.tracking import MlflowClient
 
-from pipeline.artifacts.models import Evaluation
+from pipeline.artifacts.models import Evaluation, RunInfo
 from pipeline.errors import TrackingError
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import connect, reaching, store_uri
@@ -44,17 +44,17 @@ def log(run: Run, evaluation: Evaluation, portable_record: Path) -> None:
     Raises:
         TrackingError: the store cannot be reached.
     """
+    # What `run.json` has as well, the training has logged.
     rows = {
         key: value
         for key, value in evaluation.metrics.items()
-        if isinstance(value, int | float) and not key.startswith("val_")
+        if isinstance(value, int | float) and key not in RunInfo.model_fields
     }
     for name, row in evaluation.classes.items():
-        # MLflow allows few signs in names, people many in those of classes.
+        # MLflow restricts metric names; class names may hold anything.
         clean = "".join(sign if sign.isalnum() or sign in "_-. /" else "_" for sign in name)
         rows |= {f"{key} {clean}": value for key, value in row.items()}
-    carried = {"parameters", "training_seconds"}
-    run.log_metrics({f"test_{k}": v for k, v in rows.items() if k not in carried})
+    run.log_metrics({f"test_{key}": value for key, value in rows.items()})
     run.flush()
     run.log_artifact(evaluation.path, EVALUATION)
     run.log_artifact(portable_record, EVALUATION)

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import keras
 
-from pipeline.models.recipes import OUTPUT_LAYER, Optimizer, Recipe, Schedule
+from pipeline.models.optimizers import OPTIMIZERS_BY_NAME, OptimizerKind
+from pipeline.models.recipes import OUTPUT_LAYER, Recipe, Schedule
 
-CLASSES = {"adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "sgd": "SGD"}
-# Of the iteration that makes an update orthogonal. Keras takes five, which teach no more and cost
-# a tenth of a step of a small network.
+# Iterations that make an update orthogonal. Keras does five, which train no better and cost a
+# tenth of a step of a small network.
 NEWTON_SCHULZ_STEPS = 3
 
 
@@ -35,34 +36,29 @@ def optimizer_of(
     """Return the optimizer, with the learning rate laid out over all steps of all phases.
 
     Args:
-        recipe: names it.
-        total_steps: of the whole training.
-        precision: in which large products may be computed; the weights stay `float32`.
+        recipe: names the optimizer and the schedule.
+        total_steps: the number of steps of the whole training.
+        precision: what large products may be computed in; the weights stay `float32`.
     """
-    said: Optimizer = recipe.optimizer
-    rate = schedule_of(recipe.schedule, said.learning_rate, total_steps)
+    chosen = recipe.optimizer
+    kind = OPTIMIZERS_BY_NAME[chosen.name]
     settings = {
-        "momentum": said.momentum or None,
-        "nesterov": said.nesterov or None,
-        "weight_decay": said.weight_decay,
+        "learning_rate": schedule_of(recipe.schedule, chosen.learning_rate, total_steps),
+        "momentum": chosen.momentum or None,
+        "nesterov": chosen.nesterov or None,
+        "weight_decay": chosen.weight_decay,
+        "precision": precision if kind.variant else None,
     }
     given = {key: value for key, value in settings.items() if value is not None}
-    if said.name == "muon":
-        optimizer: keras.optimizers.Optimizer = Muon(precision, learning_rate=rate, **given)
-    else:
-        optimizer = getattr(_implementations(), CLASSES[said.name])(learning_rate=rate, **given)
+    optimizer = optimizer_class(kind)(**given)
     # Decay is meant to keep kernels small; a bias or a normalisation has no reason to shrink.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 
 
-def _implementations() -> Any:
-    """Return the module whose classes are fastest on Keras' backend."""
-    if keras.backend.backend() != "tensorflow":
-        return keras.optimizers
-    from pipeline.training.backends import fused_tensorflow as fused
-
-    return fused
+def optimizer_class(kind: OptimizerKind) -> Any:
+    """Return the class that trains on Keras' backend: the fast twin, where there is one."""
+    return getattr(import_module(kind.module(keras.backend.backend())), kind.keras_class)
 
 
 class Muon(keras.optimizers.Muon):  # type: ignore[misc]
@@ -72,7 +68,7 @@ class Muon(keras.optimizers.Muon):  # type: ignore[misc]
     than another. Vectors and the output layer are updated as by AdamW.
     """
 
-    def __init__(self, precision: str, *, weight_decay: float = 0.004, **settings: Any) -> None:
+    def __init__(self, *, precision: str, weight_decay: float = 0.004, **settings: Any) -> None:
         settings |= {"weight_decay": weight_decay, "adam_weight_decay": weight_decay}
         super().__init__(ns_steps=NEWTON_SCHULZ_STEPS, **settings)
         self.precision = precision

@@ -109,8 +109,7 @@ def _data(splits: Splits, info: SplitsInfo) -> Data:
 
 def _fit(run: Run, model: keras.Model, plan: ModelPlan, data: Data, deterministic: bool) -> History:
     """Fit the model while the run and whoever watches hear of every epoch."""
-    epochs = sum(phase.epochs for phase in plan.recipe.phases)
-    with TrainProgress(f"{plan.dataset} {plan.model}", epochs) as progress:
+    with TrainProgress(f"{plan.dataset} {plan.model}", plan.recipe.total_epochs) as progress:
 
         def on_epoch(row: Epoch) -> None:
             progress.on_epoch(row)

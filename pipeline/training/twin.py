@@ -4,6 +4,7 @@ What is trained is never what is kept: after the training its weights return to 
 model, in `float32`, which any machine loads and whose answers do not depend on how it was trained.
 """
 
+import warnings
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -13,7 +14,8 @@ import numpy as np
 
 from pipeline.artifacts.datasets import Images, Labels
 from pipeline.models.recipes import OUTPUT_LAYER, Recipe
-from pipeline.training.steps import steps
+from pipeline.training.backends.steps import steps
+from pipeline.training.device import computes_bfloat16
 
 Precision = Literal["float32", "bfloat16"]
 # The least cosine of the gradients of one array, in both precisions. Rounding alone leaves 0.99.
@@ -107,6 +109,34 @@ def agreement(
     paths = ["/".join(v.path.split("/")[-2:]) for v in model.trainable_variables]
     cosines = [_cosine(a, b) for a, b in zip(*found, strict=True)]
     return min(map(Agreement, cosines, paths), key=lambda seen: seen.cosine)
+
+
+def safe_twin(
+    model: keras.Model, recipe: Recipe, x: Images, y: Labels
+) -> tuple[keras.Model, Precision, Agreement | None]:
+    """Return the twin to train, in the recipe's precision if this hardware computes that right.
+
+    Args:
+        model: from `models.build.build`.
+        recipe: the recipe of the model.
+        x: the training images, of which a batch is used to compare gradients.
+        y: their labels.
+
+    Returns:
+        The twin, its precision, and how far the gradients agree, if they were compared.
+    """
+    if recipe.precision != "bfloat16" or not computes_bfloat16():
+        return twin(model, "float32"), "float32", None
+    made = twin(model, "bfloat16")
+    measured = agreement(model, made, recipe, x, y)
+    if measured.suffices:
+        return made, "bfloat16", measured
+    warnings.warn(
+        f"the gradients in bfloat16 differ from those in float32 on this hardware, the smallest "
+        f"cosine is {measured}: training in float32, which takes longer",
+        stacklevel=3,
+    )
+    return twin(model, "float32"), "float32", measured
 
 
 def _draw_weights(model: keras.Model) -> None:

@@ -1,7 +1,7 @@
-"""The checks of a dataset, as a list: each sees one number, params.yaml says how much may pass.
+"""The checks of a dataset, as a list: each measures one number, and params.yaml has its limits.
 
 To add a check, add an entry: an `ImageCheck` where a column of the manifest says of each image
-whether it is in order, a `TableCheck` where it takes the whole manifest to tell.
+whether it is in order, a `TableCheck` where that takes the whole manifest.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """What is observed, in which unit, and the limits where params.yaml names none."""
+    """What is measured, in which unit, and the limits if params.yaml has none."""
 
     name: str
     meaning: str

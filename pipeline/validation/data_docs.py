@@ -77,13 +77,13 @@ def save_data_docs(
 
     Args:
         result: what Great Expectations returned for the suite.
-        checked: the same as the report has it, which stands on top.
+        checked: the same as in the report, for the table at the top.
         dataset: the name for the heading.
         folder: where the page goes.
     """
     document = ValidationResultsPageRenderer().render(_escaped(result))
     overview = document.sections[0]
-    # The header links to a page that is not there; what collapses tells times and random ids.
+    # The header links to a page that does not exist; collapsed parts hold times and random ids.
     overview.content_blocks = [
         block
         for block in overview.content_blocks
@@ -98,7 +98,7 @@ def save_data_docs(
 
 
 def _escaped(result: Any) -> Any:
-    """Copy the result with what stems from files made harmless: its templates escape nothing."""
+    """Copy the result with its text escaped, because the templates escape nothing."""
     copy = deepcopy(result)
     for one in copy.results:
         one.result = _escape(one.result)

@@ -68,7 +68,7 @@ class ExpectCheckToBeAtMost(BatchExpectation):  # type: ignore[misc]
 def evaluate(
     manifest: pd.DataFrame, facts: Facts, limits: Mapping[str, Limits]
 ) -> tuple[tuple[CheckResult, ...], Any]:
-    """Hold the manifest against every check that has a limit.
+    """Evaluate every check that has a limit.
 
     Returns:
         One result per check and severity, in the order of `CHECKS`; and Great Expectations' own
@@ -79,7 +79,7 @@ def evaluate(
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     asset = context.data_sources.add_pandas("images").add_dataframe_asset("manifest")
     definition = asset.add_batch_definition_whole_dataframe("all")
-    # Great Expectations hashes and copies what it is given: of texts of few values only numbers.
+    # Great Expectations hashes and copies the table, which is cheaper with categories.
     few = {name: "category" for name in FEW_VALUES}
     batch = definition.get_batch({"dataframe": manifest.astype(few)})
     suite = context.suites.add(gx.ExpectationSuite(name="images"))
@@ -107,7 +107,7 @@ def _expectation(check: Check, severity: Severity, limit: float, facts: Facts) -
     }
     if isinstance(check, ImageCheck):
         expectation = getattr(gxe, check.expectation)
-        # A little less, so that a limit of 0.41 lets 41 of 100 pass in spite of binary fractions.
+        # Slightly less, so that a limit of 0.41 lets 41 of 100 pass despite rounding.
         mostly = max(0.0, 1 - limit - 1e-12)
         return expectation(column=check.column, mostly=mostly, **check.arguments(facts), **common)
     return ExpectCheckToBeAtMost(
@@ -116,7 +116,7 @@ def _expectation(check: Check, severity: Severity, limit: float, facts: Facts) -
 
 
 def _in_order(results: Any) -> list[Any]:
-    """Sort as the checks are listed, errors first: the suite groups them by column."""
+    """Sort in the order of `CHECKS`, errors first: the suite groups them by column."""
     names, severities = list(BY_NAME), list(SEVERITIES)
 
     def rank(one: Any) -> tuple[int, int]:
@@ -131,7 +131,7 @@ def _read(one: Any) -> CheckResult:
     meta = one.expectation_config.meta
     check, limit = BY_NAME[meta["check"]], meta["limit"]
     if "observed_value" not in one.result and "unexpected_count" not in one.result:
-        # Not of the data: a check that cannot be computed is a mistake in its entry.
+        # Not the fault of the data: the entry of the check is wrong.
         raise RuntimeError(f"check {check.name} could not be evaluated: {one.exception_info}")
     finding = _finding(one.result)
     note = f" ({finding.note})" if finding.note else ""

@@ -1,4 +1,4 @@
-"""What params.yaml says of the checks."""
+"""The section `validation` of params.yaml."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from pipeline.artifacts.record import Frozen
 
 
 class Limits(Frozen):
-    """The most that a check lets pass before it warns, or fails; None never does."""
+    """Above which number a check warns or fails; None: never."""
 
     warning: Annotated[float, Field(ge=0)] | None = None
     error: Annotated[float, Field(ge=0)] | None = None

@@ -1,4 +1,4 @@
-"""The manifest: one row per image, with what can be said of its pixels by themselves."""
+"""The manifest: one row per image, with measures of its pixels."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,9 +16,9 @@ from pipeline.parallel import spread
 from pipeline.validation.pixels import Histogram, measure_rows
 
 SPLITS: tuple[Split, ...] = ("train", "test")
-# Pixels that a worker is given at a time: enough to be worth handing over.
+# Pixels per piece of work: enough to be worth handing over.
 CHUNK_PIXELS = 2**22
-# From so many on, processes repay what it takes to start them.
+# From this many on, processes are worth their start.
 MANY_PIXELS = 2**27
 
 
@@ -55,7 +55,7 @@ def save_manifest(manifest: pd.DataFrame, path: Path) -> None:
 
 
 def _head(raw: RawDataset, split: Split, files: pd.DataFrame) -> pd.DataFrame:
-    """Return what is known of the images of a split without looking at a pixel."""
+    """Return what is known of the images of a split without their pixels."""
     x, labels = raw.x(split), raw.y(split)
     if not len(x) == len(labels) == len(files):
         raise ArtifactError(
@@ -72,7 +72,7 @@ def _head(raw: RawDataset, split: Split, files: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe(readable: Mapping[Path, NDArray[np.bool_]]) -> tuple[pd.DataFrame, Histogram]:
-    """Measure the images of some arrays, those that are not readable with empty values.
+    """Measure the images of some arrays; unreadable ones get empty values.
 
     Args:
         readable: `.npy` files of images, (n, height, width, channels), and which of their images
@@ -98,7 +98,7 @@ def describe(readable: Mapping[Path, NDArray[np.bool_]]) -> tuple[pd.DataFrame, 
 
 
 def _chunks(images: NDArray[Any]) -> Iterator[slice]:
-    """Yield the rows to hold at once; of an empty array one empty slice."""
+    """Yield slices of rows that fit in memory together; one empty slice for an empty array."""
     size = max(1, CHUNK_PIXELS // max(1, int(np.prod(images.shape[1:]))))
     for start in range(0, max(1, len(images)), size):
         yield slice(start, start + size)

@@ -1,4 +1,4 @@
-"""What the checks of a whole dataset measure: pure functions of the manifest and of known facts."""
+"""The measures behind the checks of a whole dataset: pure functions of its manifest."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,13 +10,13 @@ from pipeline.artifacts.record import Frozen
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-# A message that is read by people needs a few examples, not ten thousand.
+# People need a few examples in a message, not ten thousand.
 MOST_OFFENDERS = 10
 Histograms = tuple[tuple[int, ...], ...]  # by channel: how many pixels each bin of brightness has
 
 
 class Facts(Frozen):
-    """What the manifest is held against.
+    """What the manifest is compared with.
 
     Attributes:
         image_shape: height, width, channels.
@@ -34,7 +34,7 @@ class Facts(Frozen):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check saw: a number, the first of what it counts, and what else is worth saying."""
+    """What a check found: a number, the first offenders, and a note."""
 
     observed: float
     offenders: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ def addresses(rows: "DataFrame") -> list[str]:
 
 
 def pixel_range(manifest: "DataFrame", facts: Facts) -> Finding:
-    """Share of images that are not `uint8`, or look as if somebody had scaled them to 0..1."""
+    """Share of images that are not `uint8`, or that seem to be scaled to 0..1."""
     scaled = (manifest["max"] > 0) & (manifest["max"] <= 1)
     bad = manifest[(manifest["dtype"] != "uint8") | scaled]
     return Finding(_share(bad, manifest), tuple(addresses(bad.head(MOST_OFFENDERS))))

@@ -1,4 +1,4 @@
-"""What can be said of images by their pixels alone: brightness, checksums, histograms."""
+"""What is measured of the pixels of images: brightness, checksums, histograms."""
 
 import hashlib
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Measured:
 def measure_rows(piece: Piece) -> list[Measured]:
     """Measure some rows of a `.npy` file of images, block by block."""
     path, rows, readable = piece
-    # Mapped for these rows only: the pages of a map count as this process's memory until it goes.
+    # Mapped for these rows only: the pages of a map count as memory of this process.
     x = np.asarray(read_array(path)[rows])
     images = x.reshape(*(*x.shape, 1, 1)[:3], int(np.prod(x.shape[3:])))
     size = max(1, BLOCK_PIXELS // max(1, images[:1].size))

@@ -1,4 +1,4 @@
-"""validate: the raw dataset -> manifest, Data Docs and a report; stops what must not be used."""
+"""validate: the raw dataset -> manifest, Data Docs, report; a dataset that fails stops here."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ FILES_NAMED = 5  # of each failed check, in a message that is one line
 def validate(
     raw: RawDataset, limits: Mapping[str, Limits], output: Path, accepted: Path
 ) -> ValidationReport:
-    """Check a dataset, and remember it as accepted when it passed.
+    """Check a dataset, and record it as accepted if it passes.
 
     Args:
         raw: the dataset as it was ingested.
@@ -38,7 +38,7 @@ def validate(
 
     Raises:
         ParamsError: `limits` names an unknown check.
-        ValidationFailed: a check of severity `error` failed. All files are written all the same.
+        ValidationFailed: a check of severity `error` failed. All files are written even so.
     """
     check_names(limits)
     info, history = raw.info, Accepted.load_or_new(accepted)
@@ -80,7 +80,7 @@ def _describe(result: CheckResult) -> str:
 
 
 def render(report: ValidationReport) -> Table:
-    """Lay the report out for a terminal: one row per check, with the worst that it has to say."""
+    """Return the report as a table for a terminal: one row per check, with its worst result."""
     verdict = "passed" if report.passed else "failed"
     warned = len(report.failures("warning"))
     title = f"{report.dataset} {verdict}" + (f", warnings: {warned}" if warned else "")

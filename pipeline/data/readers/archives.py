@@ -16,7 +16,7 @@ from pipeline.errors import ArchiveError
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error)
 DEFLATE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 BLOCK = 512
-# A tar may have headers of its own before a member: long names and the like.
+# A tar may have extra headers before a member, such as long names.
 HEADERS = 1 << 21
 
 
@@ -44,7 +44,7 @@ def _checked(found: Iterator[Entry], path: Path, caps: Caps) -> Iterator[Entry]:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn what damaged bytes make the libraries raise into an ArchiveError."""
+    """Turn what the libraries raise on damaged bytes into an ArchiveError."""
     try:
         yield
     except (*DAMAGE, OSError, EOFError, ValueError, OverflowError, NotImplementedError) as error:
@@ -54,7 +54,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _name(raw: str, folder: bool, path: Path) -> str:
-    """Check the name of a member and bring it to one form."""
+    """Check and normalise the name of a member."""
     pure = PurePosixPath(raw.replace("\\", "/"))
     if pure.is_absolute() or ".." in pure.parts or raw[1:2] == ":" or "\0" in raw:
         raise ArchiveError(f"{path.name}: member {raw!r} would lie outside of the target")
@@ -91,7 +91,7 @@ def _tar(path: Path, caps: Caps) -> Iterator[Entry]:
                 tar.members.clear()  # type: ignore[attr-defined]  # else it remembers every one
             content.limit = caps.total_bytes
             while content.read():
-                pass  # to the end, so that the checksum of the gzip wrapper is compared
+                pass  # to the end, so that gzip compares its checksum
     # tarfile takes a damaged or missing header for the end, but a tar ends with empty blocks.
     rest = content.position - end
     if rest < BLOCK or rest > len(content.tail) or content.tail[-rest:].strip(b"\0"):

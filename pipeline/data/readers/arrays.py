@@ -116,7 +116,7 @@ def unpickle(data: bytes) -> Any:
 
 
 def _dtype(name: bytes, align: int = 0, copy: int = 0) -> np.dtype[Any]:
-    """Make a dtype as Python 2 wrote it; its flags are integers, which NumPy now frowns upon."""
+    """Make a dtype as Python 2 wrote it; NumPy has deprecated its integer flags."""
     dtype: np.dtype[Any] = np.dtype(name.decode("ascii"))
     if dtype.hasobject:
         raise DatasetError("a pickle holds an array of objects; allowed: numbers")

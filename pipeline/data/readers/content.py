@@ -1,4 +1,4 @@
-"""The content of a file, without its gzip wrapper, read within bounds."""
+"""The content of a file, decompressed if it is gzipped, read within limits."""
 
 import gzip
 import hashlib
@@ -18,7 +18,7 @@ GZIP = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Caps:
-    """The most that is taken out of one downloaded file or archive.
+    """Limits of what is read from one downloaded file or archive.
 
     Attributes:
         files: members of an archive.
@@ -43,12 +43,12 @@ class Caps:
 
 
 class Content:
-    """A reader that unwraps gzip, counts what comes out and stops at the caps.
+    """A reader that decompresses gzip, counts bytes and stops at the caps.
 
     Attributes:
-        position: bytes that came out so far.
-        limit: position beyond which nothing is given; None: only the caps hold.
-        tail: the last bytes that came out, at most `TAIL`.
+        position: bytes read so far.
+        limit: the position at which reading is an error.
+        tail: the last bytes read, at most `TAIL`.
     """
 
     TAIL = 1 << 16
@@ -65,7 +65,7 @@ class Content:
         """Read at most `size` bytes, at most a chunk.
 
         Raises:
-            ArchiveError: the wrapper is damaged or truncated, or a cap is reached.
+            ArchiveError: gzip data is damaged or truncated, or a cap is reached.
         """
         try:
             data = self._file.read(CHUNK if size < 0 else min(size, CHUNK))
@@ -83,16 +83,16 @@ class Content:
 
 @contextmanager
 def open_content(path: Path, caps: Caps | None = None) -> Iterator[Content]:
-    """Open a file for reading what is inside its gzip wrapper, where it has one."""
+    """Open a file for reading, decompressed if it is gzipped."""
     with path.open("rb") as file:
         yield Content(file, path, caps or Caps())
 
 
 def digest(path: Path, algorithms: tuple[str, ...], caps: Caps | None = None) -> tuple[str, ...]:
-    """Return checksums of the content, in the order of the algorithms.
+    """Return checksums of the decompressed content, in the order of the algorithms.
 
     Raises:
-        ArchiveError: the gzip wrapper is damaged, or a cap is reached.
+        ArchiveError: gzip data is damaged, or a cap is reached.
     """
     hashes = [hashlib.new(name) for name in algorithms]
     with open_content(path, caps) as content:

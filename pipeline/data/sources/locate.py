@@ -21,11 +21,11 @@ CACHE = "DATASET_CACHE"
 
 @dataclass(frozen=True)
 class Found:
-    """A file, or a folder, that is at hand and is what was asked for.
+    """A file or folder on this machine, verified where there is a checksum.
 
     Attributes:
         path: where it is.
-        source: the source it comes from, or the mirror stands in for.
+        source: the source it comes from, also if the mirror delivered it.
         sha256: of a file's content; None of a folder.
     """
 
@@ -42,12 +42,12 @@ def locate(
     patience: Patience | None = None,
     progress: bool = True,
 ) -> Found:
-    """Find a file, and download it to the cache where it is not at hand.
+    """Find a file on this machine, or download it to the cache.
 
     Args:
-        dataset: under whose name the mirror and the cache keep it.
-        file: what to look for, and how to tell that it is the right one.
-        caps: the most that may be in it.
+        dataset: its name, a folder of the mirror and of the cache.
+        file: what to look for, with its checksums.
+        caps: limits of what is read from it.
         patience: how long to wait for servers.
         progress: whether to show a bar.
 
@@ -84,7 +84,7 @@ def verify(path: Path, file: SourceFile, caps: Caps | None = None) -> str:
     """Compare the content of a file with its checksums, and return its sha256.
 
     Raises:
-        DatasetError: it is another, a torn or a tampered one.
+        DatasetError: it is a different, truncated or altered file.
     """
     try:
         found = digest(path, ("sha256", "md5") if file.md5 else ("sha256",), caps)
@@ -122,7 +122,7 @@ def _verify_here(path: Path, file: SourceFile, caps: Caps | None) -> str | None:
 def _places(dataset: str, file: SourceFile) -> Iterator[tuple[str, str]]:
     """Yield where to look and which source that is: the mirror first, then each source."""
     mirror = os.environ.get(MIRROR)
-    # An absolute path means this very file, and a folder cannot be downloaded.
+    # A mirror does not stand in for an absolute path, nor a URL of one for a folder.
     sources = [s for s in file.sources if is_url(s) or not Path(s).expanduser().is_absolute()]
     if mirror and sources and (not is_url(mirror) or file.name.endswith((*ENDINGS, ".gz"))):
         yield f"{mirror.rstrip('/')}/{dataset}/{file.name}", sources[0]
@@ -137,7 +137,7 @@ def _advice(dataset: str, file: SourceFile) -> str:
 
 
 def is_url(source: str) -> bool:
-    """Return whether a source is the address of a web server, and no path."""
+    """Return whether a source is a URL and not a path."""
     return source.startswith(("http://", "https://"))
 
 

@@ -1,4 +1,4 @@
-"""A progress bar on stderr, where somebody watches."""
+"""A progress bar on stderr, if that is a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -13,12 +13,12 @@ from rich.progress import TimeRemainingColumn as TimeLeft
 def bar(
     title: str, total: int | None, show: bool, done: int = 0, in_bytes: bool = False
 ) -> Iterator[Callable[[int], None]]:
-    """Yield a function that moves the bar on by so many steps, or bytes.
+    """Yield a function that advances the bar by a number of steps, or bytes.
 
     Args:
         title: what is going on.
         total: steps in all; None: not known.
-        show: whether it is wanted; it is shown only where stderr is a terminal.
+        show: whether to show it; it is never shown where stderr is no terminal.
         done: steps that were done before.
         in_bytes: whether the steps are bytes.
     """

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pipeline.reports.comparing.findings import Metric, Value
+from pipeline.reports.comparing.findings import ComparedMetric, Value
 from pipeline.reports.comparing.sides import Side
 
 # Of the curves, in units of the drawing.
@@ -135,7 +135,7 @@ class Mark:
 class Row:
     """A metric and where its two marks are; None of a model that lacks it."""
 
-    metric: Metric
+    metric: ComparedMetric
     a: Mark | None
     b: Mark | None
 
@@ -148,7 +148,7 @@ class Dots:
     ticks: tuple[Tick, ...]
 
 
-def dots(metrics: Sequence[Metric]) -> Dots:
+def dots(metrics: Sequence[ComparedMetric]) -> Dots:
     """Put shares between 0 and 1 on one scale, as narrow as they allow."""
     values = [value for metric in metrics for value in (metric.a, metric.b) if value]
     edges = [edge for value in values for edge in (value.value, *(value.interval or ()))]

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ArtifactError, ParamsError
+from pipeline.evaluation.intervals import CONFIDENCE
+from pipeline.evaluation.metrics import BY_NAME
 from pipeline.reports.comparing import findings
 from pipeline.reports.comparing.changes import Section, differences
-from pipeline.reports.comparing.findings import CONFIDENCE, Metric, Paired
+from pipeline.reports.comparing.findings import ComparedMetric, Paired
 from pipeline.reports.comparing.gallery import Gallery, Here, hang, look
 from pipeline.reports.comparing.sides import Side
 
@@ -28,8 +30,8 @@ class Comparison:
 
     a: Side
     b: Side
-    metrics: tuple[Metric, ...]
-    recalls: tuple[Metric, ...]
+    metrics: tuple[ComparedMetric, ...]
+    recalls: tuple[ComparedMetric, ...]
     paired: Paired | None
     reason: str
     sections: tuple[Section, ...]
@@ -119,7 +121,10 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "a": _side(comparison.a),
         "b": _side(comparison.b),
         "verdict": comparison.verdict,
-        "metrics": list(map(_metric, comparison.metrics)),
+        "metrics": [
+            _metric(row) | {"unit": BY_NAME[row.name].unit, "better": BY_NAME[row.name].better}
+            for row in comparison.metrics
+        ],
         "recalls": list(map(_metric, comparison.recalls)),
         "paired": asdict(comparison.paired) if comparison.paired else None,
         "not_paired": comparison.reason or None,
@@ -139,5 +144,5 @@ def _side(side: Side) -> dict[str, Any]:
     return {name: getattr(side, name) for name in names} | {"aliases": list(side.aliases)}
 
 
-def _metric(metric: Metric) -> dict[str, Any]:
+def _metric(metric: ComparedMetric) -> dict[str, Any]:
     return asdict(metric) | {"difference": metric.difference}

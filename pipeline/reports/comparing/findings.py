@@ -6,26 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.intervals import bootstrap_intervals, share_interval
-from pipeline.evaluation.metrics import confusion, in_top, top_k
+from pipeline.evaluation.intervals import CONFIDENCE, Interval, intervals, share_interval
+from pipeline.evaluation.measures import confusion
+from pipeline.evaluation.metric import ImageMetric, SplitMetric
+from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.paired import mcnemar, paired_interval
-from pipeline.reports.comparing.predictions import Predictions
+from pipeline.evaluation.predictions import Predictions
 
-Interval = tuple[float, float]
-CONFIDENCE = 0.95
-# In the order in which they are shown.
-SHARES = (
-    "accuracy",
-    "top_3_accuracy",
-    "top_2_accuracy",
-    "precision",
-    "recall",
-    "f1",
-    "recall_lowest",
-)
-OTHERS = (
-    *("loss", "calibration_error", "val_accuracy", "val_loss", "latency_p50_ms", "latency_p95_ms"),
-    *("images_per_second", "parameters", "size_bytes", "training_seconds"),
+# Of the test split, from 0 to 1: the page shows them on one scale.
+SHARES = tuple(
+    metric.name
+    for metric in METRICS
+    if metric.unit == "share" and isinstance(metric, ImageMetric | SplitMetric)
 )
 
 
@@ -38,7 +30,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Metric:
+class ComparedMetric:
     """A number of both models; None of one that was made without it."""
 
     name: str
@@ -81,22 +73,16 @@ class Paired:
 
 def metrics(
     a: Mapping[str, float], b: Mapping[str, float], said_a: Predictions, said_b: Predictions
-) -> tuple[Metric, ...]:
+) -> tuple[ComparedMetric, ...]:
     """Put the metrics of two models side by side, with 95% intervals."""
     known = _values(a, said_a), _values(b, said_b)
-    names = [name for name in (*SHARES, *OTHERS) if name in known[0] or name in known[1]]
-    return tuple(Metric(name, known[0].get(name), known[1].get(name)) for name in names)
+    names = [metric.name for metric in METRICS if metric.name in {*known[0], *known[1]}]
+    return tuple(ComparedMetric(name, known[0].get(name), known[1].get(name)) for name in names)
 
 
 def _values(numbers: Mapping[str, float], said: Predictions) -> dict[str, Value]:
-    y, probabilities = said.y, said.probabilities
-    k = top_k(len(said.class_names))
-    intervals = {
-        "accuracy": share_interval(said.predicted == y),
-        f"top_{k}_accuracy": share_interval(in_top(y, probabilities, k)),
-        **bootstrap_intervals(y, probabilities),
-    }
-    return {name: Value(value, intervals.get(name)) for name, value in numbers.items()}
+    ends = intervals(said)
+    return {name: Value(value, ends.get(name)) for name, value in numbers.items()}
 
 
 def paired(a: Predictions, b: Predictions) -> Paired:
@@ -106,7 +92,7 @@ def paired(a: Predictions, b: Predictions) -> Paired:
         a: of the test split.
         b: of the same, with the same classes.
     """
-    right_a, right_b = a.predicted == a.y, b.predicted == b.y
+    right_a, right_b = a.right, b.right
     forth, back = mcnemar(right_a, right_b), mcnemar(right_b, right_a)
     difference = float(right_b.mean() - right_a.mean())
     return Paired(
@@ -126,14 +112,14 @@ def flips(a: Predictions, b: Predictions) -> tuple[NDArray[np.int64], NDArray[np
 
     In both the most confident mistake comes first.
     """
-    right_a, right_b = a.predicted == a.y, b.predicted == b.y
+    right_a, right_b = a.right, b.right
     lost, won = np.flatnonzero(right_a & ~right_b), np.flatnonzero(~right_a & right_b)
     by_b = np.argsort(-b.probabilities[lost].max(axis=1), kind="stable")
     by_a = np.argsort(-a.probabilities[won].max(axis=1), kind="stable")
     return lost[by_b], won[by_a]
 
 
-def recalls(a: Predictions, b: Predictions) -> tuple[Metric, ...]:
+def recalls(a: Predictions, b: Predictions) -> tuple[ComparedMetric, ...]:
     """Return the recall of each class with test images, the largest difference first.
 
     Args:
@@ -141,7 +127,7 @@ def recalls(a: Predictions, b: Predictions) -> tuple[Metric, ...]:
         b: with the same classes.
     """
     rows = [
-        Metric(name, _recall(a, label), _recall(b, label))
+        ComparedMetric(name, _recall(a, label), _recall(b, label))
         for label, name in enumerate(a.class_names)
     ]
     return tuple(sorted(rows, key=lambda row: -abs(row.difference or 0)))
@@ -154,7 +140,4 @@ def _recall(said: Predictions, label: int) -> Value | None:
 
 def confusion_difference(a: Predictions, b: Predictions) -> NDArray[np.int64]:
     """Return how much more often B says each class (column) of each true class (row) than A."""
-    size = len(a.class_names)
-    counts_a, counts_b = (confusion(said.y, said.predicted, size) for said in (a, b))
-    difference: NDArray[np.int64] = counts_b - counts_a
-    return difference
+    return confusion(b) - confusion(a)

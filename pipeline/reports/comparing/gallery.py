@@ -12,8 +12,8 @@ from PIL import Image
 from pipeline.artifacts.datasets import Splits, SplitsInfo
 from pipeline.artifacts.files import dvc_md5
 from pipeline.errors import ArtifactError
+from pipeline.evaluation.predictions import Predictions
 from pipeline.registry.passport import test_md5
-from pipeline.reports.comparing.predictions import Predictions
 from pipeline.reports.comparing.sides import Side
 from pipeline.workspace import Workspace
 

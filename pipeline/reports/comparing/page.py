@@ -8,7 +8,7 @@ from pipeline.reports.comparing import charts
 from pipeline.reports.comparing.comparison import Comparison
 from pipeline.reports.comparing.findings import SHARES, Value, confusion_difference
 from pipeline.reports.comparing.sides import Side
-from pipeline.reports.comparing.wording import METRIC_NAMES, difference_text, points, value_text
+from pipeline.reports.comparing.wording import difference_text, label_text, points, value_text
 from pipeline.tracking.addresses import mlflow_page
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -26,6 +26,7 @@ def render(comparison: Comparison) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "label": label_text,
         "value": value_text,
         "difference": difference_text,
         "share": _share,
@@ -36,7 +37,6 @@ def render(comparison: Comparison) -> str:
         comparison=comparison,
         sides=(("a", comparison.a), ("b", comparison.b)),
         link=_link,
-        names=METRIC_NAMES,
         shares=charts.dots([row for row in comparison.metrics if row.name in SHARES]),
         others=[row for row in comparison.metrics if row.name not in SHARES],
         recalls=charts.dots(comparison.recalls[: charts.MOST_CLASSES]),

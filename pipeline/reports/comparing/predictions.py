@@ -1,36 +1,13 @@
 """What a model says of the test split, and how it was trained, as the stages write it."""
 
 import csv
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.artifacts.datasets import Labels
 from pipeline.artifacts.models import Evaluation
 from pipeline.errors import ArtifactError
-from pipeline.evaluation.metrics import Probabilities
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a model says of the test split.
-
-    Attributes:
-        class_names: in the order of the labels.
-        y: (n,) true labels.
-        probabilities: (n, num_classes).
-    """
-
-    class_names: tuple[str, ...]
-    y: Labels
-    probabilities: Probabilities
-
-    @property
-    def predicted(self) -> Labels:
-        """The most probable class of each image: (n,)."""
-        labels: Labels = self.probabilities.argmax(axis=1)
-        return labels
+from pipeline.evaluation.predictions import Predictions
 
 
 def read_predictions(folder: Path) -> Predictions:

@@ -8,10 +8,11 @@ from tempfile import TemporaryDirectory
 
 from pipeline.artifacts.models import Evaluation, TrainedModel
 from pipeline.errors import ArtifactError, ParamsError
+from pipeline.evaluation.predictions import Predictions
 from pipeline.registry import versions as registry
 from pipeline.registry.versions import Registered
 from pipeline.reports.comparing.changes import Origin, from_run
-from pipeline.reports.comparing.predictions import Predictions, read_history, read_predictions
+from pipeline.reports.comparing.predictions import read_history, read_predictions
 from pipeline.tracking import evaluations
 from pipeline.tracking.provenance import Provenance
 from pipeline.workspace import Workspace

@@ -9,11 +9,11 @@ from rich.table import Table
 
 from pipeline.reports.comparing.changes import Section
 from pipeline.reports.comparing.comparison import Comparison
-from pipeline.reports.comparing.findings import Metric
+from pipeline.reports.comparing.findings import ComparedMetric
 from pipeline.reports.comparing.wording import (
-    METRIC_NAMES,
     difference_text,
     interval_text,
+    label_text,
     points,
     value_text,
 )
@@ -43,14 +43,14 @@ def _sides(comparison: Comparison) -> RenderableType:
     return Group(*lines)
 
 
-def _metrics(metrics: Iterable[Metric]) -> Table:
+def _metrics(metrics: Iterable[ComparedMetric]) -> Table:
     table = Table(box=SIMPLE, collapse_padding=True, pad_edge=False)
     table.add_column("")
     for name in ("A", "B", "B - A"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in metrics:
         table.add_row(
-            METRIC_NAMES.get(row.name, row.name),
+            label_text(row.name),
             value_text(row.a, row.name),
             value_text(row.b, row.name),
             difference_text(row),

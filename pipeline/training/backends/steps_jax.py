@@ -17,11 +17,11 @@ from pipeline.artifacts.datasets import Images, Labels
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.training.augment import DRAWS, augment
 from pipeline.training.optimizers import loss_of
-from pipeline.training.totals import (
+from pipeline.training.sums import (
+    Indices,
     Measure,
     Mirrored,
-    Rows,
-    Totals,
+    Sums,
     Train,
     added,
     images_per_forward,
@@ -77,18 +77,18 @@ def compile_training(
     key = jax.random.key(seed)
     variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
 
-    def run(x: Any, y: Any, rows: Rows, mirrored: Mirrored) -> Totals:
-        # Rows are filled up to those of an epoch, and the count says how many are run.
-        fill = ((0, max(0, len(x) // rows.shape[1] - len(rows))), (0, 0))
-        fill = fill if rows.shape[1] == recipe.batch_size else ((0, 0), (0, 0))
+    def run(x: Any, y: Any, indices: Indices, mirrored: Mirrored) -> Sums:
+        # Indices are filled up to those of an epoch, and the count says how many are run.
+        fill = ((0, max(0, len(x) // indices.shape[1] - len(indices))), (0, 0))
+        fill = fill if indices.shape[1] == recipe.batch_size else ((0, 0), (0, 0))
         state = (*([v.value for v in kind] for kind in variables), nothing(model.output_shape[-1]))
-        steps, (*values, totals) = train_steps(
-            state, key, x, y, np.pad(rows, fill), np.pad(mirrored, fill), len(rows)
+        steps, (*values, sums) = train_steps(
+            state, key, x, y, np.pad(indices, fill), np.pad(mirrored, fill), len(indices)
         )
         for kind, new in zip(variables, values, strict=True):
             for variable, value in zip(kind, new, strict=True):
                 variable.assign(value)
-        return read(steps, totals)
+        return read(steps, sums)
 
     return run
 
@@ -109,28 +109,28 @@ def _train_steps(training: _Training) -> Any:
 
     differentiate = jax.value_and_grad(loss_and_more, has_aux=True)
 
-    def train_step(state: Any, key: Any, x: Any, y: Any, rows: Any, mirrored: Any) -> Any:
-        trained, others, moments, totals = state
-        images = x[rows]
+    def train_step(state: Any, key: Any, x: Any, y: Any, indices: Any, mirrored: Any) -> Any:
+        trained, others, moments, sums = state
+        images = x[indices]
         if augmentation != Augmentation():
             at = jax.random.fold_in(key, moments[iterations])
-            draws = jax.random.uniform(at, (DRAWS, len(rows)))
+            draws = jax.random.uniform(at, (DRAWS, len(indices)))
             images = augment(images, augmentation, draws, mirrored)
-        (_, (others, more)), gradients = differentiate(trained, others, images, y[rows])
+        (_, (others, more)), gradients = differentiate(trained, others, images, y[indices])
         trained, moments = optimizer.stateless_apply(moments, gradients, trained)
-        return trained, others, moments, added(totals, more)
+        return trained, others, moments, added(sums, more)
 
     @jax.jit  # type: ignore[untyped-decorator]
     def train_steps(
-        state: Any, key: Any, x: Any, y: Any, rows: Any, mirrored: Any, count: Any
+        state: Any, key: Any, x: Any, y: Any, indices: Any, mirrored: Any, count: Any
     ) -> Any:
         def goes_on(at: Any) -> Any:
-            step, (*_, totals) = at
-            return (step < count) & jnp.isfinite(totals[0])
+            step, (*_, sums) = at
+            return (step < count) & jnp.isfinite(sums[0])
 
         def body(at: Any) -> Any:
             step, state = at
-            return step + 1, train_step(state, key, x, y, rows[step], mirrored[step])
+            return step + 1, train_step(state, key, x, y, indices[step], mirrored[step])
 
         return jax.lax.while_loop(goes_on, body, (0, state))
 
@@ -141,7 +141,7 @@ def compile_forward(model: keras.Model, recipe: Recipe) -> Measure:
     """Return what measures the model on all images, in large batches."""
     forward = _forward(_model(model, recipe))
 
-    def measure(x: Any, y: Any) -> Totals:
+    def measure(x: Any, y: Any) -> Sums:
         return read(1, forward(_values(model), x, y))
 
     return measure
@@ -158,13 +158,13 @@ def _forward(of: _Model) -> Any:
     def forward(variables: Any, x: Any, y: Any) -> Any:
         size = min(most, len(x))
 
-        def block(number: Any, totals: Any) -> Any:
+        def block(number: Any, sums: Any) -> Any:
             start = jnp.minimum(number * size, len(x) - size)
             images, labels = (jax.lax.dynamic_slice_in_dim(a, start, size) for a in (x, y))
             probabilities, _ = model.stateless_call(*variables, images, training=False)
             counted = start + jnp.arange(size) >= number * size
             losses = loss(labels, probabilities)
-            return added(totals, score(labels, probabilities, losses, counted))
+            return added(sums, score(labels, probabilities, losses, counted))
 
         return jax.lax.fori_loop(0, -(-len(x) // size), block, nothing(model.output_shape[-1]))
 

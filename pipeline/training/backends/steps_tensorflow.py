@@ -11,11 +11,11 @@ from pipeline.artifacts.datasets import Images, Labels
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.training.augment import DRAWS, augment
 from pipeline.training.optimizers import loss_of
-from pipeline.training.totals import (
+from pipeline.training.sums import (
     ALIGNMENT,
+    Indices,
     Measure,
     Mirrored,
-    Rows,
     Train,
     added,
     images_per_forward,
@@ -53,11 +53,11 @@ def compile_training(
     """Return what trains on each row of indices in turn, until the loss is not finite."""
     variables, loss = model.trainable_variables, loss_of(recipe, model.output_shape[-1])
 
-    def train_step(x: Any, y: Any, rows: Any, mirrored: Any) -> Any:
-        images, labels = tf.gather(x, rows), tf.gather(y, rows)
+    def train_step(x: Any, y: Any, indices: Any, mirrored: Any) -> Any:
+        images, labels = tf.gather(x, indices), tf.gather(y, indices)
         if augmentation != Augmentation():
             at = [seed, tf.cast(optimizer.iterations, tf.int32)]
-            draws = tf.random.stateless_uniform([DRAWS, tf.shape(rows)[0]], at)
+            draws = tf.random.stateless_uniform([DRAWS, tf.shape(indices)[0]], at)
             images = augment(images, augmentation, draws, mirrored)
         with tf.GradientTape() as tape:
             probabilities = model(images, training=True)
@@ -66,12 +66,12 @@ def compile_training(
         optimizer.apply(tape.gradient(total, variables), variables)
         return score(labels, probabilities, losses)
 
-    def train_steps(x: Any, y: Any, rows: Any, mirrored: Any, count: Any) -> Any:
-        step, totals = tf.constant(0), nothing(model.output_shape[-1])
-        while step < count and tf.math.is_finite(totals[0]):
-            totals = added(totals, train_step(x, y, rows[step], mirrored[step]))
+    def train_steps(x: Any, y: Any, indices: Any, mirrored: Any, count: Any) -> Any:
+        step, sums = tf.constant(0), nothing(model.output_shape[-1])
+        while step < count and tf.math.is_finite(sums[0]):
+            sums = added(sums, train_step(x, y, indices[step], mirrored[step]))
             step += 1
-        return step, totals
+        return step, sums
 
     # One trace serves every number of steps, and the smaller last batch of an epoch as well.
     signature = [
@@ -83,15 +83,15 @@ def compile_training(
     ]
     traced = tf.function(train_steps, input_signature=signature)
     if not _repays_xla(recipe, total_steps):
-        return lambda x, y, rows, mirrored: read(*traced(x, y, rows, mirrored, len(rows)))
+        return lambda x, y, indices, mirrored: read(*traced(x, y, indices, mirrored, len(indices)))
     compiled = tf.function(train_steps, input_signature=signature, jit_compile=True)
 
-    def run(x: Any, y: Any, rows: Rows, mirrored: Mirrored) -> Any:
-        if rows.shape[1] != recipe.batch_size:
-            return read(*traced(x, y, rows, mirrored, len(rows)))
-        # XLA compiles for one shape: rows are filled up, and the count says how many are run.
-        fill = ((0, max(0, len(x) // recipe.batch_size - len(rows))), (0, 0))
-        return read(*compiled(x, y, np.pad(rows, fill), np.pad(mirrored, fill), len(rows)))
+    def run(x: Any, y: Any, indices: Indices, mirrored: Mirrored) -> Any:
+        if indices.shape[1] != recipe.batch_size:
+            return read(*traced(x, y, indices, mirrored, len(indices)))
+        # XLA compiles for one shape: indices are filled up, and the count says how many are run.
+        fill = ((0, max(0, len(x) // recipe.batch_size - len(indices))), (0, 0))
+        return read(*compiled(x, y, np.pad(indices, fill), np.pad(mirrored, fill), len(indices)))
 
     return run
 
@@ -109,14 +109,14 @@ def compile_forward(model: keras.Model, recipe: Recipe) -> Measure:
     size = images_per_forward(shape)
 
     def forward(x: Any, y: Any) -> Any:
-        totals = nothing(model.output_shape[-1])
+        sums = nothing(model.output_shape[-1])
         for start in tf.range(0, tf.shape(x)[0], size):
             # One block at a time: by default ten are in memory at once.
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
             images, labels = x[start : start + size], y[start : start + size]
             probabilities = model(images, training=False)
-            totals = added(totals, score(labels, probabilities, loss(labels, probabilities)))
-        return tf.constant(1), totals
+            sums = added(sums, score(labels, probabilities, loss(labels, probabilities)))
+        return tf.constant(1), sums
 
     signature = [tf.TensorSpec([None, *shape], tf.uint8), tf.TensorSpec([None], tf.int32)]
     traced: Callable[..., Any] = tf.function(forward, input_signature=signature)

@@ -1,4 +1,4 @@
-"""Reasons to stop a training: data that cannot teach, a loss that is not finite, a lost class."""
+"""Reasons to stop a training: unusable data, a loss that is not finite, a class never predicted."""
 
 import math
 
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from pipeline.artifacts.datasets import Images, Labels
 from pipeline.errors import TrainingError
 
-# Fewer validation images of a class than this may all be missed by chance.
-VANISHED_SUPPORT = 20
+# With fewer validation images of a class, all of them may be misclassified by chance.
+MIN_SUPPORT = 20
 
 
 def check_arrays(
@@ -36,11 +36,11 @@ def check_arrays(
         )
 
 
-def check_every_class_is_taught(y_train: Labels, class_names: tuple[str, ...]) -> None:
-    """Refuse a training split in which a class does not occur.
+def check_every_class_has_images(y_train: Labels, class_names: tuple[str, ...]) -> None:
+    """Refuse a training split that lacks a class.
 
     Raises:
-        TrainingError: it names the classes.
+        TrainingError: the message names the classes.
     """
     counts = np.bincount(y_train, minlength=len(class_names))
     absent = _names(counts == 0, class_names)
@@ -51,10 +51,10 @@ def check_every_class_is_taught(y_train: Labels, class_names: tuple[str, ...]) -
 
 
 def check_finite(loss: float, where: str, learning_rate: float) -> None:
-    """Refuse to go on with a loss that is not a number.
+    """Refuse to go on with a loss that is not finite.
 
     Raises:
-        TrainingError: it says where it happened, and what to try.
+        TrainingError: the message says where it happened, and what to try.
     """
     if not math.isfinite(loss):
         raise TrainingError(
@@ -63,25 +63,24 @@ def check_finite(loss: float, where: str, learning_rate: float) -> None:
         )
 
 
-def check_no_class_vanished(
+def check_every_class_is_predicted(
     predicted: NDArray[np.int64], y_val: Labels, class_names: tuple[str, ...]
 ) -> None:
-    """Refuse a trained model that never predicts a class although validation is full of it.
+    """Refuse a trained model that never predicts a class of which validation has many images.
 
-    It is asked of the weights that are kept, and not after each epoch: early in training a class
-    is often unseen for a while and returns. Such a model may still have a decent accuracy, which
-    is why nobody would notice.
+    Only the weights that are kept are checked, not each epoch: early in training a model often
+    misses a class for a while. Such a model may have a decent accuracy, which hides the problem.
 
     Args:
         predicted: how often each class was predicted on the validation split.
-        y_val: its labels; a class counts with at least `VANISHED_SUPPORT` images.
-        class_names: in the order of the labels.
+        y_val: the labels there; classes with fewer than `MIN_SUPPORT` images are not checked.
+        class_names: names, in the order of the labels.
 
     Raises:
-        TrainingError: it names the classes.
+        TrainingError: the message names the classes.
     """
     support = np.bincount(y_val, minlength=len(class_names))
-    lost = _names((predicted == 0) & (support >= VANISHED_SUPPORT), class_names)
+    lost = _names((predicted == 0) & (support >= MIN_SUPPORT), class_names)
     if lost:
         raise TrainingError(
             f"the trained model never predicts {lost} in {len(y_val)} validation images: "

@@ -1,4 +1,4 @@
-"""A picture of sample images by class."""
+"""A figure of sample images by class."""
 
 import math
 import warnings
@@ -6,21 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.artifacts.datasets import Images, Labels
-from pipeline.artifacts.files import atomic
+from pipeline.artifacts.figures import new_figure, save_figure
 
 MOST_CLASSES = 20
 PER_CLASS = 10
-MOST_PIXELS = 96  # of a side; larger images are thinned out
+MOST_PIXELS = 96  # of a side; of larger images every second, third, … pixel is shown
 GAP = 2
 
 
 def save_samples(x: Images, y: Labels, class_names: tuple[str, ...], path: Path) -> None:
-    """Save a PNG with a row of images per class, equal for equal images.
+    """Save a PNG with a row of images per class.
 
     Args:
         x: (n, height, width, channels), 1 or 3 channels.
@@ -31,8 +29,8 @@ def save_samples(x: Images, y: Labels, class_names: tuple[str, ...], path: Path)
     shown = class_names[:MOST_CLASSES]
     mosaic = np.concatenate([_row(x, np.flatnonzero(y == label)) for label in range(len(shown))])
     height, width = mosaic.shape[:2]
-    figure = Figure(figsize=(7, 7 * height / width), dpi=120)
-    axes = FigureCanvasAgg(figure).figure.add_axes((0, 0, 1, 1))
+    figure = new_figure(7, 7 * height / width, layout=None)
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(mosaic if mosaic.shape[2] == 3 else mosaic[..., 0], cmap="gray", vmin=0, vmax=255)
     axes.set_xticks([])
     centres = (np.arange(len(shown)) + 0.5) * (height / len(shown))
@@ -43,11 +41,10 @@ def save_samples(x: Images, y: Labels, class_names: tuple[str, ...], path: Path)
     axes.spines[:].set_visible(False)
     if len(shown) < len(class_names):
         axes.set_title(f"The first {len(shown)} of {len(class_names)} classes")
-    with atomic(path) as part, warnings.catch_warnings():
-        # Names in scripts that the font lacks show as boxes, which is no reason to complain.
+    with warnings.catch_warnings():
+        # Characters that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph")
-        # Without Software, which names the version, the file depends on the images alone.
-        figure.savefig(part, format="png", bbox_inches="tight", metadata={"Software": None})
+        save_figure(figure, path, dpi=120, cropped=True)
 
 
 def _row(x: Images, rows: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
-"""What computes a training: the steps of Keras' backend, behind one interface.
+"""The steps of a training as Keras' backend computes them, behind one interface.
 
-`compile_training` and `compile_forward` make the functions; the arrays they are called with are in
-the memory of the device, as `uint8` and `int32`, for as long as a training or one chunk of it.
+`compile_training` and `compile_forward` return functions. The arrays that these take stay in the
+memory of the device, as `uint8` and `int32`, for a whole training or for one chunk of it.
 """
 
 from typing import Any, Protocol
@@ -10,14 +10,14 @@ import keras
 
 from pipeline.artifacts.datasets import Images, Labels
 from pipeline.models.recipes import Augmentation, Recipe
-from pipeline.training.totals import Measure, Train
+from pipeline.training.sums import Measure, Train
 
 
 class Steps(Protocol):
-    """What a backend gives the engine."""
+    """What the engine needs of a backend."""
 
     def put(self, x: Images, y: Labels) -> tuple[Any, Any]:
-        """Bring images and labels to the device, without a copy where they are there."""
+        """Move images and labels to the device, without a copy if they are there already."""
 
     def compile_training(
         self,
@@ -28,26 +28,26 @@ class Steps(Protocol):
         seed: int,
         total_steps: int,
     ) -> Train:
-        """Return what trains on each row of indices in turn, until the loss is not finite.
+        """Return a function that trains on each row of indices, until the loss is not finite.
 
         Args:
             model: trained in place.
-            optimizer: built for the model; its state goes on.
-            recipe: loss and batch size are read from it.
-            augmentation: of the images.
-            seed: of the augmentation.
-            total_steps: of the whole training, which tell what compiling may cost.
+            optimizer: built for the model; its state is kept between calls.
+            recipe: sets the loss and the batch size.
+            augmentation: random changes of the images.
+            seed: seeds the augmentation.
+            total_steps: the steps of the whole training; they decide what is worth compiling.
         """
 
     def compile_forward(self, model: keras.Model, recipe: Recipe) -> Measure:
-        """Return what measures the model on all images, in large batches."""
+        """Return a function that measures the model on all images, in large batches."""
 
     def gradients(self, model: keras.Model, recipe: Recipe, x: Images, y: Labels) -> list[Any]:
         """Return the gradient of each trainable variable, without dropout and augmentation."""
 
 
 def steps() -> Steps:
-    """Return those of the backend that Keras runs on."""
+    """Return the steps of the backend that Keras runs on."""
     found: Any
     if keras.backend.backend() == "jax":
         from pipeline.training.backends import steps_jax as found

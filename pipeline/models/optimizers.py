@@ -1,0 +1,88 @@
+"""The optimizers of a recipe: of each what it takes, Keras' class, and who computes it faster.
+
+A new optimizer is an entry of `OPTIMIZERS`. Classes are named, not imported, so that reading
+params.yaml stays fast.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from pipeline.artifacts.record import Frozen
+from pipeline.models.layer import FractionBelowOne
+
+FUSED_TENSORFLOW = {"tensorflow": "pipeline.training.backends.fused_tensorflow"}
+
+
+@dataclass(frozen=True)
+class OptimizerKind:
+    """An optimizer that a recipe may name.
+
+    Attributes:
+        name: as a recipe names it.
+        keras_class: its class in `keras.optimizers`.
+        settings: the keys that it takes besides those that every optimizer takes.
+        learning_rate: the default.
+        twins: the module, by Keras backend, whose class of the same name computes the same steps
+            faster. Where there is none, Keras' own trains.
+        variant: a module whose class of the same name changes what Keras' class computes, and so
+            takes its place on every backend. It also gets the precision of the training.
+    """
+
+    name: str
+    keras_class: str
+    settings: tuple[str, ...] = ()
+    learning_rate: float = 0.001
+    twins: Mapping[str, str] = field(default_factory=dict)
+    variant: str | None = None
+
+    def module(self, backend: str) -> str:
+        """Return the module whose class trains on a Keras backend."""
+        return self.variant or self.twins.get(backend, "keras.optimizers")
+
+
+OPTIMIZERS = (
+    OptimizerKind("adam", "Adam", twins=FUSED_TENSORFLOW),
+    OptimizerKind("adamw", "AdamW", twins=FUSED_TENSORFLOW),
+    OptimizerKind("muon", "Muon", ("momentum",), variant="pipeline.training.optimizers"),
+    OptimizerKind("rmsprop", "RMSprop", ("momentum",), twins=FUSED_TENSORFLOW),
+    OptimizerKind("sgd", "SGD", ("momentum", "nesterov"), 0.01, FUSED_TENSORFLOW),
+)
+OPTIMIZERS_BY_NAME = {kind.name: kind for kind in OPTIMIZERS}
+if TYPE_CHECKING:
+    OptimizerName: TypeAlias = str
+else:
+    OptimizerName = Literal[tuple(OPTIMIZERS_BY_NAME)]
+
+
+class Optimizer(Frozen):
+    """`adam`, or `{name: sgd, learning_rate: 0.01, momentum: 0.9}`; Keras' defaults otherwise."""
+
+    name: OptimizerName = "adam"
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.001
+    momentum: FractionBelowOne = 0.0
+    nesterov: bool = False
+    weight_decay: FractionBelowOne | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, value: Any) -> Any:
+        value = {"name": value} if isinstance(value, str) else value
+        if isinstance(value, dict):
+            kind = OPTIMIZERS_BY_NAME.get(str(value.get("name", "adam")))
+            value = {"learning_rate": kind.learning_rate, **value} if kind else value
+        return value
+
+    @model_validator(mode="after")
+    def _takes_its_settings(self) -> "Optimizer":
+        for setting in ("momentum", "nesterov"):
+            takers = [kind.name for kind in OPTIMIZERS if setting in kind.settings]
+            if getattr(self, setting) and self.name not in takers:
+                raise ValueError(f"{setting} belongs to {_join(takers)}; this is {self.name}")
+        return self
+
+
+def _join(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
