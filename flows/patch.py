@@ -59,9 +59,7 @@ def apply(text: str, dataset: str, model: str, values: Mapping[str, Any]) -> str
     with TemporaryDirectory() as folder:
         path = Path(folder) / PARAMS_FILE
         before = _load(path, text)
-        entry = before.datasets.get(dataset)
-        owner = entry.recipes if entry and entry.recipes else dataset
-        owner = owner if owner in before.recipes else "default"
+        owner = before.recipe_owner(dataset)
         changed = Request(
             dataset=dataset,
             models=(model,),

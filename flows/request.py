@@ -129,10 +129,8 @@ class Request(Frozen):
         self, params: Params, content: dict[str, Any]
     ) -> Iterator[tuple[list[str], Any]]:
         """Yield the keys and the value of each change of the recipes as they are written."""
-        entry, recipes = params.datasets.get(params.dataset), content["recipes"]
-        owner = entry.recipes if entry and entry.recipes else params.dataset
-        owner = owner if recipes.get(owner) else "default"
-        written = recipes.get(owner, {})
+        owner = params.recipe_owner(params.dataset)
+        written = content["recipes"].get(owner, {})
         for model in params.models:
             if self.seed is not None and "seed" in written.get(model, {}):
                 yield ["recipes", owner, model, "seed"], self.seed

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from pipeline.artifacts.project import Until
 from pipeline.cli.app import app, params_here, workspace_here
 
 FLOWS = "All stages, as a Prefect flow"
-Until = Literal["validate", "preprocess", "train", "evaluate", "register"]
 Wanted = Literal["auto", "cpu", "gpu"]
 
 

@@ -44,13 +44,17 @@ class Params(Frozen):
 
     def recipes_for(self, dataset: str) -> dict[str, Recipe]:
         """Return the recipes of a dataset: those its entry names, its own, or the default pair."""
+        return self.recipes.get(self.recipe_owner(dataset), {})
+
+    def recipe_owner(self, dataset: str) -> str:
+        """Return the key of `recipes` that holds the recipes of a dataset."""
         entry = self.datasets.get(dataset)
         owner = entry.recipes if entry and entry.recipes else dataset
         if entry and entry.recipes and owner not in self.recipes:
             raise ParamsError(
                 f"datasets.{dataset}.recipes is {owner!r}; allowed: {', '.join(self.recipes)}"
             )
-        return self.recipes.get(owner) or self.recipes.get("default", {})
+        return owner if self.recipes.get(owner) else "default"
 
     def recipe(self, dataset: str, model: str) -> Recipe:
         """Return one recipe with its seed filled in.
