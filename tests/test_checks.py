@@ -14,7 +14,7 @@ from pipeline.validation.measures import Facts, shift
 from tests.raw import TRAIN, raw_dataset
 
 
-def facts_of(raw, histogram, accepted=None):
+def facts_of(raw, histogram, accepted=None, ignored=None):
     info = raw.info
     return Facts(
         class_names=info.class_names,
@@ -22,6 +22,7 @@ def facts_of(raw, histogram, accepted=None):
         expected=info.expected or info.counts,
         histograms=histogram.tolist(),
         accepted=accepted,
+        ignored=ignored or {},
     )
 
 
@@ -81,6 +82,7 @@ DAMAGES = {
     "duplicates": (repeated, 1 / 1797, "train/0008.png = train/0007.png"),
     "label_conflict": (two_labels, 2 / 1797, "train/0007.png is 7"),
     "leakage": (leaked, 1 / 360, "test/1437.png = train/0011.png"),
+    "ignored": (None, 3, "2 .txt"),
     "shift": (None, 0.5, None),
 }
 
@@ -92,7 +94,8 @@ def results_for(name, folder, limits):
     manifest, histogram = build_manifest(raw)
     # All of it was black: the distance is then the mean brightness.
     accepted = ((1, *[0] * 63),) if name == "shift" else None
-    facts = facts_of(raw, histogram, accepted)
+    ignored = {".txt": 2, "without an ending": 1, "hidden": 4} if name == "ignored" else None
+    facts = facts_of(raw, histogram, accepted, ignored)
     return evaluate(manifest, facts, {name: limits})[0], manifest
 
 

@@ -16,6 +16,7 @@ from pipeline.validation.measures import (
     balance,
     classes_in_every_split,
     duplicates,
+    ignored,
     label_conflict,
     leakage,
     pixel_range,
@@ -143,6 +144,13 @@ CHECKS: tuple[ImageCheck | TableCheck, ...] = (
         "share",
         Limits(warning=0, error=0.01),
         measure=leakage,
+    ),
+    TableCheck(
+        "ignored",
+        "files of the source that are not read, because they do not end as images do",
+        "count",
+        Limits(warning=0),
+        measure=ignored,
     ),
     TableCheck(
         "shift",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
 
 from pipeline.artifacts.record import Frozen
 
@@ -23,6 +24,7 @@ class Facts(Frozen):
         expected: images per split.
         histograms: of all readable images of this version.
         accepted: of the version that was accepted before it; None where there is none.
+        ignored: files of the source that are not read, by ending or system folder.
     """
 
     class_names: tuple[str, ...]
@@ -30,6 +32,7 @@ class Facts(Frozen):
     expected: dict[str, int]
     histograms: Histograms
     accepted: Histograms | None = None
+    ignored: dict[str, int] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,15 @@ def shift(manifest: "DataFrame", facts: Facts) -> Finding:
         now, before = now.sum(axis=0, keepdims=True), before.sum(axis=0, keepdims=True)
     gaps = np.abs(_cumulative(now) - _cumulative(before)).mean(axis=1)
     return Finding(float(gaps.max()), note="compared with the version accepted before")
+
+
+def ignored(manifest: "DataFrame", facts: Facts) -> Finding:
+    """Number of files that are not read because of their ending; the note has the others."""
+    unread = {name: n for name, n in facts.ignored.items() if name.startswith(".") or " " in name}
+    shown = tuple(f"{count} {name}" for name, count in sorted(unread.items()))
+    others = sum(facts.ignored.values()) - sum(unread.values())
+    note = f"and {others} that systems or tools made, or `ignore` names" if others else ""
+    return Finding(sum(unread.values()), shown[:MOST_OFFENDERS], note)
 
 
 def _cumulative(histograms: "np.typing.NDArray[np.float64]") -> "np.typing.NDArray[np.float64]":

@@ -53,6 +53,7 @@ def validate(
         expected=info.expected or info.counts,
         histograms=histograms,
         accepted=earlier.histograms if earlier else None,
+        ignored=info.ignored,
     )
     with ThreadPoolExecutor(1) as aside:
         raw_md5 = aside.submit(dvc_md5, raw.path)
