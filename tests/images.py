@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
+from pillow_heif import register_heif_opener
+
+register_heif_opener()
 
 
 def encode(size: tuple[int, int] = (12, 10), suffix: str = ".png", seed: int = 0) -> bytes:

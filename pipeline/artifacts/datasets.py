@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.artifacts.files import read_array, write_array
-from pipeline.artifacts.record import Record
+from pipeline.artifacts.record import Fit, Record
 
 Images = NDArray[np.uint8]  # (n, height, width, channels)
 
@@ -30,6 +30,7 @@ class DatasetInfo(Record):
         origin: for each file it was made from: where it came from and the sha256 of its content.
         intended_use: empty where nobody has stated it.
         ignored: files of the source that are not read, by ending or system folder.
+        fit: how images of another aspect ratio are resized; a model is asked in the same way.
     """
 
     name: str
@@ -41,6 +42,7 @@ class DatasetInfo(Record):
     licence: str = "not stated"
     intended_use: str = ""
     ignored: dict[str, int] = Field(default_factory=dict)
+    fit: Fit = "stretch"
 
     @property
     def num_classes(self) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts.files import read_array, read_json
-from pipeline.artifacts.record import Record
+from pipeline.artifacts.record import Fit, Record
 
 
 class RunInfo(Record):
@@ -32,6 +32,7 @@ class RunInfo(Record):
     git_commit: str | None
     git_dirty: bool | None
     experiment_id: str | None = None
+    fit: Fit = "stretch"
 
 
 @dataclass(frozen=True)

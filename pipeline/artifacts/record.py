@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.artifacts.files import read_json, write_json
 from pipeline.errors import ArtifactError
 
+# How an image of another aspect ratio becomes one of the dataset.
+Fit = Literal["stretch", "crop", "pad"]
 DeviceChoice = Literal["auto", "cpu", "gpu"]  # where to train
 
 

@@ -92,7 +92,7 @@ def ingest_folder(
         raise type(error)(f"{name}: {error}") from error
     with _replacing(output) as raw:
         shape = (*entry.image_size, 1 if entry.color == "gray" else 3)
-        described, sha256 = pack(found.path, splits, raw.path, shape, caps, progress)
+        described, sha256 = pack(found.path, splits, raw.path, shape, entry.fit, caps, progress)
         _save_files(raw, described)
         for split, files in splits.items():
             labels = np.array([image.label for image in files], np.int64)
@@ -107,6 +107,7 @@ def ingest_folder(
             licence=entry.licence,
             intended_use=entry.intended_use,
             ignored=images.ignored,
+            fit=entry.fit,
         ).save(raw.path / METADATA)
     return RawDataset(output)
 

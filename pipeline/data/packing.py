@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.artifacts.datasets import Split
 from pipeline.artifacts.files import atomic
+from pipeline.artifacts.record import Fit
 from pipeline.data.layout import Labelled
 from pipeline.data.readers.content import Caps
 from pipeline.data.readers.folder import prefetched
@@ -68,11 +69,13 @@ class SharedArray:
     Attributes:
         offset: bytes before the first row.
         shape: of one row.
+        fit: how images are resized to it.
     """
 
     path: Path
     offset: int
     shape: tuple[int, int, int]
+    fit: Fit
 
 
 def pack(
@@ -80,6 +83,7 @@ def pack(
     splits: dict[Split, list[Labelled]],
     output: Path,
     image_shape: tuple[int, int, int],
+    fit: Fit,
     caps: Caps | None = None,
     progress: bool = True,
 ) -> tuple[dict[Split, SplitFiles], str]:
@@ -90,6 +94,7 @@ def pack(
         splits: the images, in the order of the rows.
         output: the folder of the arrays.
         image_shape: height, width, channels.
+        fit: how images are resized to it.
         caps: limits of what is read from an archive.
         progress: whether to show a bar.
 
@@ -111,7 +116,7 @@ def pack(
         arrays: dict[Split, SharedArray] = {}
         for split, files in splits.items():
             part = stack.enter_context(atomic(output / f"x_{split}.npy"))
-            arrays[split] = _create(part, len(files), image_shape)
+            arrays[split] = _create(part, len(files), image_shape, fit)
         advance = stack.enter_context(bar("decode images", total, progress))
         tasks = _tasks(_items(source, described, caps, digest))
         decoded = spread(partial(decode, arrays), tasks, total >= MANY_IMAGES)
@@ -137,7 +142,7 @@ def decode(arrays: dict[Split, SharedArray], items: list[Item]) -> list[Decoded]
             try:
                 image = read_image(data)
                 height, width, mode = image.height, image.width, image.mode
-                pixels = to_array(image, rows.shape)
+                pixels = to_array(image, rows.shape, rows.fit)
                 # Not a memory map, whose pages would count as memory of this process.
                 os.pwrite(files[split].fileno(), pixels.data, rows.offset + row * pixels.nbytes)
             except ImageError as reason:
@@ -146,14 +151,14 @@ def decode(arrays: dict[Split, SharedArray], items: list[Item]) -> list[Decoded]
     return made
 
 
-def _create(path: Path, count: int, image_shape: tuple[int, int, int]) -> SharedArray:
+def _create(path: Path, count: int, image_shape: tuple[int, int, int], fit: Fit) -> SharedArray:
     with path.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, *image_shape)}
         np.lib.format.write_array_header_1_0(file, header)
         file.flush()
         # Reserved now, so that a full disk is an error at once and not after an hour.
         os.posix_fallocate(file.fileno(), 0, file.tell() + count * int(np.prod(image_shape)))
-        return SharedArray(path, file.tell(), image_shape)
+        return SharedArray(path, file.tell(), image_shape, fit)
 
 
 def _items(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from pipeline.artifacts.record import Frozen, Record
+from pipeline.artifacts.record import Fit, Frozen, Record
 from pipeline.redaction import holds_secret, redact
 
 # Names become folders, DVC stages and registered models.
@@ -21,6 +21,7 @@ class ImageFolder(Frozen):
             A relative path is looked for in the mirror as `<dataset>/<file>`, then from here.
         sha256: of the archive's content: of the `.zip`, or of the decompressed `.tar`.
         image_size: height and width to which every image is resized.
+        fit: what happens to images of another aspect ratio: `crop`, `pad` or `stretch`.
         test_fraction: share that becomes the test split where the folder has none.
         seed: another one chooses another test split.
         group: a pattern that finds the group `group` in a file's name; images of one group, say of
@@ -34,6 +35,7 @@ class ImageFolder(Frozen):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     image_size: tuple[Side, Side]
     color: Literal["rgb", "gray"] = "rgb"
+    fit: Fit = "crop"
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     group: str | None = None

@@ -20,6 +20,7 @@ from mlflow.pyfunc import PythonModel
 
 from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import TrainedModel
+from pipeline.artifacts.record import Fit
 from pipeline.errors import ArtifactError, ImageError
 from pipeline.evaluation.litert import load_litert
 from pipeline.images import decode
@@ -37,7 +38,7 @@ class ImageClassifier(PythonModel):  # type: ignore[misc]
         """
         trained = TrainedModel(Path(context.artifacts["model"]).parent)
         run = trained.run
-        self.class_names, self.image_shape = run.class_names, run.image_shape
+        self.class_names, self.image_shape, self.fit = run.class_names, run.image_shape, run.fit
         found = sha256(trained.model)
         if found != run.model_sha256:
             raise ArtifactError(
@@ -72,7 +73,7 @@ class ImageClassifier(PythonModel):  # type: ignore[misc]
 
     def _pixels(self, number: int, value: Any) -> Any:
         try:
-            return as_pixels(value, self.image_shape)
+            return as_pixels(value, self.image_shape, self.fit)
         except ImageError as error:
             # Of any other exception a server shows the stack trace instead of the reason.
             raise MlflowException.invalid_parameter_value(f"image {number}: {error}") from error
@@ -85,13 +86,14 @@ def rows(column: Iterable[Any]) -> Iterator[Any]:
         yield from value if several else [value]
 
 
-def as_pixels(value: Any, image_shape: tuple[int, int, int]) -> Any:
+def as_pixels(value: Any, image_shape: tuple[int, int, int], fit: Fit = "stretch") -> Any:
     """Return one image as `uint8` (height, width, channels).
 
     Args:
         value: bytes of an image file or their base64, of any size and mode; or pixels 0 to 255
             of exactly this shape, the channel of a gray image left out or not.
         image_shape: what the model takes.
+        fit: how an image file of another aspect ratio becomes that.
 
     Raises:
         ImageError: it is neither.
@@ -103,7 +105,7 @@ def as_pixels(value: Any, image_shape: tuple[int, int, int]) -> Any:
         except (binascii.Error, ValueError) as error:
             raise ImageError(f"the text is not base64: {error}") from error
     if isinstance(value, bytes):
-        return decode(value, image_shape)
+        return decode(value, image_shape, fit)
     try:
         pixels = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -105,7 +105,7 @@ def _predict_batch(
     errors: dict[Path, str] = {}
     for file in files:
         try:
-            pixels[file] = decode(file.read_bytes(), info.image_shape)
+            pixels[file] = decode(file.read_bytes(), info.image_shape, info.fit)
         except (ImageError, OSError) as error:
             errors[file] = str(error)
     if not pixels:

@@ -81,6 +81,7 @@ def train(
             model=plan.model,
             class_names=info.class_names,
             image_shape=info.image_shape,
+            fit=info.fit,
             data_md5=data_md5,
             seed=seed,
             device=str(chosen),
