@@ -20,7 +20,10 @@ from typer.testing import CliRunner
 from pipeline.artifacts.models import RunInfo
 from pipeline.cli import app
 from pipeline.data import datasets
+from pipeline.data.layout import layout
 from pipeline.data.readers.content import Caps
+from pipeline.data.readers.listing import list_images
+from pipeline.data.readers.reader import Columns
 from pipeline.data.readers.readers import READERS, entries
 from pipeline.errors import DatasetError
 from pipeline.evaluation import metrics
@@ -40,8 +43,9 @@ from pipeline.training.backends import fused_tensorflow
 from pipeline.training.engine import Data, fit
 from pipeline.training.optimizers import optimizer_class
 from pipeline.validation import checks
-from tests.images import files, make_tar, make_zip, write
+from tests.images import files
 from tests.layers import layers_with, smallest
+from tests.samples import SAMPLES
 from tests.scored import MD5, candidate, incumbent, rights
 
 ROOT = Path(__file__).parent.parent
@@ -181,13 +185,11 @@ def test_every_rule_answers_in_two_wordings(rule):
     assert failed not in ("", passed), "it says the same where a version fails"
 
 
-# For each reader, what writes a dataset in its format from files by name.
-SAMPLES = {"folder": write, ".zip": make_zip, ".tar": make_tar}
 PETS = files(("cat", "dog"), count=3)
 
 
 def sample(reader, folder):
-    assert reader.name in SAMPLES, f"SAMPLES in this file lacks the format {reader.name}"
+    assert reader.name in SAMPLES, f"SAMPLES in tests/samples.py lacks the format {reader.name}"
     return SAMPLES[reader.name](folder / f"pets{''.join(reader.endings[:1])}", PETS)
 
 
@@ -199,8 +201,15 @@ def test_every_reader_is_documented_and_reads_what_it_recognises(reader, tmp_pat
     assert all(f"`{ending}`" in row[0] for ending in reader.endings)
     path = sample(reader, tmp_path)
     assert next(one for one in READERS if one.recognises(path)) == reader
-    found = {e.name: e.read() for e in reader.entries(path, Caps()) if not e.name.endswith("/")}
-    assert found == PETS
+    found = layout(list_images(reader.entries(path, Caps(), Columns())), ["data"])
+    assert found.class_names == ("cat", "dog")
+    images = [
+        (entry.label or entry.name.split("/")[0], entry.read())
+        for entry in reader.entries(path, Caps(), Columns())
+        if not entry.name.endswith(("/", ".csv", ".jsonl"))
+    ]
+    assert sorted(images) == sorted((name.split("/")[0], data) for name, data in PETS.items())
+    assert len(found.images) == len(PETS)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +218,7 @@ def test_every_reader_is_documented_and_reads_what_it_recognises(reader, tmp_pat
 def test_every_reader_of_files_explains_damage(reader, tmp_path):
     path = sample(reader, tmp_path)
     whole = path.read_bytes()
-    for damaged in (b"", b"no such format", whole[: len(whole) // 2]):
+    for damaged in (b"", b"no such format", whole[: len(whole) // 2 + 3]):
         path.write_bytes(damaged)
         with pytest.raises(DatasetError, match=path.name):
             [entry.read() for entry in entries(path)]

@@ -92,7 +92,9 @@ def ingest_folder(
         raise type(error)(f"{name}: {error}") from error
     with _replacing(output) as raw:
         shape = (*entry.image_size, 1 if entry.color == "gray" else 3)
-        described, sha256 = pack(found.path, splits, raw.path, shape, entry.fit, caps, progress)
+        described, sha256 = pack(
+            found.path, splits, raw.path, shape, entry.fit, entry.columns, caps, progress
+        )
         _save_files(raw, described)
         for split, files in splits.items():
             labels = np.array([image.label for image in files], np.int64)
@@ -113,7 +115,7 @@ def ingest_folder(
 
 
 def _listing(path: Path, entry: ImageFolder, caps: Caps | None) -> Listing:
-    found = entries(path, caps)
+    found = entries(path, caps, entry.columns)
     pattern = re.compile(entry.group) if entry.group else None
     return list_images(prefetched(path, found) if path.is_dir() else found, pattern)
 

@@ -8,20 +8,9 @@ from pathlib import PurePosixPath
 
 from pipeline.artifacts.datasets import Split
 from pipeline.data.readers.listing import Listed, Listing
+from pipeline.data.readers.splitnames import split_named
 from pipeline.errors import DatasetError
 
-# What people call their splits, in lower case and without `_`, `-` and spaces.
-_WORDS: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
-SPLIT_NAMES: dict[str, Split] = {
-    f"{word}{end}": split
-    for split, words in _WORDS.items()
-    for word in words
-    for end in ("", "set", "data", "images", "split")
-}
 # Folders of images without a class, which stand beside `train` in many archives.
 WITHOUT_CLASS = frozenset({"unlabeled", "unlabelled", "unsup", "pred", "predict", "prediction"})
 MOST_NAMED = 5
@@ -135,13 +124,9 @@ def _depth(everything: set[tuple[str, ...]], filled: set[tuple[str, ...]]) -> in
     while True:
         tops = {folder[depth] for folder in everything if len(folder) > depth}
         direct = any(len(folder) <= depth + 1 for folder in filled)
-        if len(tops) != 1 or direct or _split(next(iter(tops))):
+        if len(tops) != 1 or direct or split_named(next(iter(tops))):
             return depth
         depth += 1
-
-
-def _split(name: str) -> Split | None:
-    return SPLIT_NAMES.get("".join(letter for letter in name.lower() if letter not in "_- "))
 
 
 def _splits(
@@ -149,7 +134,7 @@ def _splits(
 ) -> dict[str, Split]:
     """Return the split of each folder that is one; nothing where the folders are classes."""
     tops = sorted({folder[depth] for folder in everything if len(folder) > depth})
-    splits = {name: split for name in tops if (split := _split(name))}
+    splits = {name: split for name in tops if (split := split_named(name))}
     others = [name for name in tops if name not in splits]
     nested = {folder[depth] for folder in filled if len(folder) > depth + 1}
     flat = [name for name in splits if name not in nested]

@@ -18,6 +18,7 @@ from pipeline.artifacts.record import Fit
 from pipeline.data.layout import Labelled
 from pipeline.data.readers.content import Caps
 from pipeline.data.readers.folder import prefetched
+from pipeline.data.readers.reader import Columns, Entry
 from pipeline.data.readers.readers import entries
 from pipeline.data.sources.progress import bar
 from pipeline.errors import ImageError
@@ -84,6 +85,7 @@ def pack(
     output: Path,
     image_shape: tuple[int, int, int],
     fit: Fit,
+    columns: Columns | None = None,
     caps: Caps | None = None,
     progress: bool = True,
 ) -> tuple[dict[Split, SplitFiles], str]:
@@ -95,6 +97,7 @@ def pack(
         output: the folder of the arrays.
         image_shape: height, width, channels.
         fit: how images are resized to it.
+        columns: of a table of labels.
         caps: limits of what is read from an archive.
         progress: whether to show a bar.
 
@@ -118,7 +121,7 @@ def pack(
             part = stack.enter_context(atomic(output / f"x_{split}.npy"))
             arrays[split] = _create(part, len(files), image_shape, fit)
         advance = stack.enter_context(bar("decode images", total, progress))
-        tasks = _tasks(_items(source, described, caps, digest))
+        tasks = _tasks(_items(entries(source, caps, columns), source, described, digest))
         decoded = spread(partial(decode, arrays), tasks, total >= MANY_IMAGES)
         for made in stack.enter_context(closing(decoded)):
             for image in made:
@@ -162,14 +165,16 @@ def _create(path: Path, count: int, image_shape: tuple[int, int, int], fit: Fit)
 
 
 def _items(
-    source: Path, described: dict[Split, SplitFiles], caps: Caps | None, digest: "hashlib._Hash"
+    found: Iterator[Entry],
+    source: Path,
+    described: dict[Split, SplitFiles],
+    digest: "hashlib._Hash",
 ) -> Iterator[Item]:
     rows: dict[str, tuple[Split, int]] = {
         name: (split, row)
         for split, each in described.items()
         for row, name in enumerate(each.file)
     }
-    found = entries(source, caps)
     for entry in prefetched(source, found) if source.is_dir() else found:
         if (place := rows.pop(entry.name, None)) is None:
             continue

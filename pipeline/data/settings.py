@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from pipeline.artifacts.record import Fit, Frozen, Record
+from pipeline.data.readers.reader import Columns
 from pipeline.redaction import holds_secret, redact
 
 # Names become folders, DVC stages and registered models.
@@ -24,6 +25,7 @@ class ImageFolder(Frozen):
         fit: what happens to images of another aspect ratio: `crop`, `pad` or `stretch`.
         test_fraction: share that becomes the test split where the folder has none.
         seed: another one chooses another test split.
+        columns: of a table of labels, where their names are not the usual ones.
         group: a pattern that finds the group `group` in a file's name; images of one group, say of
             a patient or a burst, are in one split.
         ignore: names of folders whose images are left out.
@@ -38,6 +40,7 @@ class ImageFolder(Frozen):
     fit: Fit = "crop"
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    columns: Columns = Columns()
     group: str | None = None
     ignore: tuple[str, ...] = ()
     recipes: Name | None = None

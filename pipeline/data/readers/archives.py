@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from pipeline.data.readers.content import Caps, open_content
-from pipeline.data.readers.reader import Entry
+from pipeline.data.readers.reader import Columns, Entry
 from pipeline.errors import ArchiveError
 
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error)
@@ -20,12 +20,12 @@ BLOCK = 512
 HEADERS = 1 << 21
 
 
-def zip_entries(path: Path, caps: Caps) -> Iterator[Entry]:
+def zip_entries(path: Path, caps: Caps, columns: Columns | None = None) -> Iterator[Entry]:
     """Stream the entries of a `.zip`; for the errors see `readers.entries`."""
     return _checked(_zip(path, caps), path, caps)
 
 
-def tar_entries(path: Path, caps: Caps) -> Iterator[Entry]:
+def tar_entries(path: Path, caps: Caps, columns: Columns | None = None) -> Iterator[Entry]:
     """Stream the entries of a `.tar` or `.tar.gz`; for the errors see `readers.entries`."""
     return _checked(_tar(path, caps), path, caps)
 
@@ -49,7 +49,7 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except (*DAMAGE, OSError, EOFError, ValueError, OverflowError, NotImplementedError) as error:
         raise ArchiveError(
-            f"{path.name} is damaged, truncated, or not a .zip, .tar or .tar.gz: {error}"
+            f"{path.name} is damaged, truncated, or not a .zip or .tar: {error}"
         ) from error
 
 

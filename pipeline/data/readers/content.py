@@ -1,19 +1,39 @@
-"""The content of a file, decompressed if it is gzipped, read within limits."""
+"""The content of a file, decompressed if need be, read within limits."""
 
+import bz2
 import gzip
 import hashlib
 import io
+import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pipeline.errors import ArchiveError
 
 CHUNK = 1 << 20
-GZIP = b"\x1f\x8b"
+
+
+def _open_zstandard(file: BinaryIO) -> Any:
+    try:
+        import zstandard
+    except ImportError:
+        raise ArchiveError(
+            "a file compressed with zstd needs the package zstandard: pip install zstandard"
+        ) from None
+    return zstandard.ZstdDecompressor().stream_reader(file)
+
+
+# How files begin that are compressed, and what decompresses them.
+OPENERS: dict[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+    b"\x28\xb5\x2f\xfd": _open_zstandard,
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +63,7 @@ class Caps:
 
 
 class Content:
-    """A reader that decompresses gzip, counts bytes and stops at the caps.
+    """A reader that decompresses, counts bytes and stops at the caps.
 
     Attributes:
         position: bytes read so far.
@@ -54,10 +74,11 @@ class Content:
     TAIL = 1 << 16
 
     def __init__(self, file: BinaryIO, path: Path, caps: Caps) -> None:
-        wrapped = file.read(len(GZIP)) == GZIP
+        start = file.read(max(map(len, OPENERS)))
         self._packed = file.seek(0, io.SEEK_END)
         file.seek(0)
-        self._file = gzip.GzipFile(fileobj=file) if wrapped else file
+        opener = next((made for magic, made in OPENERS.items() if start.startswith(magic)), None)
+        self._file = opener(file) if opener else file
         self._path, self._caps = path, caps
         self.position, self.limit, self.tail = 0, caps.total_bytes, b""
 
@@ -65,11 +86,11 @@ class Content:
         """Read at most `size` bytes, at most a chunk.
 
         Raises:
-            ArchiveError: gzip data is damaged or truncated, or a cap is reached.
+            ArchiveError: compressed data is damaged or truncated, or a cap is reached.
         """
         try:
             data = self._file.read(CHUNK if size < 0 else min(size, CHUNK))
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise ArchiveError(f"{self._path.name} is damaged or truncated: {error}") from error
         self.position += len(data)
         self._caps.check_total(self.position, self._packed, self._path)
@@ -83,7 +104,7 @@ class Content:
 
 @contextmanager
 def open_content(path: Path, caps: Caps | None = None) -> Iterator[Content]:
-    """Open a file for reading, decompressed if it is gzipped."""
+    """Open a file for reading, decompressed if need be."""
     with path.open("rb") as file:
         yield Content(file, path, caps or Caps())
 
@@ -92,7 +113,7 @@ def digest(path: Path, algorithms: tuple[str, ...], caps: Caps | None = None) ->
     """Return checksums of the decompressed content, in the order of the algorithms.
 
     Raises:
-        ArchiveError: gzip data is damaged, or a cap is reached.
+        ArchiveError: compressed data is damaged, or a cap is reached.
     """
     hashes = [hashlib.new(name) for name in algorithms]
     with open_content(path, caps) as content:

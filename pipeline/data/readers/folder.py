@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.data.readers.content import Caps
-from pipeline.data.readers.reader import Entry
+from pipeline.data.readers.reader import Columns, Entry
 from pipeline.errors import ImageError
 from pipeline.images import has_image_ending
 
@@ -16,7 +16,7 @@ from pipeline.images import has_image_ending
 FILES_AHEAD, BYTES_AHEAD = 64, 2**20
 
 
-def folder_entries(path: Path, caps: Caps) -> Iterator[Entry]:
+def folder_entries(path: Path, caps: Caps, columns: Columns | None = None) -> Iterator[Entry]:
     """Walk a folder in sorted order; links are followed, each folder once."""
     seen: set[str] = set()
     for folder, subfolders, files in os.walk(path, followlinks=True):
@@ -31,10 +31,15 @@ def folder_entries(path: Path, caps: Caps) -> Iterator[Entry]:
         prefix = "" if relative == "." else f"{relative}/"
         yield from (Entry(f"{prefix}{name}/", bytes) for name in subfolders)
         for name in sorted(files):
-            yield Entry(f"{prefix}{name}", partial(_read, f"{folder}/{name}", caps))
+            yield Entry(f"{prefix}{name}", partial(read_file, f"{folder}/{name}", caps))
 
 
-def _read(file: str, caps: Caps) -> bytes:
+def read_file(file: str, caps: Caps) -> bytes:
+    """Read a file.
+
+    Raises:
+        ImageError: it cannot be read, or is too large.
+    """
     try:
         with open(file, "rb", buffering=0) as opened:  # noqa: PTH123 (a Path costs as much again)
             if (size := os.fstat(opened.fileno()).st_size) > caps.file_bytes:

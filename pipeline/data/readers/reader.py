@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.artifacts.datasets import Split
+from pipeline.artifacts.record import Frozen
 from pipeline.data.readers.content import Caps
 
 
@@ -27,6 +28,22 @@ class Entry:
     group: str = ""
 
 
+class Columns(Frozen):
+    """The columns of a table of labels; None: what it is usually called is looked for.
+
+    Attributes:
+        file: names of files, relative to the table, or images as bytes.
+        label: names of classes.
+        split: `train`, `val` or `test`; what is empty is for training.
+        group: images of one group are in one split.
+    """
+
+    file: str | None = None
+    label: str | None = None
+    split: str | None = None
+    group: str | None = None
+
+
 @dataclass(frozen=True)
 class Reader:
     """A format in which people have their images.
@@ -41,4 +58,4 @@ class Reader:
     name: str
     endings: tuple[str, ...]
     recognises: Callable[[Path], bool]
-    entries: Callable[[Path, Caps], Iterator[Entry]]
+    entries: Callable[[Path, Caps, Columns], Iterator[Entry]]

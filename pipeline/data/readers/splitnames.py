@@ -1,0 +1,20 @@
+"""What people call the splits of a dataset."""
+
+from pipeline.artifacts.datasets import Split
+
+_WORDS: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+_NAMES: dict[str, Split] = {
+    f"{word}{end}": split
+    for split, words in _WORDS.items()
+    for word in words
+    for end in ("", "set", "data", "images", "split")
+}
+
+
+def split_named(name: str) -> Split | None:
+    """Return the split that a name stands for, such as `Training` or `test_set`; None for none."""
+    return _NAMES.get("".join(letter for letter in name.lower() if letter not in "_- "))
