@@ -214,7 +214,7 @@ def test_a_verdict_for_every_outcome(here, sides):
     assert "B is better: right on" in compared((a, perfect), here.folder, 1).verdict
     assert "A is better: right on" in compared((perfect, a), here.folder, 1).verdict
     chance = compared((a, other(wrong[:1])), here.folder, 1).verdict
-    assert chance == "B is right on 1 more of the 32 test images, which may well be chance."
+    assert chance == "B is right on 1 more of the 32 test images, which may be chance."
     assert "equally many" in compared((a, other(wrong[:0])), here.folder, 1).verdict
     assert compared((a, a), here.folder, 1).verdict == "A and B are the same model."
 
@@ -291,7 +291,7 @@ def test_a_run_from_before_there_was_a_provenance_is_compared(here, sides):
     found = compared((sides[0], load(run.run_id)), here.folder, 1)
     assert found.paired.only_b > 3
     assert {s.name: s.unknown for s in found.sections}["recipe"] == ("B",)
-    assert "is not known of B" in page(found)
+    assert "is not known for B" in page(found)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_different_test_sets_have_no_pairs(here, sides, tmp_path):
     made_model(splits, "later", other, epochs=1)
     later = load(str(other.trained("later").path))
     unknown = compared((sides[0], later), here.folder, 1)
-    assert "known of registered versions only" in unknown.reason
+    assert "only registered versions record" in unknown.reason
     known = compared((sides[0], later), tmp_path, 1)
     assert "different test splits" in known.reason
     for found in (unknown, known):
@@ -356,7 +356,7 @@ def test_different_classes_have_no_pairs(here, sides):
 def test_labels_that_differ_where_the_data_is_one_are_an_error(here, sides):
     a, b = sides
     said = replace(b.predictions, y=b.predictions.y[::-1])
-    with pytest.raises(ArtifactError, match="different labels"):
+    with pytest.raises(ArtifactError, match="labels of their evaluations differ"):
         compared((a, replace(b, predictions=said)), here.folder, 1)
 
 
