@@ -30,7 +30,7 @@ $(VENV)/dev.stamp: requirements/dev.txt pyproject.toml requirements/setup.sh
 run: repository setup ## the whole pipeline on the dataset and models of params.yaml
 	@exec 9> $(VENV)/run.lock; flock --nonblock 9 \
 		|| { echo "error: another 'make run' is at work in this folder; wait for it, or use a second clone" >&2; exit 1; }; \
-	python -m flows.torn_lock && dvc repro && pipeline report
+	python -m flows.execution.torn_lock && dvc repro && pipeline report
 
 test: repository $(VENV)/dev.stamp ## the test suite, file by file on up to four cores
 	@pytest --numprocesses logical --maxprocesses 4 --dist loadfile

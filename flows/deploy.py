@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,28 +21,24 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 from prefect.workers.process import ProcessWorker
 
+from flows.retries import BEFORE_RESTART, FLOWS, NO_HEARTBEAT, NOT_BEGUN
 from pipeline.errors import PipelineError
 
 PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
 # How many runs each pool takes at once: for GPUs as many as there are.
 SLOTS = {"cpu": "CPU_SLOTS", "gpu": "GPU_SLOTS", "control": "CONTROL_SLOTS"}
 DEFAULT_SLOTS = {"cpu": 2, "gpu": 1, "control": 10}
-# What every run of a pool gets; without a sign of life the automations below take it for lost.
+# What every run of a pool gets; without a heartbeat the automations below take it for crashed.
 RUN_ENVIRONMENT = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
 }
-# A run gives a sign of life every 30 s; two in a row may be lost on the way.
-SILENCE = timedelta(seconds=75)
-# A run that no worker has begun by then never will.
-PENDING = timedelta(seconds=110)
-RESCHEDULED_AT_MOST = 2
-# The runner and the worker both report a crash: what comes in between would be overruled.
-PAUSE = timedelta(seconds=10)
+# Deployments that have another name now; a server may still have those of an earlier release.
+RENAMED = {"compare/compare": "grid/grid"}
 ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed")}
 ANY_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
 
@@ -51,42 +48,46 @@ class DeployError(PipelineError):
 
 
 def automations() -> list[Automation]:
-    """Return what the server does on its own where a run dies with all that watched it."""
+    """Return what the server does by itself about runs whose process or worker has died."""
     heartbeat, pending = "prefect.flow-run.heartbeat", "prefect.flow-run.Pending"
-    counts = [str(number + 1) for number in range(RESCHEDULED_AT_MOST)]
     return [
         _unless_heard_of(
             "a silent run has crashed",
             after=heartbeat,
             expect={heartbeat, *ENDED},
-            within=SILENCE,
+            within=NO_HEARTBEAT,
             action=_crash("no sign of life: process and worker are gone"),
         ),
         _unless_heard_of(
             "a run that does not begin has crashed",
             after=pending,
             expect={"prefect.flow-run.Running", *ENDED},
-            within=PENDING,
+            within=NOT_BEGUN,
             action=_crash("a worker took it, but it never began"),
         ),
-        _unless_heard_of(
-            f"a crashed run is tried again, at most {RESCHEDULED_AT_MOST} times",
-            after="prefect.flow-run.Crashed",
-            expect={"prefect.flow-run.AwaitingRetry", "prefect.flow-run.Running"},
-            within=PAUSE,
-            action=ChangeFlowRunState(
-                name="AwaitingRetry",
-                state=StateType.SCHEDULED,
-                message="crashed; tried again",
-                force=True,
-            ),
-            match={"prefect.run-count": counts},
-            match_related={
-                "prefect.resource.role": "tag",
-                "prefect.resource.id": "prefect.tag.train",
-            },
-        ),
+        *(_restart(name, policy.restarts) for name, policy in FLOWS.items() if policy.restarts),
     ]
+
+
+def _restart(flow: str, restarts: int) -> Automation:
+    """Start a crashed run of a flow again; its deployments have the tag of the flow's name."""
+    return _unless_heard_of(
+        f"a crashed run is tried again, at most {restarts} times",
+        after="prefect.flow-run.Crashed",
+        expect={"prefect.flow-run.AwaitingRetry", "prefect.flow-run.Running"},
+        within=BEFORE_RESTART,
+        action=ChangeFlowRunState(
+            name="AwaitingRetry",
+            state=StateType.SCHEDULED,
+            message="crashed; tried again",
+            force=True,
+        ),
+        match={"prefect.run-count": [str(count + 1) for count in range(restarts)]},
+        match_related={
+            "prefect.resource.role": "tag",
+            "prefect.resource.id": f"prefect.tag.{flow}",
+        },
+    )
 
 
 def _unless_heard_of(
@@ -151,6 +152,14 @@ def make_pools(client: SyncPrefectClient) -> None:
         except ObjectAlreadyExists:
             client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
         print(f"work pool {name}: at most {limit} at once")
+
+
+def delete_renamed(client: SyncPrefectClient) -> None:
+    """Delete deployments of earlier releases, whose flows are no more; their runs stay."""
+    for old, new in RENAMED.items():
+        with suppress(ObjectNotFound):
+            client.delete_deployment(client.read_deployment_by_name(old).id)
+            print(f"deployment {old} is deleted: it is {new} now")
 
 
 def read_schedules(client: SyncPrefectClient) -> dict[tuple[str, str], bool]:
@@ -226,6 +235,7 @@ def main() -> None:
             schedules = read_schedules(client)
             deploy()
             restore_schedules(client, schedules)
+            delete_renamed(client)
         asyncio.run(make_automations())
     except PipelineError as error:
         sys.exit(f"error: {error}")

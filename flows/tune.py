@@ -9,13 +9,14 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 from pydantic import Field, ValidationError
 
-from flows import findings
-from flows.children import Bar, Children, ChildrenError, Pool
+from flows.execution.snapshot import Snapshot, take
 from flows.form import CHOICES, Dataset, Model, Seed
 from flows.patch import changes
-from flows.server import cancel_children_of, has_ended
-from flows.snapshot import Snapshot, take
-from flows.study import (
+from flows.retries import FLOWS
+from flows.search import findings
+from flows.search.children import Bar, Children, ChildrenError, Pool
+from flows.search.server import cancel_children_of, has_ended
+from flows.search.study import (
     StudyRecord,
     TrialRecord,
     counted,
@@ -26,18 +27,16 @@ from flows.study import (
     restore,
     write_record,
 )
-from flows.trials import Target, Trials
+from flows.search.trials import Target, Trials
 from pipeline.data.settings import Name
 from pipeline.errors import ParamsError, TrackingError
 
 if TYPE_CHECKING:
     from pipeline.tracking.groups import Groups, Parent
-    from pipeline.tracking.runs import Run
+    from pipeline.tracking.run import Run
 
 EXPERIMENT, STUDY, RECORD = "tuning", "study", "trials.json"
-# By then the server knows of a run that its process and its worker are gone.
-SECONDS_TO_BE_MISSED = 120.0
-SECONDS_BETWEEN_LOOKS = 5.0
+SECONDS_BETWEEN_POLLS = 5.0
 
 
 @flow(name="tune", flow_run_name="{dataset}: {model}", validate_parameters=True)
@@ -171,8 +170,8 @@ class Search:
         bar = Bar("tune", left)
         with Children(pool) as children:
             trials = Trials(self.study, self.target, children, self.groups, prune)
-            while left or trials.running:
-                # A pruned one still holds its place until it is over.
+            # A pruned trial holds its place until its run is cancelled.
+            while left or len(children):
                 while left and len(children) < parallel:
                     trials.start()
                     left -= 1
@@ -216,7 +215,7 @@ def _in_words(record: TrialRecord) -> str:
 
 def _wait_for(name: str, flow_run_id: str) -> None:
     """Wait until an earlier run of a study is over: if it was killed, the server finds that out."""
-    deadline = time.monotonic() + SECONDS_TO_BE_MISSED
+    deadline = time.monotonic() + FLOWS["tune"].wait.total_seconds()
     while not has_ended(flow_run_id):
         if time.monotonic() > deadline:
             raise ChildrenError(
@@ -224,4 +223,4 @@ def _wait_for(name: str, flow_run_id: str) -> None:
                 "cancel it, or give this one another name"
             )
         get_run_logger().info("waiting for the flow run %s to end", flow_run_id)
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(SECONDS_BETWEEN_POLLS)

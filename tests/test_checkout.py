@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from configobj import ConfigObj
 
-from flows import checkout
-from flows.checkout import CheckoutError, worktree
+from flows.execution import checkout
+from flows.execution.checkout import CheckoutError, worktree
 
 
 def git(folder, *arguments):
@@ -109,7 +109,7 @@ def test_a_repository_that_is_away_may_come_back(home, monkeypatch):
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next_and_a_living_one_is_let_alone(home):
-    code = "from flows.checkout import worktree\nimport time\n"
+    code = "from flows.execution.checkout import worktree\nimport time\n"
     code += "with worktree('main', 'NAME') as run:\n    print(run.root, flush=True)\n"
     code += "    time.sleep(60)\n"
     runs = {
@@ -117,7 +117,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_a_living_one_is_let_a
             [sys.executable, "-c", code.replace("NAME", name)],
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(checkout.__file__).parent.parent)},
+            env={**os.environ, "PYTHONPATH": str(Path(checkout.__file__).parent.parent.parent)},
         )
         for name in ("killed", "living")
     }
@@ -147,9 +147,9 @@ def test_a_run_that_is_tried_again_gets_a_fresh_folder(home):
 
 
 def test_twenty_at_once_do_not_meet(home):
-    code = "import sys; from flows.checkout import worktree\n"
+    code = "import sys; from flows.execution.checkout import worktree\n"
     code += "with worktree('main', sys.argv[1]) as run: print(run.root.name)"
-    environment = {**os.environ, "PYTHONPATH": str(Path(checkout.__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(checkout.__file__).parent.parent.parent)}
     started = time.monotonic()
     many = [
         subprocess.Popen([sys.executable, "-c", code, str(n)], env=environment) for n in range(20)

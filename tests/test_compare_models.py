@@ -23,7 +23,7 @@ from pipeline.cli import app
 from pipeline.errors import ArtifactError, ParamsError, TrackingError
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.predictions import Predictions
-from pipeline.production.rules import Rules
+from pipeline.production.rules import Thresholds
 from pipeline.registry.passport import test_md5 as md5_of_test
 from pipeline.reports.compare import compare, page, track
 from pipeline.reports.comparing import figures, side_by_side, table
@@ -64,7 +64,7 @@ def made(tmp_path_factory):
             "dense": made_model(splits, "dense", workspace, epochs=16),
         }
         for name, pair in models.items():
-            register({name: pair}, splits, tiny_validation(), Rules(), folder / f"{name}.json")
+            register({name: pair}, splits, tiny_validation(), Thresholds(), folder / f"{name}.json")
         yield SimpleNamespace(folder=folder, splits=splits, models=models)
 
 

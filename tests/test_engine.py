@@ -11,10 +11,10 @@ from pipeline.errors import TrainingError
 from pipeline.models import build as models
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
+from pipeline.training.backends.steps import steps
 from pipeline.training.engine import Data, fit
 from pipeline.training.history import Epoch, Progress
 from pipeline.training.optimizers import optimizer_of
-from pipeline.training.steps import steps
 
 SMALL = {
     "layers": ["flatten", {"dense": 16}],
@@ -27,7 +27,7 @@ CNN = {
 }
 
 
-def recipe(**changes):
+def make_recipe(**changes):
     return Recipe.model_validate({**SMALL, **changes})
 
 
@@ -81,9 +81,9 @@ def test_the_digits_recipes_reach_their_accuracy(name, floor, digits):
 
 def test_a_history_row_is_what_keras_measures(digits):
     data = digits[0]
-    model = build(recipe())
+    model = build(make_recipe())
     seen: list[Epoch] = []
-    history = fit(model, recipe(keep="last"), data, seed=0, on_epoch=seen.append)
+    history = fit(model, make_recipe(keep="last"), data, seed=0, on_epoch=seen.append)
 
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     loss, right = model.evaluate(data.x_val, data.y_val, verbose=0)
@@ -101,11 +101,11 @@ def test_a_history_row_is_what_keras_measures(digits):
 @pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", "categorical_crossentropy"])
 def test_the_weights_are_those_of_keras_own_loop(optimizer, loss, digits):
     """100 images in batches of 32: the smaller last batch is trained on as well."""
-    data, said = few(digits[0]), recipe(optimizer=optimizer, loss=loss, keep="last")
-    ours, theirs = build(said), build(said)
-    fit(ours, said, data, seed=3)
+    data, recipe = few(digits[0]), make_recipe(optimizer=optimizer, loss=loss, keep="last")
+    ours, theirs = build(recipe), build(recipe)
+    fit(ours, recipe, data, seed=3)
 
-    theirs.compile(optimizer=optimizer_of(said, 8), loss=loss)
+    theirs.compile(optimizer=optimizer_of(recipe, 8), loss=loss)
     for epoch in (1, 2):
         order = np.random.default_rng((3, epoch)).permutation(100)
         for start in range(0, 100, 32):
@@ -132,7 +132,7 @@ def test_every_image_is_seen_once_an_epoch_in_another_order(digits, monkeypatch)
         return run_and_record
 
     monkeypatch.setattr(steps(), "compile_training", record)
-    fit(build(recipe()), recipe(), few(digits[0]), seed=0)
+    fit(build(make_recipe()), make_recipe(), few(digits[0]), seed=0)
 
     first, second = np.split(np.concatenate([rows.ravel() for rows in seen]), 2)
     assert sorted(first) == sorted(second) == list(range(100))
@@ -141,19 +141,21 @@ def test_every_image_is_seen_once_an_epoch_in_another_order(digits, monkeypatch)
 
 
 def test_progress_is_told_and_counts_all_phases(digits):
-    told: list[Progress] = []
-    said = recipe(batch_size=4, then=({"epochs": 1, "augmentation": {"flip": "horizontal"}},))
-    fit(build(said), said, digits[0], seed=0, on_progress=told.append)
-    last = told[-1]
+    reported: list[Progress] = []
+    recipe = make_recipe(
+        batch_size=4, then=({"epochs": 1, "augmentation": {"flip": "horizontal"}},)
+    )
+    fit(build(recipe), recipe, digits[0], seed=0, on_progress=reported.append)
+    last = reported[-1]
     assert (last.epoch, last.epochs, last.step, last.steps) == (3, 3, 288, 288)
     assert last.seconds_left == 0
-    assert told[0].seconds_left > 0
-    assert all(0 <= p.accuracy <= 1 and p.loss > 0 for p in told)
+    assert reported[0].seconds_left > 0
+    assert all(0 <= p.accuracy <= 1 and p.loss > 0 for p in reported)
 
 
 def test_phases_share_the_schedule_and_the_optimizers_state(digits):
-    plain = recipe(epochs=2, keep="last", schedule={"name": "cosine"})
-    phased = recipe(epochs=1, then=({"epochs": 1},), keep="last", schedule={"name": "cosine"})
+    plain = make_recipe(epochs=2, keep="last", schedule={"name": "cosine"})
+    phased = make_recipe(epochs=1, then=({"epochs": 1},), keep="last", schedule={"name": "cosine"})
     one, two = build(plain), build(phased)
     rates = [
         [row.learning_rate for row in fit(m, r, few(digits[0]), seed=0).epochs]
@@ -166,12 +168,12 @@ def test_phases_share_the_schedule_and_the_optimizers_state(digits):
 
 
 def test_max_norm_and_batch_norm_work(digits):
-    said = recipe(
+    recipe = make_recipe(
         layers=[{"conv": 4}, "batch_norm", "flatten", {"dense": 16, "max_norm": 0.5}],
         optimizer={"name": "sgd", "learning_rate": 0.1},
     )
-    model = build(said)
-    fit(model, said, digits[0], seed=0)
+    model = build(recipe)
+    fit(model, recipe, digits[0], seed=0)
     norms = np.linalg.norm(model.get_layer("dense_4").get_weights()[0], axis=0)
     assert norms.max() <= 0.5 + 1e-4
     assert np.abs(model.get_layer("batch_norm_2").moving_mean.numpy()).max() > 0.01
@@ -180,31 +182,33 @@ def test_max_norm_and_batch_norm_work(digits):
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_the_weights_of_the_epoch_that_counts_are_kept(keep, digits):
     data = few(digits[0], 1000)
-    said = recipe(epochs=8, keep=keep, optimizer={"name": "sgd", "learning_rate": 1.5})
-    model = build(said)
-    history = fit(model, said, data, seed=1)
+    recipe = make_recipe(epochs=8, keep=keep, optimizer={"name": "sgd", "learning_rate": 1.5})
+    model = build(recipe)
+    history = fit(model, recipe, data, seed=1)
     best = max(history.epochs, key=lambda row: (row.val_accuracy, -row.val_loss))
     assert best.epoch < 8, "the case must be one in which the last epoch is not the best"
     assert history.kept == (best if keep == "best" else history.epochs[-1])
-    assert accuracy(model, said, data.x_val, data.y_val) == pytest.approx(history.kept.val_accuracy)
+    assert accuracy(model, recipe, data.x_val, data.y_val) == pytest.approx(
+        history.kept.val_accuracy
+    )
 
 
 def test_label_smoothing_raises_the_least_loss(digits):
-    said = recipe(loss="categorical_crossentropy", label_smoothing=0.2, epochs=1)
-    plain = recipe(loss="categorical_crossentropy", epochs=1)
+    recipe = make_recipe(loss="categorical_crossentropy", label_smoothing=0.2, epochs=1)
+    plain = make_recipe(loss="categorical_crossentropy", epochs=1)
     model, data = build(plain), (digits[0].x_val, digits[0].y_val)
-    assert measured(model, said, *data).loss != measured(model, plain, *data).loss
+    assert measured(model, recipe, *data).loss != measured(model, plain, *data).loss
 
 
 @pytest.mark.parametrize("augmentation", [{}, {"shift": 0.2, "rotation": 30, "crop": 1}])
 def test_only_training_images_are_augmented(augmentation, digits):
     """With a learning rate of next to nothing both measure the same weights on the same images."""
     data = few(digits[0])
-    said = recipe(
+    recipe = make_recipe(
         epochs=1, optimizer={"name": "sgd", "learning_rate": 1e-9}, augmentation=augmentation
     )
     same = Data(data.x_train, data.y_train, data.x_train, data.y_train, data.class_names)
-    row = fit(build(said), said, same, seed=0).kept
+    row = fit(build(recipe), recipe, same, seed=0).kept
     assert (row.loss == pytest.approx(row.val_loss, rel=1e-4)) is not bool(augmentation)
 
 
@@ -227,8 +231,8 @@ print(hashlib.md5(b"".join(w.tobytes() for w in model.get_weights())).hexdigest(
 
 
 def test_a_seed_gives_the_same_weights_twice():
-    said = recipe(**CNN).model_dump_json()
-    command = [sys.executable, "-c", TWICE, said]
+    recipe = make_recipe(**CNN).model_dump_json()
+    command = [sys.executable, "-c", TWICE, recipe]
     runs = [Popen(command, stdout=PIPE, stderr=PIPE, text=True) for _ in range(2)]
     (first, error), (second, _) = (run.communicate() for run in runs)
     assert first == second
@@ -236,20 +240,20 @@ def test_a_seed_gives_the_same_weights_twice():
 
 
 def test_a_loss_that_is_not_finite_stops_at_once(digits):
-    said = recipe(
+    recipe = make_recipe(
         layers=["flatten", {"dense": 16, "activation": "linear"}],
         optimizer={"name": "sgd", "learning_rate": 10},
         epochs=30,
     )
     with pytest.raises(TrainingError, match=r"became (nan|inf) in .*epoch \d+.* rate 10: lower"):
-        fit(build(said), said, digits[0], seed=0)
+        fit(build(recipe), recipe, digits[0], seed=0)
 
 
 def test_a_class_that_vanished_is_named(digits):
     data = digits[0]
-    said = recipe(epochs=1, optimizer={"name": "sgd", "learning_rate": 1e-9})
+    recipe = make_recipe(epochs=1, optimizer={"name": "sgd", "learning_rate": 1e-9})
     with pytest.raises(TrainingError, match=r"never predicts .*9.* in 288 validation images"):
-        fit(build(said), said, data, seed=0)
+        fit(build(recipe), recipe, data, seed=0)
 
 
 def _with(data, **changes):
@@ -275,7 +279,7 @@ def _with(data, **changes):
 def test_data_that_cannot_teach_are_refused_before_the_first_epoch(change, reason, digits):
     data = digits[0]
     rows: list[Epoch] = []
-    said = recipe()
+    recipe = make_recipe()
     with pytest.raises(TrainingError, match=reason):
-        fit(build(said), said, _with(data, **change(data)), seed=0, on_epoch=rows.append)
+        fit(build(recipe), recipe, _with(data, **change(data)), seed=0, on_epoch=rows.append)
     assert not rows

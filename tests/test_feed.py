@@ -32,17 +32,17 @@ def mapped(tmp_path):
 
 
 def images_of(found):
-    x, y, rows = found
-    return np.asarray(x)[rows], np.asarray(y)[rows]
+    x, y, indices = found
+    return np.asarray(x)[indices], np.asarray(y)[indices]
 
 
 @pytest.mark.parametrize("make", [Resident, lambda x, y: Streamed(x, y, 16 * 64)])
 def test_rows_lead_to_their_images(make, mapped):
     fed = make(mapped, Y)
-    for rows in (np.array([[5, 99, 5], [0, 1, 2]], np.int32), np.array([[7]], np.int32)):
-        x, y = images_of(fed.ask(rows)())
-        np.testing.assert_array_equal(x, X[rows])
-        np.testing.assert_array_equal(y, Y[rows])
+    for indices in (np.array([[5, 99, 5], [0, 1, 2]], np.int32), np.array([[7]], np.int32)):
+        x, y = images_of(fed.prefetch(indices)())
+        np.testing.assert_array_equal(x, X[indices])
+        np.testing.assert_array_equal(y, Y[indices])
     x, y = (np.concatenate([np.asarray(b[n]) for b in fed.blocks()]) for n in (0, 1))
     np.testing.assert_array_equal(x, X)
     np.testing.assert_array_equal(y, Y)
@@ -52,22 +52,22 @@ def test_a_file_is_not_copied(mapped):
     """What is written into the array is seen by the training, and not by the file."""
     fed = Resident(mapped, Y)
     mapped[5] = 7
-    x, _ = images_of(fed.ask(np.array([[5]], np.int32))())
+    x, _ = images_of(fed.prefetch(np.array([[5]], np.int32))())
     assert (x == 7).all()
     np.testing.assert_array_equal(np.load(mapped.filename), X)
 
 
 def test_a_chunk_is_as_small_as_asked(mapped):
     fed = Streamed(mapped, Y, 16 * 64)
-    assert fed.most_rows == 16
+    assert fed.most_images == 16
     assert [len(np.asarray(x)) for x, _ in fed.blocks()] == [16] * 6 + [4]
 
 
 def test_the_chunks_of_a_training_have_one_shape(mapped):
     """Steps that are compiled for a shape are compiled once."""
     fed = Streamed(mapped, Y, 16 * 64)
-    for rows in (np.arange(4).reshape(1, 4), np.arange(16).reshape(4, 4)):
-        x, y, _ = fed.ask(rows.astype(np.int32))()
+    for indices in (np.arange(4).reshape(1, 4), np.arange(16).reshape(4, 4)):
+        x, y, _ = fed.prefetch(indices.astype(np.int32))()
         assert (len(np.asarray(x)), len(np.asarray(y))) == (16, 16)
 
 
@@ -79,7 +79,7 @@ def test_what_fits_into_memory_lies_on_the_device(mapped, monkeypatch):
 
 @pytest.mark.parametrize(("most", "free"), [("max", None), ("1000", 600), (None, None)])
 def test_a_container_has_the_memory_that_it_may_take(most, free, tmp_path, monkeypatch):
-    monkeypatch.setattr(feed, "_CGROUP", tmp_path)
+    monkeypatch.setattr(feed, "CGROUP", tmp_path)
     if most:
         (tmp_path / "memory.max").write_text(most)
         (tmp_path / "memory.current").write_text("400")

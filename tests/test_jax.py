@@ -32,7 +32,8 @@ import keras, numpy as np
 from sklearn.datasets import load_digits
 from pipeline.training import device
 from pipeline.models import build as models
-from pipeline.training.engine import Data, fit, order
+from pipeline.training.engine import Data, fit
+from pipeline.training.feed import order
 from pipeline.training.optimizers import optimizer_of
 from pipeline.models.recipes import Augmentation, Recipe
 
@@ -51,8 +52,8 @@ def beside(recipe):
             theirs.train_on_batch(data.x_train[batch], data.y_train[batch])
     return theirs.get_weights()
 
-for said in json.loads(sys.argv[1]):
-    recipe = Recipe.model_validate(said)
+for content in json.loads(sys.argv[1]):
+    recipe = Recipe.model_validate(content)
     model = models.build(recipe, (8, 8, 1), 10, 0)
     history = fit(model, recipe, data, seed=3, deterministic=True)
     weights = model.get_weights()
@@ -63,7 +64,8 @@ for said in json.loads(sys.argv[1]):
         "weights": [float(w.sum()) for w in weights],
     }
     if "beside" in sys.argv:
-        row["apart"] = float(max(np.abs(a - b).max() for a, b in zip(weights, beside(recipe))))
+        differences = [np.abs(a - b).max() for a, b in zip(weights, beside(recipe))]
+        row["max_difference"] = float(max(differences))
     print(json.dumps(row))
 """
 
@@ -74,8 +76,9 @@ from pipeline.training.augment import augment
 from pipeline.models.recipes import Augmentation
 
 given = np.load(sys.argv[1])
-said = Augmentation.model_validate_json(sys.argv[2])
-np.save(sys.argv[3], np.asarray(augment(given["x"], said, given["draws"], given["mirrored"])))
+augmentation = Augmentation.model_validate_json(sys.argv[2])
+changed = augment(given["x"], augmentation, given["draws"], given["mirrored"])
+np.save(sys.argv[3], np.asarray(changed))
 """
 
 
@@ -85,7 +88,7 @@ import jax, keras, numpy as np
 from jax import numpy as jnp
 from pipeline.training.backends import fused_jax
 
-draw, apart = np.random.default_rng(0), 0.0
+draw, max_difference = np.random.default_rng(0), 0.0
 
 def compare(kinds, x, learning, **settings):
     weights, seen = None, []
@@ -106,12 +109,12 @@ def compare(kinds, x, learning, **settings):
 for size, padding in itertools.product((2, 3), ("valid", "same")):
     x = np.maximum(np.round(draw.normal(size=(4, 9, 7, 3))), 0).astype("float32")  # many are equal
     kinds = keras.layers.MaxPooling2D, fused_jax.MaxPooling2D
-    apart = max(apart, compare(kinds, x, {}, pool_size=size, padding=padding))
+    max_difference = max(max_difference, compare(kinds, x, {}, pool_size=size, padding=padding))
 for mean in (0, 10):
     x = draw.normal(mean, 2, (16, 6, 5, 4)).astype("float32")
     kinds = keras.layers.BatchNormalization, fused_jax.BatchNormalization
-    apart = max(apart, compare(kinds, x, {"training": True}))
-print(json.dumps(apart))
+    max_difference = max(max_difference, compare(kinds, x, {"training": True}))
+print(json.dumps(max_difference))
 """
 
 ONCE = """
@@ -133,7 +136,7 @@ for seed, rate in ((0, 0.1), (1, 0.1), (0, 0.1), (0, 0.2)):
     model = models.build(recipe, (8, 8, 1), 2, seed)
     fit(model, recipe, data, seed=seed)
     sums.append(float(sum(np.abs(w).sum() for w in model.get_weights())))
-print(json.dumps([sums, steps_jax._train_steps.cache_info().misses]))
+print(json.dumps([sums, steps_jax.compiled_steps.cache_info().misses]))
 """
 
 
@@ -171,11 +174,11 @@ def train(*recipes, arguments=()):
 def test_the_weights_are_those_of_keras_own_loop():
     optimizers = ["adamw", {"name": "sgd", "momentum": 0.9}]
     trained = train(*({"optimizer": name} for name in optimizers), arguments=["beside"])
-    for said in trained:
-        assert said["apart"] < 1e-4
-        assert said["accuracy"] > 0.85
-        assert said["rows"] == 15
-        assert said["device"].startswith("cpu: ")
+    for row in trained:
+        assert row["max_difference"] < 1e-4
+        assert row["accuracy"] > 0.85
+        assert row["rows"] == 15
+        assert row["device"].startswith("cpu: ")
 
 
 def test_every_optimizer_trains_on_jax():
@@ -188,14 +191,14 @@ def test_every_optimizer_trains_on_jax():
 def test_a_convolutional_recipe_learns_and_twice_the_same():
     normalised = {"batch_norm": True, "momentum": 0.9}
     layers = [{"conv": 16, "activation": "linear"}, normalised, {"activation": "gelu"}]
-    said = {
+    recipe = {
         "layers": [*layers, {"max_pool": 2}, "flatten", {"dropout": 0.1}],
         "optimizer": {"name": "muon", "learning_rate": 0.01},
         "augmentation": {"shift": 0.05, "rotation": 5},
         "epochs": 20,
     }
     with ThreadPoolExecutor() as pool:
-        (one,), (two,) = pool.map(lambda _: train(said), range(2))
+        (one,), (two,) = pool.map(lambda _: train(recipe), range(2))
     assert one == two
     assert one["accuracy"] > 0.9
 
@@ -207,9 +210,9 @@ def test_the_same_draws_change_images_as_on_tensorflow(tmp_path):
     mirrored = draw.random(16) < 0.5
     np.savez(tmp_path / "given.npz", x=x, draws=draws, mirrored=mirrored)
     every = {"flip": "both", "rotation": 20, "zoom": 0.2, "shift": 0.1, "crop": 2, "cutout": 0.3}
-    said = Augmentation.model_validate(every)
-    on_jax(AUGMENT, tmp_path / "given.npz", said.model_dump_json(), tmp_path / "jax.npy")
-    ours = np.asarray(augment(x, said, draws, mirrored)).astype(int)
+    augmentation = Augmentation.model_validate(every)
+    on_jax(AUGMENT, tmp_path / "given.npz", augmentation.model_dump_json(), tmp_path / "jax.npy")
+    ours = np.asarray(augment(x, augmentation, draws, mirrored)).astype(int)
     theirs = np.load(tmp_path / "jax.npy").astype(int)
     assert np.abs(ours - theirs).max() <= 1
     assert (ours != theirs).mean() < 0.01

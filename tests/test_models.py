@@ -138,10 +138,10 @@ def test_a_block_is_its_layers_with_the_same_weights(pools):
 def test_every_recipe_gives_probabilities(dataset):
     shape = SHAPES.get(dataset, (32, 32, 3))
     for entry in RECIPES[dataset].values():
-        said = models.build(entry, shape, 10, 0)(images(2, *shape)).numpy()
-        assert said.shape == (2, 10)
-        assert said.dtype == np.float32
-        np.testing.assert_allclose(said.sum(axis=1), 1, rtol=1e-5)
+        answers = models.build(entry, shape, 10, 0)(images(2, *shape)).numpy()
+        assert answers.shape == (2, 10)
+        assert answers.dtype == np.float32
+        np.testing.assert_allclose(answers.sum(axis=1), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("model", RECIPES["default"])

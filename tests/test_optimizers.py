@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 
 from pipeline.models.optimizers import OPTIMIZERS
-from pipeline.models.recipes import Recipe
-from pipeline.training.optimizers import optimizer_of
+from pipeline.models.recipes import Recipe, Schedule
+from pipeline.training.optimizers import optimizer_of, schedule_of
 
 
-def recipe(**changes):
+def make_recipe(**changes):
     return Recipe.model_validate({"layers": ["flatten"], "epochs": 1, **changes})
 
 
@@ -21,8 +21,8 @@ def recipe(**changes):
     ],
 )
 def test_a_schedule_covers_all_steps(schedule, expected):
-    said = recipe(schedule=schedule, optimizer={"name": "sgd", "learning_rate": 1})
-    optimizer = optimizer_of(said, total_steps=100)
+    recipe = make_recipe(schedule=schedule, optimizer={"name": "sgd", "learning_rate": 1})
+    optimizer = optimizer_of(recipe, total_steps=100)
     rates = []
     for step in (0, 49 if "warmup" in schedule else 50, 99):
         optimizer.iterations.assign(step)
@@ -38,10 +38,10 @@ def test_muon_makes_the_updates_of_kernels_orthogonal():
         layer.build(shape)
     variables = [variable for layer in layers for variable in layer.variables]
     before = [np.array(variable) for variable in variables]
-    said = {"name": "muon", "learning_rate": rate, "weight_decay": 0}
+    settings = {"name": "muon", "learning_rate": rate, "weight_decay": 0}
     draw = np.random.default_rng(0)
     gradients = [draw.normal(size=v.shape).astype(np.float32) for v in variables]
-    optimizer_of(recipe(optimizer=said), 1).apply(
+    optimizer_of(make_recipe(optimizer=settings), 1).apply(
         [keras.ops.convert_to_tensor(gradient) for gradient in gradients], variables
     )
     moved = [a - np.asarray(b) for a, b in zip(before, variables, strict=True)]
@@ -57,29 +57,29 @@ def test_muon_makes_the_updates_of_kernels_orthogonal():
 
 @pytest.mark.parametrize("name", [kind.name for kind in OPTIMIZERS if not kind.variant])
 def test_an_optimizer_has_keras_defaults_unless_told_otherwise(name):
-    ours, default = optimizer_of(recipe(optimizer=name), 1), keras.optimizers.get(name)
+    ours, default = optimizer_of(make_recipe(optimizer=name), 1), keras.optimizers.get(name)
     assert isinstance(ours, type(default))
     assert ours.get_config() | {"name": ""} == default.get_config() | {"name": ""}
 
 
 def test_what_the_recipe_says_arrives():
-    said = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}
-    config = optimizer_of(recipe(optimizer={"name": "sgd", **said}), 1).get_config()
-    assert {key: config[key] for key in said} == said
+    settings = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}
+    config = optimizer_of(make_recipe(optimizer={"name": "sgd", **settings}), 1).get_config()
+    assert {key: config[key] for key in settings} == settings
 
 
 def test_weight_decay_shrinks_kernels_and_spares_biases():
-    said = {"name": "sgd", "learning_rate": 1, "weight_decay": 0.1}
+    settings = {"name": "sgd", "learning_rate": 1, "weight_decay": 0.1}
     layer = keras.layers.Dense(2, bias_initializer="ones")
     layer.build((None, 3))
     kernel = layer.kernel.numpy()
-    optimizer = optimizer_of(recipe(optimizer=said), 1)
+    optimizer = optimizer_of(make_recipe(optimizer=settings), 1)
     optimizer.apply([keras.ops.zeros_like(v) for v in layer.variables], layer.variables)
     np.testing.assert_allclose(layer.kernel.numpy(), 0.9 * kernel, rtol=1e-5)
     np.testing.assert_array_equal(layer.bias.numpy(), 1)
 
 
 def test_a_schedule_survives_saving():
-    rate = optimizer_of(recipe(schedule={"name": "cosine", "warmup": 0.1}), 50)._learning_rate
+    rate = schedule_of(Schedule(name="cosine", warmup=0.1), 0.001, 50)
     settings = keras.optimizers.schedules.serialize(rate)
     assert float(keras.optimizers.schedules.deserialize(settings)(7)) == float(rate(7))

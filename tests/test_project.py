@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 # Prefect closes logging handlers when it is first imported; within CliRunner, absl's handler closes
 # pytest's stderr.
-import flows.here  # noqa: F401
+import flows.train_here  # noqa: F401
 from pipeline.artifacts import project
 from pipeline.cli import app
 from pipeline.errors import ParamsError, PipelineError, TrackingError

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.checkout import Checkout
-from flows.stages import SECONDS_TO_END, StageFailed, Stages, environment, run_command
+from flows.execution.checkout import Checkout
+from flows.execution.stages import SECONDS_TO_END, StageFailed, Stages, environment, run_command
 
 GRAPH = """
 stages:

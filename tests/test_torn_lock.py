@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from flows.torn_lock import set_aside
+from flows.execution.torn_lock import set_aside
 from tests.conftest import runner
 
 GRAPH = """

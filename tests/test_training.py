@@ -12,9 +12,9 @@ from prefect.utilities.schema_tools.validation import ValidationError, validate
 from ruamel.yaml import YAML
 
 from flows.deploy import SLOTS
-from flows.job import steps
-from flows.training import train
-from flows.view import key, page_link
+from flows.execution.job import steps
+from flows.pages.view import key, page_link
+from flows.train import train
 from pipeline.tracking.addresses import mlflow_url
 from pipeline.training.history import Epoch
 from pipeline.training.progress import LINE, TrainProgress
@@ -151,7 +151,7 @@ def test_on_the_spot_it_finds_what_dvc_has_and_names_the_same_runs(workspace_cop
 
 def test_on_the_spot_a_slow_machine_has_time_to_start_its_server():
     shown = (
-        "import flows.here; from prefect.settings import get_current_settings;"
+        "import flows.train_here; from prefect.settings import get_current_settings;"
         "print(get_current_settings().server.ephemeral.startup_timeout_seconds)"
     )
     assert runner(ROOT)("python", "-c", shown).stdout == "120\n"

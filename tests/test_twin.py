@@ -7,10 +7,9 @@ import tensorflow as tf
 
 from pipeline.models import build as models
 from pipeline.models.recipes import Recipe
-from pipeline.training import engine
 from pipeline.training.backends import fused_tensorflow as fused
+from pipeline.training.backends.steps import steps
 from pipeline.training.engine import Data, fit
-from pipeline.training.steps import steps
 from pipeline.training.twin import agreement, twin
 
 CNN = {
@@ -29,7 +28,7 @@ CNN = {
 DRAW = np.random.default_rng(0)
 
 
-def recipe(**changes):
+def make_recipe(**changes):
     return Recipe.model_validate({**CNN, **changes})
 
 
@@ -47,8 +46,8 @@ def data():
     return Data(x_train, y_train, x_val, y_val, ("a", "b", "c"))
 
 
-def build(said):
-    return models.build(said, (12, 12, 2), 3, 1)
+def build(recipe):
+    return models.build(recipe, (12, 12, 2), 3, 1)
 
 
 def test_fused_batch_normalisation_is_keras_own():
@@ -113,19 +112,19 @@ def test_a_convolution_of_few_pixels_is_keras_own(shape, size, strides, padding)
 @pytest.mark.parametrize("pool", [{"max_pool": 2}, {"max_pool": 3, "padding": "same"}])
 def test_relu_may_leave_its_gradient_to_the_pooling(pool, data):
     """The bias makes windows that are 0 throughout, as others are only in part."""
-    said = recipe(layers=[{"conv": 6}, pool, {"conv": 4}, "flatten"])
-    model = build(said)
+    recipe = make_recipe(layers=[{"conv": 6}, pool, {"conv": 4}, "flatten"])
+    model = build(recipe)
     model.layers[2].bias.assign([-1, -0.3, -0.1, 0, 0.1, 1])
     made = twin(model, "float32")
     assert made.layers[3].follows_relu
-    both = (steps().gradients(one, said, data.x_train, data.y_train) for one in (model, made))
+    both = (steps().gradients(one, recipe, data.x_train, data.y_train) for one in (model, made))
     for plain, fast in zip(*both, strict=True):
         np.testing.assert_allclose(plain, fast, atol=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_twin_has_the_weights_the_answers_and_the_gradients(precision, data):
-    model = build(recipe())
+    model = build(make_recipe())
     made = twin(model, precision)
     for a, b in zip(model.weights, made.weights, strict=True):
         assert a.path.partition("/")[2] == b.path.partition("/")[2]
@@ -137,14 +136,14 @@ def test_a_twin_has_the_weights_the_answers_and_the_gradients(precision, data):
     answers = [np.asarray(one(data.x_val)) for one in (model, made)]
     allowed = 1e-5 if precision == "float32" else 0.02
     np.testing.assert_allclose(answers[0], answers[1], atol=allowed)
-    assert agreement(model, made, recipe(), data.x_train, data.y_train).suffices
+    assert agreement(model, made, make_recipe(), data.x_train, data.y_train).suffices
 
 
 def test_a_twin_with_other_gradients_is_found_out(data):
-    model = build(recipe())
+    model = build(make_recipe())
     wrong = twin(model, "float32")
     wrong.get_layer("dense_7").activation = keras.activations.sigmoid
-    found = agreement(model, wrong, recipe(), data.x_train, data.y_train)
+    found = agreement(model, wrong, make_recipe(), data.x_train, data.y_train)
     assert not found.suffices
     assert str(found).startswith(f"{found.cosine:.3f} (")
     assert found.variable.partition("/")[0] in {layer.name for layer in model.layers}
@@ -153,9 +152,9 @@ def test_a_twin_with_other_gradients_is_found_out(data):
 def test_how_alike_gradients_are_does_not_depend_on_the_seed_and_changes_no_weight(data):
     found = set()
     for seed in range(2):
-        model = models.build(recipe(), (12, 12, 2), 3, seed)
+        model = models.build(make_recipe(), (12, 12, 2), 3, seed)
         made, before = twin(model, "bfloat16"), model.get_weights()
-        found.add(agreement(model, made, recipe(), data.x_train, data.y_train))
+        found.add(agreement(model, made, make_recipe(), data.x_train, data.y_train))
         for one in (model, made):
             for a, b in zip(before, one.get_weights(), strict=True):
                 np.testing.assert_array_equal(a, b)
@@ -163,21 +162,21 @@ def test_how_alike_gradients_are_does_not_depend_on_the_seed_and_changes_no_weig
 
 
 def test_where_bfloat16_is_computed_wrongly_float32_trains(data, monkeypatch):
-    said = recipe(precision="bfloat16")
-    monkeypatch.setattr(engine, "computes_bfloat16", lambda: True)
-    assert fit(build(said), said, data, seed=0).precision == "bfloat16"
-    monkeypatch.setattr(engine, "computes_bfloat16", lambda: False)
-    assert fit(build(said), said, data, seed=0).precision == "float32"
+    recipe = make_recipe(precision="bfloat16")
+    monkeypatch.setattr("pipeline.training.twin.computes_bfloat16", lambda: True)
+    assert fit(build(recipe), recipe, data, seed=0).precision == "bfloat16"
+    monkeypatch.setattr("pipeline.training.twin.computes_bfloat16", lambda: False)
+    assert fit(build(recipe), recipe, data, seed=0).precision == "float32"
     gradients, calls = steps().gradients, []
 
     def twice_as_wrong(*arguments):
         calls.append(arguments)
         return [(-1) ** len(calls) * gradient for gradient in gradients(*arguments)]
 
-    monkeypatch.setattr(engine, "computes_bfloat16", lambda: True)
+    monkeypatch.setattr("pipeline.training.twin.computes_bfloat16", lambda: True)
     monkeypatch.setattr(steps(), "gradients", twice_as_wrong)
-    with pytest.warns(UserWarning, match=r"other gradients in bfloat16 .* cosine of -\d"):
-        history = fit(build(said), said, data, seed=0)
+    with pytest.warns(UserWarning, match=r"gradients in bfloat16 differ .* cosine is -\d"):
+        history = fit(build(recipe), recipe, data, seed=0)
     assert history.precision == "float32"
     assert history.agreement
     assert history.agreement.startswith("-")
@@ -185,10 +184,10 @@ def test_where_bfloat16_is_computed_wrongly_float32_trains(data, monkeypatch):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_what_is_kept_is_the_plain_model_in_float32(precision, data, monkeypatch, tmp_path):
-    monkeypatch.setattr(engine, "computes_bfloat16", lambda: True)
-    said = recipe(precision=precision)
-    model = build(said)
-    history = fit(model, said, data, seed=0)
+    monkeypatch.setattr("pipeline.training.twin.computes_bfloat16", lambda: True)
+    recipe = make_recipe(precision=precision)
+    model = build(recipe)
+    history = fit(model, recipe, data, seed=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
     assert {layer.compute_dtype for layer in loaded.layers[1:]} == {"float32"}
@@ -200,12 +199,12 @@ def test_what_is_kept_is_the_plain_model_in_float32(precision, data, monkeypatch
 
 @pytest.mark.parametrize("layers", [["flatten", {"dense": 16}], CNN["layers"]])
 def test_xla_trains_the_same(layers, data, monkeypatch):
-    said = recipe(layers=layers)
+    recipe = make_recipe(layers=layers)
     ends = []
     for repaid in (10**9, 0):
-        monkeypatch.setattr(steps(), "_STEPS_THAT_REPAY_XLA", repaid)
-        model = build(said)
-        fit(model, said, data, seed=0)
+        monkeypatch.setattr(steps(), "STEPS_WORTH_XLA", repaid)
+        model = build(recipe)
+        fit(model, recipe, data, seed=0)
         ends.append(model.get_weights())
     for a, b in zip(*ends, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)

@@ -20,10 +20,10 @@ def smooth(count=400, channels=1):
 
 
 def trained(first, x):
-    said = Recipe.model_validate({"layers": [first, "flatten"], "epochs": 1})
-    model = models.build(said, x.shape[1:], 2, 0)
+    recipe = Recipe.model_validate({"layers": [first, "flatten"], "epochs": 1})
+    model = models.build(recipe, x.shape[1:], 2, 0)
     y = np.arange(len(x)) % 2
-    fit(model, said, Data(x, y, x[:30], y[:30], ("a", "b")), seed=0)
+    fit(model, recipe, Data(x, y, x[:30], y[:30], ("a", "b")), seed=0)
     return model
 
 

@@ -1,7 +1,6 @@
 """A trained model as a LiteRT file, which runs without TensorFlow."""
 
 import hashlib
-import os
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -13,6 +12,7 @@ from pipeline.artifacts.record import Record
 from pipeline.errors import ArtifactError
 from pipeline.evaluation.latency import Latency, latency
 from pipeline.evaluation.quiet import quiet_stderr
+from pipeline.parallel import cores
 
 # Small batches stay in the CPU cache, so large images go in smaller ones.
 IMAGES_PER_BATCH = 128
@@ -35,14 +35,6 @@ class LiteRTRecord(Record):
     difference: float
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    # Only Linux has sched_getaffinity; models are served on other systems too.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class LiteRTModel:
     """A LiteRT model for batches of any size, used by one thread at a time."""
 
@@ -56,7 +48,7 @@ class LiteRTModel:
         Raises:
             ValueError: the bytes are no LiteRT model.
         """
-        threads = threads or usable_cores()
+        threads = threads or cores()
         with quiet_stderr():
             self._interpreter = Interpreter(model_content=content, num_threads=threads)
             # Packs the weights once; resizing the batch later costs nothing.

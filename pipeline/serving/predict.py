@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.artifacts.models import RunInfo, TrainedModel
-from pipeline.errors import ArtifactError, ImageError, TrackingError
+from pipeline.errors import ArtifactError, ImageError
 from pipeline.evaluation.litert import LiteRTModel, load_litert
 from pipeline.images import EXTENSIONS, decode
+from pipeline.registry.spec import parse_spec
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,7 +74,8 @@ def find_model(model: str) -> TrainedModel:
     """Find a model in this folder or in the registry.
 
     Raises:
-        TrackingError: it is neither.
+        ParamsError: it names neither.
+        TrackingError: there is no such version.
         ArtifactError: the version has no LiteRT file.
     """
     path = Path(model)
@@ -81,14 +83,11 @@ def find_model(model: str) -> TrainedModel:
         path = path.parent
     if (path / "run.json").exists():
         return TrainedModel(path)
-    if "@" not in model and "/" not in model:
-        raise TrackingError(
-            f"{model!r} is no model; allowed: <name>@<alias>, <name>/<version>, or the path of a "
-            "models/<dataset>/<model>"
-        )
-    from pipeline.registry.versions import fetch, find
+    spec = parse_spec(model, "or the path of a models/<dataset>/<model>")
+    from pipeline.registry.model_files import fetch
+    from pipeline.registry.versions import find
 
-    version = find(model)
+    version = find(str(spec))
     trained = TrainedModel(fetch(version))
     if not trained.litert.exists():
         raise ArtifactError(

@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.artifacts.models import Evaluation, RunInfo
 from pipeline.errors import TrackingError
-from pipeline.tracking.runs import Run
+from pipeline.tracking.run import Run
 from pipeline.tracking.store import connect, reaching, store_uri
 
 EVALUATION, HISTORY, PROVENANCE = "evaluation", "history.csv", "provenance.json"

@@ -15,7 +15,8 @@ from pipeline.artifacts.models import Evaluation, TrainedModel
 from pipeline.errors import ArtifactError
 from pipeline.tracking import evaluations, trainings
 from pipeline.tracking.provenance import Provenance
-from pipeline.tracking.runs import Run, find_run, stand_in
+from pipeline.tracking.run import Run
+from pipeline.tracking.runs import find_run, stand_in
 from pipeline.tracking.store import store_uri
 
 

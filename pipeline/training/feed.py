@@ -1,4 +1,4 @@
-"""What a training is fed from: arrays that lie on the device, or are read chunk by chunk."""
+"""The images of a training: in which order, and held on the device or read chunk by chunk."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,62 +9,87 @@ import numpy as np
 import psutil
 
 from pipeline.artifacts.datasets import Images, Labels
-from pipeline.training.steps import steps
-from pipeline.training.totals import ALIGNMENT, Rows
+from pipeline.models.recipes import Augmentation
+from pipeline.training.backends.steps import steps
+from pipeline.training.sums import ALIGNMENT, Indices, Mirrored
 
-# Of the memory that is free: the rest is for what a step needs, and for everybody else.
+# Share of the free memory that the images may take; a step needs memory too, and so do others.
 SHARE_OF_MEMORY = 0.5
 BYTES_PER_CHUNK = 2**26
-_CGROUP = Path("/sys/fs/cgroup")
+CGROUP = Path("/sys/fs/cgroup")
 
-Wait = Callable[[], tuple[Any, Any, Rows]]
+# Waits for the images, and returns images, labels and the indices of the batches among them.
+Prefetched = Callable[[], tuple[Any, Any, Indices]]
+
+
+def order(
+    seed: int, epoch: int, images: int, augmentation: Augmentation
+) -> tuple[Indices, Mirrored]:
+    """Return the order in which an epoch sees the images, and which of them are mirrored.
+
+    Args:
+        seed: seeds the order, together with the epoch.
+        epoch: counted from 1.
+        images: the number of images.
+        augmentation: says whether images are mirrored at random or in turn.
+
+    Returns:
+        Indices and mirrored, both (images,), in the same order.
+    """
+    draw = np.random.default_rng((seed, epoch))
+    indices = draw.permutation(images).astype(np.int32)
+    if augmentation.flip == "alternating":
+        at_first = np.random.default_rng((seed, 0)).random(images) < 0.5
+        return indices, (at_first ^ bool(epoch % 2))[indices]
+    return indices, draw.random(images) < 0.5
 
 
 class Feed(Protocol):
-    """Images and labels, for the functions of `steps`."""
+    """Images and labels on the device.
 
-    most_rows: int
+    Attributes:
+        most_images: how many may be asked for at once.
+    """
 
-    def ask(self, rows: Rows) -> Wait:
-        """Begin to bring the images of these rows; what is returned waits for them.
+    most_images: int
 
-        It gives images and labels on the device, and the rows counted among these.
-        """
+    def prefetch(self, indices: Indices) -> Prefetched:
+        """Start to read the images with these indices; call the result to wait for them."""
 
     def blocks(self) -> Iterator[tuple[Any, Any]]:
-        """Go through all images and labels in order."""
+        """Yield all images and labels in order."""
 
 
 def feed(x: Images, y: Labels) -> Feed:
-    """Hold the arrays on the device where they fit, or else read them as they are asked for."""
+    """Hold the arrays on the device if they fit, else read them chunk by chunk."""
     if x.nbytes <= SHARE_OF_MEMORY * memory():
         return Resident(x, y)
     return Streamed(x, y)
 
 
 def memory() -> int:
-    """Return the bytes that this process may still take: of the machine, or of its container."""
+    """Return how many bytes of memory are free, on this machine or in this container."""
     free = int(psutil.virtual_memory().available)
     try:
-        most = int((_CGROUP / "memory.max").read_text())
-        return min(free, most - int((_CGROUP / "memory.current").read_text()))
+        most = int((CGROUP / "memory.max").read_text())
+        return min(free, most - int((CGROUP / "memory.current").read_text()))
     except (OSError, ValueError):
         return free  # no container, or one without a limit
 
 
 class Resident:
-    """Arrays that lie on the device."""
+    """Arrays in the memory of the device."""
 
     def __init__(self, x: Images, y: Labels) -> None:
         self.x, self.y = steps().put(x, y)
-        self.most_rows = len(x)
+        self.most_images = len(x)
 
-    def ask(self, rows: Rows) -> Wait:
-        """Return what is there."""
-        return lambda: (self.x, self.y, rows)
+    def prefetch(self, indices: Indices) -> Prefetched:
+        """Return all images: they are there already."""
+        return lambda: (self.x, self.y, indices)
 
     def blocks(self) -> Iterator[tuple[Any, Any]]:
-        """Give all in one."""
+        """Yield all of them at once."""
         yield self.x, self.y
 
 
@@ -73,33 +98,33 @@ class Streamed:
 
     def __init__(self, x: Images, y: Labels, bytes_per_chunk: int = BYTES_PER_CHUNK) -> None:
         self.x, self.y = x, y
-        self.most_rows = min(len(x), max(1, bytes_per_chunk // max(1, x[:1].nbytes)))
+        self.most_images = min(len(x), max(1, bytes_per_chunk // max(1, x[:1].nbytes)))
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="feed")
 
-    def ask(self, rows: Rows) -> Wait:
-        """Read the images of these rows, in the order in which they lie in the file."""
-        future: Future[tuple[Any, Any, Rows]] = self._reader.submit(self._read, rows)
+    def prefetch(self, indices: Indices) -> Prefetched:
+        """Read the images in a thread, in the order of the file."""
+        future: Future[tuple[Any, Any, Indices]] = self._reader.submit(self._read, indices)
         return future.result
 
     def blocks(self) -> Iterator[tuple[Any, Any]]:
-        """Give them in pieces."""
-        for start in range(0, len(self.x), self.most_rows):
-            piece = slice(start, start + self.most_rows)
+        """Yield them in pieces."""
+        for start in range(0, len(self.x), self.most_images):
+            piece = slice(start, start + self.most_images)
             yield steps().put(np.ascontiguousarray(self.x[piece]), self.y[piece])
 
-    def _read(self, rows: Rows) -> tuple[Any, Any, Rows]:
-        found, places = np.unique(rows, return_inverse=True)
-        # Always of one shape, for which the steps may be compiled; what is not filled is not read.
-        size = max(self.most_rows, len(found))
+    def _read(self, indices: Indices) -> tuple[Any, Any, Indices]:
+        found, places = np.unique(indices, return_inverse=True)
+        # Always the same shape, for which the steps are compiled; no step reads the empty end.
+        size = max(self.most_images, len(found))
         x = aligned((size, *self.x.shape[1:]))
         y = np.zeros(size, self.y.dtype)
         np.take(self.x, found, axis=0, out=x[: len(found)], mode="clip")
         y[: len(found)] = self.y[found]
-        return *steps().put(x, y), places.reshape(rows.shape).astype(np.int32)
+        return *steps().put(x, y), places.reshape(indices.shape).astype(np.int32)
 
 
 def aligned(shape: tuple[int, ...]) -> Images:
-    """Return an array, not filled, that TensorFlow takes without a copy."""
+    """Return an empty array that TensorFlow takes without a copy."""
     size = int(np.prod(shape))
     memory = np.empty(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT

@@ -1,4 +1,4 @@
-"""What a training tells while it runs and when it is over."""
+"""What a training reports while it runs and at the end: epochs, progress, history."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ class Epoch:
 
     Attributes:
         epoch: counted from 1, through all phases.
-        loss: mean over the epoch's training images, as they were seen (augmented, with dropout).
-        learning_rate: of the epoch's last step.
-        seconds: of wall-clock time, validation included.
+        loss: the mean over the epoch's training images, with augmentation and dropout.
+        learning_rate: the rate of the epoch's last step.
+        seconds: wall-clock time, validation included.
     """
 
     epoch: int
@@ -41,9 +41,10 @@ class History:
     """All epochs, and the one whose weights the model has now.
 
     Attributes:
-        precision: in which the layers were computed.
-        agreement: least cosine of a gradient in `bfloat16` with the one in `float32`, and of which
-            array; None where that was not asked.
+        kept: the epoch whose weights the model has.
+        precision: the type that the layers were computed in.
+        agreement: the smallest cosine between a gradient in `bfloat16` and in `float32`, and the
+            array it belongs to; None if `bfloat16` was not considered.
     """
 
     epochs: tuple[Epoch, ...]

@@ -14,7 +14,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.models.recipes import Recipe
 from pipeline.registry.passport import Passport
 from pipeline.tracking.provenance import Provenance
-from pipeline.tracking.runs import flat
+from pipeline.tracking.run import flat
 
 Entries = dict[str, str]
 SECTIONS = ("recipe", "params", "data", "code", "packages", "hardware")

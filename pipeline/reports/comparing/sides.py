@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from pipeline.artifacts.models import Evaluation, TrainedModel
-from pipeline.errors import ArtifactError, ParamsError
+from pipeline.errors import ArtifactError
 from pipeline.evaluation.predictions import Predictions
-from pipeline.registry import versions as registry
+from pipeline.registry import model_files, versions
+from pipeline.registry.spec import parse_spec
 from pipeline.registry.versions import Registered
 from pipeline.reports.comparing.changes import Origin, from_run
 from pipeline.tracking import evaluations
@@ -20,7 +21,7 @@ from pipeline.tracking.provenance import Provenance
 from pipeline.workspace import Workspace
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
-ALLOWED = "<name>@<alias>, <name>/<version>, an MLflow run id, or a folder models/<dataset>/<model>"
+OTHERS = "an MLflow run id, or a folder models/<dataset>/<model>"
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,7 @@ def load(spec: str) -> Side:
         return _from_run(spec, spec, None)
     if path.is_dir() or spec.count("/") > 1:
         raise ArtifactError(f"{spec} holds no trained model (no run.json); train one: dvc repro")
-    if "@" not in spec and "/" not in spec:
-        raise ParamsError(f"{spec!r} is no model; allowed: {ALLOWED}")
-    version = registry.find(spec)
+    version = versions.find(str(parse_spec(spec, OTHERS)))
     return _from_run(version.spec, version.run_id, version)
 
 
@@ -91,7 +90,7 @@ def _from_run(spec: str, run_id: str, version: Registered | None) -> Side:
     if not run_id:
         raise ArtifactError(f"{spec} was registered without a run, so nothing is known about it")
     has_passport = version is not None and "passport_sha256" in version.tags
-    passport = registry.read_passport(version) if version and has_passport else None
+    passport = model_files.read_passport(version) if version and has_passport else None
     with TemporaryDirectory() as folder:
         found = evaluations.fetch(run_id, Path(folder))
         file = found.folder / evaluations.PROVENANCE
