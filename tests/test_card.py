@@ -193,8 +193,8 @@ def test_limits_are_facts(passport):
             "metrics": {"calibration_error": 0.123},
         }
     )
-    said = limits(changed, [Confused("worst", "best", 80, 0.8)])
-    assert said == (
+    sentences = limits(changed, [Confused("worst", "best", 80, 0.8)])
+    assert sentences == (
         "The classes with the lowest recall: worst (20.0%), few (90.0%).",
         "Fewer than 30 test images, so their numbers are rough: few (5).",
         "No test image, so nothing was measured: none.",
@@ -273,5 +273,5 @@ def test_what_it_says_of_loading_works(elsewhere, passport, capsys):
     lines = [line.removeprefix("    ") for line in text.splitlines() if line.startswith("    ")]
     exec("\n".join(lines), {})
     probabilities = passport.examples[0].probabilities
-    said = passport.data.class_names[probabilities.index(max(probabilities))]
-    assert said in capsys.readouterr().out
+    predicted = passport.data.class_names[probabilities.index(max(probabilities))]
+    assert predicted in capsys.readouterr().out
