@@ -468,10 +468,10 @@ def test_the_table_fits_a_terminal(here, sides):
     found = compared(sides, here.folder, 1)
     console.print(table.render(found), highlight=False)
     shown = console.export_text()
-    assert f"{sides[0].metrics['accuracy']:.2%}" in said
-    assert f"wrong -> right  {found.paired.only_b}" in said
-    assert re.search(r"epochs +1 +16", said)
-    assert "challenger" in said
+    assert f"{sides[0].metrics['accuracy']:.2%}" in shown
+    assert f"wrong -> right  {found.paired.only_b}" in shown
+    assert re.search(r"epochs +1 +16", shown)
+    assert "challenger" in shown
 
 
 # the command
