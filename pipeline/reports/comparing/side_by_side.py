@@ -167,7 +167,7 @@ def difference_text(metric: ComparedMetric) -> str:
     if unit == "share":
         return f"{points(difference)} points"
     if unit in ("nats", "probability"):
-        return f"{difference:+.4f}"
+        return f"{difference:+.3g}"
     return f"{difference / metric.a.value:+.0%}" if metric.a.value else ""
 
 
