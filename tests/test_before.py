@@ -57,7 +57,7 @@ def test_a_version_of_before_is_rolled_back_to_with_the_code_that_is_stored_with
 
 
 def test_what_made_it_is_told_and_compared(run):
-    assert "milliseconds for one image" in run("lineage", "tiny@production")
+    assert "latency, median" in run("lineage", "tiny@production")
     found = json.loads(run("compare", "tiny/1", "tiny/2", "--json"))
     changes = json.dumps(found)
     assert "dense: 16" in changes
