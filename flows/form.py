@@ -11,7 +11,6 @@ from pipeline.data.datasets import known_names
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import Params, load_params
 
-Device = Literal["auto", "cpu", "gpu"]
 Until = Literal["validate", "preprocess", "train", "evaluate", "register"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Version = Annotated[int, Field(ge=1)]

@@ -43,8 +43,8 @@ def test_every_number_that_is_written_is_a_metric_or_its_interval_and_none_is_mi
 def test_the_litert_file_is_measured_beside_the_keras_model(made):
     trained, evaluation = made.models["dense"]
     metrics = evaluation.metrics
-    assert metrics["portable_sha256"] == sha256(trained.portable)
-    assert metrics["portable_size_bytes"] == trained.portable.stat().st_size
+    assert metrics["portable_sha256"] == sha256(trained.litert)
+    assert metrics["portable_size_bytes"] == trained.litert.stat().st_size
     assert 0 <= metrics["portable_difference"] <= TOLERANCE
     assert 0 < metrics["portable_latency_p50_ms"] <= metrics["portable_latency_p95_ms"]
     listed = connect().list_artifacts(trained.run.run_id, "evaluation")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ArtifactError, ParamsError, PipelineError, TrackingError
-from pipeline.evaluation.portable import PortableModel
+from pipeline.evaluation.litert import LiteRTModel
 from pipeline.production.audit import audit
 from pipeline.production.promote import rollback
 from pipeline.production.recording import time_for
@@ -241,9 +241,9 @@ def test_what_serves_must_say_what_the_model_says(two):
 
 def test_both_must_say_what_keras_said_when_it_was_evaluated(two, monkeypatch):
     """A LiteRT runtime that answers wrongly, the same way wherever it is asked."""
-    right = PortableModel.probabilities
+    right = LiteRTModel.probabilities
     rolled = lambda self, images: np.roll(right(self, images), 1, axis=1)  # noqa: E731
-    monkeypatch.setattr(PortableModel, "probabilities", rolled)
+    monkeypatch.setattr(LiteRTModel, "probabilities", rolled)
     failed = set(ask(2, two).decision.failed)
     assert "loads" in failed
 

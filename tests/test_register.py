@@ -46,7 +46,7 @@ def test_the_better_one_on_validation_is_the_first_in_production(made):
     assert tags["dataset_md5"] == run.data_md5
     assert tags["run_id"] == run.run_id
     assert tags["model_sha256"] == run.model_sha256
-    assert tags["portable_sha256"] == sha256(made.models["dense"][0].portable)
+    assert tags["portable_sha256"] == sha256(made.models["dense"][0].litert)
     assert "left $" in connect().get_model_version("tiny", "1").description.replace("&#36;", "$")
     cards = connect().list_artifacts(run.run_id, "card")
     assert {file.path for file in cards} == {"card/card.html", "card/card.md"}
@@ -181,7 +181,7 @@ def test_a_torn_dvc_lock_gets_into_no_passport(copy, end):
 
 def test_a_model_without_its_litert_file_is_not_registered(copy):
     connect().delete_registered_model("tiny")
-    copy.models["dense"][0].portable.unlink()
+    copy.models["dense"][0].litert.unlink()
     with pytest.raises(ArtifactError, match=r"no model.tflite .* dvc repro evaluate@dense"):
         register(copy.models, copy.splits, VALIDATION, HALF, copy.folder / "none.json")
     assert connect().search_registered_models() == []

@@ -2,10 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.artifacts.record import DeviceChoice
 from pipeline.cli.app import app, import_tensorflow, print_json
 from pipeline.cli.registry import REGISTRY
 from pipeline.errors import EXIT_CODE_NO
@@ -29,7 +30,7 @@ def reproduce(
         ),
     ] = 0.02,
     device: Annotated[
-        Literal["auto", "cpu", "gpu"] | None,
+        DeviceChoice | None,
         typer.Option(help="To train on; by default the kind that trained it."),
     ] = None,
     keep: Annotated[

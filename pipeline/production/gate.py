@@ -11,9 +11,9 @@ from pipeline.artifacts.datasets import Splits
 from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import ArtifactError, TrackingError
+from pipeline.evaluation.litert import load_litert
 from pipeline.evaluation.metric import ImageMetric, SplitMetric
 from pipeline.evaluation.metrics import METRICS
-from pipeline.evaluation.portable import load_portable
 from pipeline.evaluation.predictions import Predictions, Probabilities
 from pipeline.evaluation.quiet import quiet_stderr
 from pipeline.images import as_base64_png
@@ -99,7 +99,7 @@ def _predictions(folder: Path, splits: Splits) -> Predictions:
             f"it takes images {run.image_shape} of {len(run.class_names)} classes; {splits.path} "
             f"has {info.image_shape} of {len(info.class_names)}, or classes of other names"
         )
-    ask = _ask_litert if trained.portable.exists() else _ask_keras
+    ask = _ask_litert if trained.litert.exists() else _ask_keras
     return Predictions(info.class_names, splits.y("test"), ask(trained, splits))
 
 
@@ -109,7 +109,7 @@ def _ask_litert(trained: TrainedModel, splits: Splits) -> Probabilities:
             f"{trained.model} has sha256 {found}; that of the trained model is "
             f"{trained.run.model_sha256}"
         )
-    return load_portable(trained).probabilities(splits.x("test"))
+    return load_litert(trained).probabilities(splits.x("test"))
 
 
 def _ask_keras(trained: TrainedModel, splits: Splits) -> Probabilities:

@@ -12,7 +12,7 @@ from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import Evaluation, ModelVersion, RunInfo, TrainedModel
 from pipeline.artifacts.validation import ValidationReport
 from pipeline.errors import ArtifactError, TrackingError
-from pipeline.evaluation.portable import read_checked
+from pipeline.evaluation.litert import read_checked
 from pipeline.production.gate import max_difference
 from pipeline.production.promote import Promotion, promote
 from pipeline.production.rules import MAX_DIFFERENCE, Thresholds
@@ -129,7 +129,7 @@ def _find_or_create(
         uri = model_files.log_model(trained, run_id, file, splits.x("test")[0])
         tags = _tags(passport) | {
             "passport_sha256": sha256(file),
-            "portable_sha256": sha256(trained.portable),
+            "portable_sha256": sha256(trained.litert),
         }
     difference = max_difference(uri, splits, evaluation.probabilities)
     if not difference <= MAX_DIFFERENCE:

@@ -76,8 +76,8 @@ def log_model(trained: TrainedModel, run_id: str, passport: Path, example: Any) 
             artifacts={
                 "model": str(trained.model),
                 "run": str(trained.path / "run.json"),
-                "portable": str(trained.portable),
-                "portable_record": str(trained.portable_record),
+                "portable": str(trained.litert),
+                "portable_record": str(trained.litert_record),
                 "passport": str(passport),
             },
             code_paths=[str(Path(pipeline.__file__).parent)],

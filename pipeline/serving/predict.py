@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.artifacts.models import RunInfo, TrainedModel
 from pipeline.errors import ArtifactError, ImageError
-from pipeline.evaluation.portable import PortableModel, load_portable
+from pipeline.evaluation.litert import LiteRTModel, load_litert
 from pipeline.images import EXTENSIONS, decode
 from pipeline.registry.spec import parse_spec
 
@@ -47,10 +47,10 @@ def predict(images: Sequence[Path], model: str, top: int = 1) -> list[Prediction
     files = find_images(images)
     trained = find_model(model)
     info = trained.run
-    portable = load_portable(trained)
+    litert = load_litert(trained)
     out: list[Prediction] = []
     for start in range(0, len(files), IMAGES_PER_BATCH):
-        out += _predict_batch(files[start : start + IMAGES_PER_BATCH], portable, info, top)
+        out += _predict_batch(files[start : start + IMAGES_PER_BATCH], litert, info, top)
     return out
 
 
@@ -89,9 +89,9 @@ def find_model(model: str) -> TrainedModel:
 
     version = find(str(spec))
     trained = TrainedModel(fetch(version))
-    if not trained.portable.exists():
+    if not trained.litert.exists():
         raise ArtifactError(
-            f"{version.spec} has no {trained.portable.name}: it was registered by an older version "
+            f"{version.spec} has no {trained.litert.name}: it was registered by an older version "
             "of the pipeline; load it with MLflow, as its model card shows, or train and register "
             "it anew: dvc repro --force"
         )
@@ -99,7 +99,7 @@ def find_model(model: str) -> TrainedModel:
 
 
 def _predict_batch(
-    files: list[Path], portable: PortableModel, info: RunInfo, top: int
+    files: list[Path], litert: LiteRTModel, info: RunInfo, top: int
 ) -> list[Prediction]:
     pixels: dict[Path, Any] = {}
     errors: dict[Path, str] = {}
@@ -110,7 +110,7 @@ def _predict_batch(
             errors[file] = str(error)
     if not pixels:
         return [Prediction(str(file), error=errors[file]) for file in files]
-    rows = dict(zip(pixels, portable.probabilities(np.stack(list(pixels.values()))), strict=True))
+    rows = dict(zip(pixels, litert.probabilities(np.stack(list(pixels.values()))), strict=True))
     return [
         Prediction(str(file), error=errors[file])
         if file in errors

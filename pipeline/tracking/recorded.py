@@ -44,7 +44,7 @@ def run_of(trained: TrainedModel, splits: Splits, evaluation: Evaluation | None 
     with stand_in(info.experiment, info.model, info.run_id) as run:
         _record(run, trained, splits)
         if evaluation is not None:
-            evaluations.log(run, evaluation, trained.portable_record)
+            evaluations.log(run, evaluation, trained.litert_record)
     print(
         f"run {info.run_id}, which trained {info.model}, is not in {store_uri()}: recorded there "
         f"again as run {run.run_id}",
