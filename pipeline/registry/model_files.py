@@ -110,7 +110,7 @@ def load(uri: str) -> Any:
     connect()
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     with reaching(f"load {uri}"), _code_of_the_model(), quiet_stderr():
-        return mlflow.pyfunc.load_model(uri)
+        return mlflow.pyfunc.load_model(uri, suppress_warnings=True)
 
 
 @contextmanager
