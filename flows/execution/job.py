@@ -2,14 +2,11 @@
 
 from flows.execution.checkout import Checkout
 from flows.execution.stages import Stages
-from flows.form import Until
 from flows.rows import ModelRow
 from pipeline.artifacts.models import ModelVersion, RunInfo
+from pipeline.artifacts.project import MODEL_STAGES, STAGES, Until
 from pipeline.params.params import Params
 from pipeline.workspace import Workspace
-
-BEFORE_MODELS = ("resolve", "ingest", "validate", "preprocess")
-PER_MODEL = ("train", "evaluate")
 
 
 def steps(models: tuple[str, ...], until: Until) -> list[str]:
@@ -19,10 +16,9 @@ def steps(models: tuple[str, ...], until: Until) -> list[str]:
         models: that are trained.
         until: the last stage that is wanted.
     """
-    order = [*BEFORE_MODELS, *PER_MODEL, "register"]
     names: list[str] = []
-    for stage in order[: order.index(until) + 1]:
-        names += [f"{stage}@{model}" for model in models] if stage in PER_MODEL else [stage]
+    for stage in STAGES[: STAGES.index(until) + 1]:
+        names += [f"{stage}@{model}" for model in models] if stage in MODEL_STAGES else [stage]
     return names
 
 
