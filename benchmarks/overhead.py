@@ -29,13 +29,13 @@ from flows.execution.checkout import worktree
 from flows.execution.job import steps
 from flows.execution.stages import environment
 from flows.request import Request
-from pipeline.artifacts.project import PARAMS_FILE
+from pipeline.artifacts.project import DATA_STAGES, PARAMS_FILE
 from pipeline.tracking.describe import environment as machine
 
 RESULTS = Path(__file__).parent / "overhead.jsonl"
 MODELS = ("dense", "cnn")
 # Run in both before the measurement: a new seed changes nothing in these stages.
-DATA = ("ingest", "validate", "preprocess")
+DATA = DATA_STAGES[1:]
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from PIL import Image
 
 from benchmarks.accuracy import DATA, prepare
 from pipeline.artifacts.models import RunInfo, TrainedModel
-from pipeline.evaluation.portable import PortableModel, PortableRecord, read_checked
+from pipeline.evaluation.litert import LiteRTModel, LiteRTRecord, read_checked
 from pipeline.parallel import cores
 from pipeline.params.params import load_params
 from pipeline.tracking.describe import environment
@@ -108,14 +108,14 @@ def measure(recipe: str, runs: int, threads: int | None) -> dict[str, Any]:
     """Measure a recipe and return its line."""
     workspace, trained = place(recipe)
     images = np.array(workspace.splits.x("test"))
-    portable = PortableModel(read_checked(trained), threads)
+    litert = LiteRTModel(read_checked(trained), threads)
     command = ["pipeline", "predict", str(trained.path / "image.png"), "--json"]
     command += ["--model", str(trained.path)]
     starts = timed(lambda _: subprocess.run(command, check=True, capture_output=True), runs)
     single = timed(
-        lambda at: portable.probabilities(images[at % len(images)][None]), runs * CALLS_PER_RUN
+        lambda at: litert.probabilities(images[at % len(images)][None]), runs * CALLS_PER_RUN
     )
-    batches = timed(lambda _: portable.probabilities(images), runs)
+    batches = timed(lambda _: litert.probabilities(images), runs)
     rates = len(images) / np.array(batches)
     return {
         "recipe": recipe,
@@ -123,7 +123,7 @@ def measure(recipe: str, runs: int, threads: int | None) -> dict[str, Any]:
         "start_to_answer_s": quantiles(starts, (0, 50, 100), 3),
         "latency_ms": quantiles(np.array(single) * 1000, (50, 95, 99), 4),
         "images_per_second": quantiles(rates, (0, 50, 100), 0),
-        "difference": PortableRecord.load(trained.portable_record).difference,
+        "difference": LiteRTRecord.load(trained.litert_record).difference,
         "cores": cores(),
         "threads": threads,
         "machine": environment().model_dump(exclude={"packages"}),

@@ -36,11 +36,12 @@ from rich.console import Console
 from rich.table import Table
 from ruamel.yaml import YAML
 
+from pipeline.artifacts.project import DATA_STAGES
 from pipeline.parallel import spread
 from pipeline.tracking.describe import environment
 
 RESULTS = Path(__file__).parent / "scale.jsonl"
-STAGES = ("ingest", "validate", "preprocess")
+STAGES = DATA_STAGES[1:]
 CLASSES, SIDE = 10, 32
 CHUNK = 1000  # images of one class that are generated at once
 SECONDS_BETWEEN_SAMPLES = 0.2

@@ -1,7 +1,6 @@
 """The folder of a native stack: passwords, ports, data, logs and what is running."""
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from compose_file import Service, names
+from filelock import FileLock
 from interpolation import ComposeError, variables_in
 
 ADDRESS = "127.0.0.1"
@@ -62,8 +62,7 @@ class Home:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Let one command at a time change the stack; another one waits."""
-        with (self.path / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(self.path / "lock"):
             yield
 
     def read_state(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 from prefect.workers.process import ProcessWorker
 
@@ -36,6 +37,8 @@ RUN_ENVIRONMENT = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
 }
+# Deployments that have another name now; a server may still have those of an earlier release.
+RENAMED = {"compare/compare": "grid/grid"}
 ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed")}
 ANY_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
 
@@ -151,6 +154,14 @@ def make_pools(client: SyncPrefectClient) -> None:
         print(f"work pool {name}: at most {limit} at once")
 
 
+def delete_renamed(client: SyncPrefectClient) -> None:
+    """Delete deployments of earlier releases, whose flows are no more; their runs stay."""
+    for old, new in RENAMED.items():
+        with suppress(ObjectNotFound):
+            client.delete_deployment(client.read_deployment_by_name(old).id)
+            print(f"deployment {old} is deleted: it is {new} now")
+
+
 def read_schedules(client: SyncPrefectClient) -> dict[tuple[str, str], bool]:
     """Return which schedules are on, by deployment and slug."""
     return {
@@ -224,6 +235,7 @@ def main() -> None:
             schedules = read_schedules(client)
             deploy()
             restore_schedules(client, schedules)
+            delete_renamed(client)
         asyncio.run(make_automations())
     except PipelineError as error:
         sys.exit(f"error: {error}")

@@ -1,4 +1,4 @@
-"""The flow `compare`: datasets x models x seeds over the workers of a pool, in one table."""
+"""The flow `grid`: datasets x models x seeds over the workers of a pool, in one table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +13,15 @@ from pydantic import Field
 from flows.execution.snapshot import Changes, Snapshot, changes_of, take
 from flows.form import CHOICES, Dataset, Model, RecipeChanges, Seed
 from flows.pages import charts, view
-from flows.search.cells import Cell, Result, as_csv, as_markdown, grid, metrics, summarise
+from flows.search.cells import Cell, Result, as_csv, as_markdown, cells_of, metrics, summarise
 from flows.search.children import Bar, Children, ChildrenError, Ended, Pool
 from pipeline.errors import ParamsError
 
 if TYPE_CHECKING:
     from pipeline.tracking.groups import Groups
-    from pipeline.tracking.runs import Run
+    from pipeline.tracking.run import Run
 
-EXPERIMENT = "comparisons"
+EXPERIMENT = "grids"
 
 
 def run_name() -> str:
@@ -30,8 +30,8 @@ def run_name() -> str:
     return f"{', '.join(asked['datasets'])}: {', '.join(asked['models'])}"
 
 
-@flow(name="compare", flow_run_name=run_name, validate_parameters=True)
-def compare(
+@flow(name="grid", flow_run_name=run_name, validate_parameters=True)
+def grid(
     datasets: Annotated[list[Dataset], Field(min_length=1)] = [CHOICES.dataset],  # noqa: B006
     models: Annotated[list[Model], Field(min_length=1)] = list(CHOICES.models),  # noqa: B006
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2],  # noqa: B006
@@ -42,12 +42,12 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Train every model on every dataset with every seed, and compare them in one table.
 
-    What was computed before is not computed again, so a comparison that was cut short goes on
-    where it stopped when it is started once more.
+    What was computed before is not computed again: started once more, a grid that was cut short
+    goes on where it stopped.
 
     Args:
         datasets: Which images.
-        models: Which recipes; a dataset that lacks one is compared without it.
+        models: Which recipes; a dataset that lacks one is trained without it.
         seeds: Of weights, order and augmentation; one training for each.
         overrides: Changes of recipes, by model, such as {"cnn": {"epochs": 3}}.
         pool: Whose workers train.
@@ -56,7 +56,7 @@ def compare(
     """
     changes = changes_of(overrides)
     snapshot = take(revision, str(flow_run.id))
-    cells, skipped = _plan(snapshot, datasets, models, seeds, changes)
+    cells, skipped = plan(snapshot, datasets, models, seeds, changes)
     for text in skipped:
         get_run_logger().warning("skipped: %s", text)
     from pipeline.tracking.groups import Groups
@@ -77,7 +77,7 @@ def compare(
     return summaries
 
 
-def _plan(
+def plan(
     snapshot: Snapshot,
     datasets: Sequence[str],
     models: Sequence[str],
@@ -86,13 +86,11 @@ def _plan(
 ) -> tuple[list[Cell], list[str]]:
     """Return what to train and what to skip, once all of it is known to be allowed."""
     if unknown := sorted(set(changes) - set(models)):
-        raise ParamsError(
-            f"overrides: {unknown[0]!r} is not compared; allowed: {', '.join(models)}"
-        )
+        raise ParamsError(f"overrides: {unknown[0]!r} is not trained; allowed: {', '.join(models)}")
     params = snapshot.params()
-    cells, skipped = grid(datasets, models, seeds, params.recipes_for)
+    cells, skipped = cells_of(datasets, models, seeds, params.recipes_for)
     if not cells:
-        raise ParamsError(f"nothing to compare: {'; '.join(skipped)}")
+        raise ParamsError(f"nothing to train: {'; '.join(skipped)}")
     for dataset, model in dict.fromkeys((cell.dataset, cell.model) for cell in cells):
         snapshot.params_of(dataset, model, changes)
     return cells, skipped
@@ -102,7 +100,7 @@ def _train_all(cells: Sequence[Cell], changes: Changes, pool: Pool, commit: str)
     """Train all at once, as far as the pool lets them, and return how each one ended."""
     results: dict[Cell, Result] = {}
     with Children(pool) as children:
-        bar = Bar("compare", len(cells))
+        bar = Bar("grid", len(cells))
         waiting: dict[UUID, Cell] = {
             children.start(_parameters(cell, changes, commit)): cell for cell in cells
         }
@@ -138,7 +136,7 @@ def _in_words(result: Result) -> str:
     row = result.row
     if row is None:
         return result.reason
-    return f"{row['accuracy']:.2%} on test{', cached' if row['cached'] else ''}"
+    return f"{row.accuracy:.2%} on test{', cached' if row.cached else ''}"
 
 
 def _show(
@@ -159,13 +157,13 @@ def _show(
         skipped,
         lambda run_id: view.page_link(run_id[:8], experiments.get(run_id), run_id),
     )
-    link = view.page_link("The comparison in MLflow", parent.experiment_id, parent.run_id)
-    view.show_page("comparison", [text, "", link], "Mean and deviation over seeds.")
+    link = view.page_link("The grid in MLflow", parent.experiment_id, parent.run_id)
+    view.show_page("grid-table", [text, "", link], "Mean and deviation over seeds.")
     parent.log_metrics(metrics(summaries))
-    parent.log_text(as_csv(summaries), "comparison.csv")
+    parent.log_text(as_csv(summaries), "grid.csv")
     with TemporaryDirectory() as folder:
-        picture = Path(folder) / "comparison.png"
-        charts.draw_comparison(picture, summaries)
+        picture = Path(folder) / "grid.png"
+        charts.draw_grid(picture, summaries)
         parent.log_artifact(picture)
-        view.show_picture(picture, "comparison-picture", "Mean and deviation over seeds.")
+        view.show_picture(picture, "grid-picture", "Mean and deviation over seeds.")
     return [one.as_row() for one in summaries]

@@ -20,7 +20,7 @@ from flows.reproduction.verdict import Reproduction, compare
 from flows.yaml_edit import edit
 from pipeline.artifacts.files import dvc_md5, sha256
 from pipeline.artifacts.models import TrainedModel
-from pipeline.artifacts.project import PARAMS_FILE
+from pipeline.artifacts.project import DATA_STAGES, PARAMS_FILE
 from pipeline.artifacts.record import DeviceChoice
 from pipeline.errors import EXIT_CODE_RETRYABLE, PipelineError
 from pipeline.evaluation.scoring import load_checked
@@ -32,7 +32,6 @@ from pipeline.training.claim import visible
 from pipeline.training.device import describe, gpus
 from pipeline.workspace import Workspace
 
-DATA_STAGES = ("resolve", "ingest", "validate", "preprocess")
 # The requirements beside the code that runs are those that its environment was made from.
 LOCKFILES = Path(__file__).parent.parent / working_tree.LOCKFILES
 

@@ -1,6 +1,6 @@
 """The flow `train`: one task per DVC stage, in a git worktree of its own."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
@@ -9,8 +9,10 @@ from pydantic import Field
 from flows.execution.chain import chain
 from flows.execution.checkout import overlooked, worktree
 from flows.execution.snapshot import changes_of
-from flows.form import CHOICES, Dataset, Model, RecipeChanges, Seed, Until
+from flows.form import CHOICES, Dataset, Model, RecipeChanges, Seed
 from flows.request import Request
+from flows.rows import ModelRow
+from pipeline.artifacts.project import Until
 from pipeline.artifacts.record import DeviceChoice
 
 
@@ -30,7 +32,7 @@ def train(
     promote: bool = True,
     until: Until = "register",
     revision: str = "HEAD",
-) -> list[dict[str, Any]]:
+) -> list[ModelRow]:
     """Train, compare and register models of one dataset, in a git worktree of their own.
 
     What was computed before is not computed again: it shows as Cached.

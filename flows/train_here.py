@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 # Nobody waits for a page to open: what is not asked for stays off.
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -15,16 +14,16 @@ from prefect import flow
 from flows.execution import run_log
 from flows.execution.chain import chain
 from flows.execution.checkout import here
-from flows.form import Until
 from flows.request import Request, read_settings
-from pipeline.artifacts.project import PARAMS_FILE
+from flows.rows import ModelRow
+from pipeline.artifacts.project import PARAMS_FILE, Until
 from pipeline.artifacts.record import DeviceChoice
 from pipeline.errors import ParamsError
 from pipeline.params.params import load_params
 
 
 @flow(name="train", flow_run_name="{dataset}, here", validate_parameters=False)
-def train_here(dataset: str, request: Request, until: Until) -> list[dict[str, Any]]:
+def train_here(dataset: str, request: Request, until: Until) -> list[ModelRow]:
     """Run the stages of `flows.train.train` in the working tree."""
     return chain(here(), request, until)
 
@@ -38,7 +37,7 @@ def run_here(
     seed: int | None,
     promote: bool | None,
     until: Until,
-) -> list[dict[str, Any]]:
+) -> list[ModelRow]:
     """Run the flow in the working tree; the request stays in its params.yaml.
 
     It reports to the Prefect server where `PREFECT_API_URL` names one, else to one that lives as
@@ -54,7 +53,7 @@ def run_here(
         until: the last stage to run.
 
     Returns:
-        A row per model, as `flows.train.Job.row` makes it.
+        A row per model.
 
     Raises:
         ParamsError: something is asked for that does not exist or is out of range.

@@ -33,7 +33,7 @@ from pipeline.errors import ParamsError, TrackingError
 
 if TYPE_CHECKING:
     from pipeline.tracking.groups import Groups, Parent
-    from pipeline.tracking.runs import Run
+    from pipeline.tracking.run import Run
 
 EXPERIMENT, STUDY, RECORD = "tuning", "study", "trials.json"
 SECONDS_BETWEEN_POLLS = 5.0
@@ -170,8 +170,8 @@ class Search:
         bar = Bar("tune", left)
         with Children(pool) as children:
             trials = Trials(self.study, self.target, children, self.groups, prune)
-            while left or trials.running:
-                # A pruned one still holds its place until it is over.
+            # A pruned trial holds its place until its run is cancelled.
+            while left or len(children):
                 while left and len(children) < parallel:
                     trials.start()
                     left -= 1

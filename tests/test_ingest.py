@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 import tarfile
-import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -339,18 +339,15 @@ FULL = """
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 """
-OTHER_USER = """
-import sklearn.datasets, pyarrow.parquet  # which another user may not be able to read
-if os.getuid() == 0:
-    os.setuid(65534)
-"""
+# Root may write anywhere; without this capability it reads as before.
+READ_ONLY_FOR_ROOT = ["setpriv", "--bounding-set=-dac_override"] if os.getuid() == 0 else []
 
 
-def run_child(folder: Path, prelude: str, own: bool) -> str:
+def run_child(folder: Path, prelude: str, own: bool, before: Sequence[str] = ()) -> str:
     code = CHILD.format(prelude=prelude, own=own)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [*before, sys.executable, "-c", code],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
@@ -369,15 +366,13 @@ def test_a_full_disk_leaves_the_earlier_dataset(tmp_path, own):
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_a_folder_that_is_read_only(own):
-    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
-        folder = Path(name)
-        write(folder / "pets", files())
-        for path in (folder, *folder.rglob("*")):
-            path.chmod(0o555 if path.is_dir() else 0o444)
-        message = run_child(folder, OTHER_USER, own)
-        folder.chmod(0o755)
-        for path in folder.rglob("*"):
-            path.chmod(0o755)
+def test_a_folder_that_is_read_only(tmp_path, own):
+    write(tmp_path / "pets", files())
+    folders = [tmp_path, *(path for path in tmp_path.rglob("*") if path.is_dir())]
+    for part in folders:
+        part.chmod(0o555)
+    message = run_child(tmp_path, "", own, READ_ONLY_FOR_ROOT)
+    for part in folders:
+        part.chmod(0o755)
     assert message.startswith("ArtifactError: cannot write data/raw")
     assert message.endswith("Permission denied")

@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 
 from flows import audit, promote
 from flows.pages import view
+from flows.rows import ModelRow
 from flows.search import findings
 from flows.search.cells import Cell, Result, as_markdown, summarise
 from flows.search.study import StudyRecord, TrialRecord
@@ -145,8 +146,13 @@ def test_our_own_pages_of_html_show_text(text):
 
 def summary(text):
     run = RUN.model_copy(update={"model": text, "dataset": text})
-    done = {"model": text, "accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6}
-    done |= {"val_accuracy": 0.5, "epochs": 1, "training_seconds": 1.0, "cached": False}
+    done = ModelRow(
+        **run.model_dump(include=set(ModelRow.model_fields)),
+        accuracy=0.5,
+        accuracy_low=0.4,
+        accuracy_high=0.6,
+        cached=False,
+    )
     version = ModelVersion(
         name="tiny",
         version=1,
@@ -175,7 +181,7 @@ def validation(text):
     view.show_validation(report, link("Data Docs", "https://mlflow.example"))
 
 
-def comparison(text):
+def grid(text):
     cell = Cell("tiny", "dense", 0)
     results = [Result(cell, reason=text)]
     return as_markdown(summarise(results, 1), results, [text], lambda _: Markdown())
@@ -184,8 +190,8 @@ def comparison(text):
 def search(text):
     trial = TrialRecord(number=0, params={text: text}, state="PRUNED", reason=text, run_id=text)
     record = StudyRecord(study="s", dataset="tiny", model="dense", recipe={}, trials=(trial,))
-    best = findings._best(record, {text: text}, 0.5)
-    return "\n".join([*best, *findings._table(record, {}), findings._patch_page(f"+{text}")])
+    lines = findings.page(record, {text: text}, 0.5, {})
+    return "\n".join([*lines, findings.patch_page(f"+{text}")])
 
 
 def decision(text):
@@ -201,7 +207,7 @@ def found(text):
     return audit.page([moved], [])
 
 
-@pytest.mark.parametrize("make", [summary, validation, comparison, search, decision, found])
+@pytest.mark.parametrize("make", [summary, validation, grid, search, decision, found])
 @settings(max_examples=40)
 @given(text=texts.filter(one_line))
 @example(text=ATTACKS[0])

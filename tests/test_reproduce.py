@@ -15,9 +15,9 @@ from mlflow import MlflowClient
 from flows.reproduce import NotReproducible, check_data
 from flows.reproduction.differences import Difference, of_data, of_making, of_recipe
 from flows.reproduction.verdict import (
-    Comparison,
+    Agreement,
     Reproduction,
-    WeightsApart,
+    WeightDifference,
     compare,
     weights_apart,
 )
@@ -258,15 +258,15 @@ def test_weights_and_answers_are_compared(tmp_path):
 def test_one_bit_is_a_difference_and_so_is_another_shape():
     zeros = np.zeros(3, np.float32)
     assert weights_apart([("a", zeros)], [("b", zeros.copy())]) == ()
-    assert weights_apart([("a", zeros)], [("a", -zeros)]) == (WeightsApart("a", 0.0),)
-    assert weights_apart([("a", zeros)], [("a", zeros + 2)]) == (WeightsApart("a", 2.0),)
+    assert weights_apart([("a", zeros)], [("a", -zeros)]) == (WeightDifference("a", 0.0),)
+    assert weights_apart([("a", zeros)], [("a", zeros + 2)]) == (WeightDifference("a", 2.0),)
     for other in (np.zeros(4, np.float32), np.full(3, np.nan, np.float32)):
-        assert weights_apart([("a", zeros)], [("a", other)]) == (WeightsApart("a", None),)
-    assert weights_apart([("a", zeros)], []) == (WeightsApart("a", None),)
+        assert weights_apart([("a", zeros)], [("a", other)]) == (WeightDifference("a", None),)
+    assert weights_apart([("a", zeros)], []) == (WeightDifference("a", None),)
 
 
 def made(*, agree=0.99, deterministic=True, device="cpu: x", differ=(), identical=False):
-    weights = () if identical else (WeightsApart("kernel", 0.1),)
+    weights = () if identical else (WeightDifference("kernel", 0.1),)
     return Reproduction(
         name="tiny",
         version=1,
@@ -274,7 +274,7 @@ def made(*, agree=0.99, deterministic=True, device="cpu: x", differ=(), identica
         device=("cpu: x", device),
         deterministic=deterministic,
         differ=differ,
-        found=Comparison(4, weights, 0.1, agree, (0.9, 0.9)),
+        found=Agreement(4, weights, 0.1, agree, (0.9, 0.9)),
         tolerance=0.02,
     )
 

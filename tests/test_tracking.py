@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import TrackingError
-from pipeline.registry import versions as registry
-from pipeline.tracking.runs import existing_run, find_or_create_experiment, flat, new_run
+from pipeline.registry import model_files
+from pipeline.tracking.run import flat
+from pipeline.tracking.runs import existing_run, find_or_create_experiment, new_run
 from pipeline.tracking.store import connect, in_turn, store_uri
 from tests.tiny import store, tiny_splits
 
@@ -256,4 +257,4 @@ def test_a_model_that_is_a_pickle_is_not_loaded(store, monkeypatch):
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
     mlflow.pyfunc.save_model("pickled", python_model=Pickled(), pip_requirements=[])
     with pytest.raises(TrackingError, match="pickle is disallowed"):
-        registry.load("pickled")
+        model_files.load("pickled")

@@ -10,6 +10,7 @@ from PIL import Image
 
 from flows.execution.snapshot import Snapshot
 from flows.pages import charts
+from flows.rows import ModelRow
 from flows.search import findings, trials
 from flows.search.children import ChildrenError, Ended
 from flows.search.study import StudyRecord, TrialRecord, new_study, records
@@ -93,7 +94,17 @@ def start(made, history=None):
 
 def complete(made, value, history=()):
     child = start(made, history)
-    row = {"run_id": str(child), "training_seconds": 2.0, "val_accuracy": value}
+    row = ModelRow(
+        dataset="digits",
+        model="cnn",
+        seed=0,
+        run_id=str(child),
+        val_accuracy=value,
+        epochs=3,
+        training_seconds=2.0,
+        cached=False,
+        device="cpu",
+    )
     made.children.over = [Ended(child, [row])]
     return made.step()
 
@@ -169,11 +180,13 @@ def test_the_table_has_the_best_first_and_the_pictures_are_pictures(made, tmp_pa
     record = StudyRecord(
         study="s", dataset="digits", model="cnn", recipe={}, trials=records(made.study)
     )
-    lines = findings._table(record, {})
-    assert lines[2].startswith("| 1 | 90.00% |")
+    lines = findings.page(record, {"epochs": 3}, 0.9, {})
+    assert lines[0] == "# digits cnn: 90.00% on the validation split"
+    heading = next(n for n, line in enumerate(lines) if line.startswith("| trial |"))
+    assert lines[heading + 2].startswith("| 1 | 90.00% |")
     assert "Crashed: gone" in lines[-1]
     charts.draw_trials(tmp_path / "trials.png", record.trials)
-    charts.draw_importances(tmp_path / "shares.png", findings._importances(made.study))
+    charts.draw_importances(tmp_path / "shares.png", findings.importances(made.study))
     for path in tmp_path.glob("*.png"):
         assert Image.open(path).size[0] == 800
 

@@ -15,12 +15,12 @@ from flows.execution import keep, run_log
 from flows.execution.checkout import Checkout
 from flows.execution.job import Job, steps
 from flows.execution.stages import StageFailed, Stages, environment, run_command
-from flows.form import Until
 from flows.pages import view
 from flows.request import Request
 from flows.retries import TASKS
+from flows.rows import ModelRow
 from pipeline.artifacts.models import RunInfo
-from pipeline.artifacts.project import PARAMS_FILE
+from pipeline.artifacts.project import PARAMS_FILE, Until
 from pipeline.errors import TrackingError
 from pipeline.redaction import without_login
 from pipeline.reports.markdown import escape
@@ -77,7 +77,7 @@ def keep_files(job: Job) -> None:
         get_run_logger().info("pushed to the DVC remote")
 
 
-def chain(checkout: Checkout, request: Request, until: Until) -> list[dict[str, Any]]:
+def chain(checkout: Checkout, request: Request, until: Until) -> list[ModelRow]:
     """Run the stages one after the other, and show what came of them.
 
     Args:
@@ -86,7 +86,7 @@ def chain(checkout: Checkout, request: Request, until: Until) -> list[dict[str, 
         until: the last stage that is wanted.
 
     Returns:
-        A row per model, as `Job.row` makes it.
+        A row per model.
 
     Raises:
         ParamsError: the request asks for something that this revision does not have.
@@ -135,10 +135,11 @@ def _run_stages(job: Job, names: list[str]) -> None:
         before[0].result()
 
 
-def _show(job: Job) -> list[dict[str, Any]]:
+def _show(job: Job) -> list[ModelRow]:
     runs = job.trained()
     rows = [job.row(run) for run in runs]
-    create_table_artifact(rows, ROWS, "The models of this run, for programs.")
+    table = [row.model_dump(mode="json") for row in rows]
+    create_table_artifact(table, ROWS, "The models of this run, for programs.")
     params = job.params
     facts = {"commit": job.checkout.commit[:10], "seed": params.seed}
     if runs:

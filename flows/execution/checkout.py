@@ -1,15 +1,15 @@
 """A git worktree per run: its own files and locks, and the DVC cache of everybody."""
 
-import fcntl
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from configobj import ConfigObj
+from filelock import FileLock, Timeout
 
 from pipeline.errors import PipelineError
 
@@ -85,10 +85,10 @@ def worktree(revision: str, name: str) -> Iterator[Checkout]:
     repository, runs = source.repository, source.repository / RUNS
     runs.mkdir(exist_ok=True)
     root = runs / name
-    with (runs / f"{name}.lock").open("w") as lock:
-        with _alone(runs):
-            # Held as long as this process lives: what nobody holds was left behind.
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        with _locked(runs):
+            # Held until this process ends: a worktree whose lock is free was left behind.
+            held.enter_context(FileLock(runs / f"{name}.lock"))
             # A run that crashed and is tried again has the name that it had.
             left = (*_sweep(repository, runs), *([name] if root.exists() else []))
             shutil.rmtree(root, ignore_errors=True)
@@ -99,7 +99,7 @@ def worktree(revision: str, name: str) -> Iterator[Checkout]:
             _bring_own_images(source.folder, root)
             yield Checkout(root, repository, commit, left=left)
         finally:
-            with _alone(runs):
+            with _locked(runs):
                 _remove(repository, root)
 
 
@@ -132,14 +132,14 @@ def _source() -> _Source:
     home.mkdir(parents=True, exist_ok=True)
     clone = home / "repository"
     try:
-        with _alone(home):
+        with _locked(home):
             if not clone.exists():
                 draft = home / f".{os.getpid()}-repository"
                 _git(home, "clone", "--quiet", "--no-checkout", address, str(draft))
                 (draft / RUNS).mkdir()
                 draft.rename(clone)
         # Git must not look at a worktree that is half made.
-        with _alone(clone / RUNS):
+        with _locked(clone / RUNS):
             _git(clone, "fetch", "--quiet", "--tags", "--force", "--prune", "origin")
             _git(clone, "remote", "set-head", "origin", "--auto")
     except CheckoutError as error:
@@ -200,8 +200,7 @@ def _sweep(repository: Path, runs: Path) -> tuple[str, ...]:
     """Remove what killed runs have left, and name them: no process holds their lock any more."""
     left = []
     for path in runs.glob("*.lock"):
-        with path.open("a") as lock, suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(Timeout), FileLock(path, blocking=False):
             _remove(repository, path.with_suffix(""))
             left.append(path.stem)
     return tuple(left)
@@ -214,10 +213,9 @@ def _remove(repository: Path, root: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Let one process at a time change the list of worktrees, or the clone."""
-    with (folder / ".alone").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(folder / ".alone"):
         yield
 
 

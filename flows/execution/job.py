@@ -1,16 +1,12 @@
 """One run of the stages: which there are, how far it has come, and what it has made."""
 
-from typing import Any
-
 from flows.execution.checkout import Checkout
 from flows.execution.stages import Stages
-from flows.form import Until
+from flows.rows import ModelRow
 from pipeline.artifacts.models import ModelVersion, RunInfo
+from pipeline.artifacts.project import MODEL_STAGES, STAGES, Until
 from pipeline.params.params import Params
 from pipeline.workspace import Workspace
-
-BEFORE_MODELS = ("resolve", "ingest", "validate", "preprocess")
-PER_MODEL = ("train", "evaluate")
 
 
 def steps(models: tuple[str, ...], until: Until) -> list[str]:
@@ -20,10 +16,9 @@ def steps(models: tuple[str, ...], until: Until) -> list[str]:
         models: that are trained.
         until: the last stage that is wanted.
     """
-    order = [*BEFORE_MODELS, *PER_MODEL, "register"]
     names: list[str] = []
-    for stage in order[: order.index(until) + 1]:
-        names += [f"{stage}@{model}" for model in models] if stage in PER_MODEL else [stage]
+    for stage in STAGES[: STAGES.index(until) + 1]:
+        names += [f"{stage}@{model}" for model in models] if stage in MODEL_STAGES else [stage]
     return names
 
 
@@ -47,22 +42,24 @@ class Job:
             if f"train@{model}" in self.finished
         ]
 
-    def row(self, run: RunInfo) -> dict[str, Any]:
-        """Return what one compares models by; what is not known yet is None."""
+    def row(self, run: RunInfo) -> ModelRow:
+        """Return what models are compared by."""
         evaluated = f"evaluate@{run.model}" in self.finished
         metrics = self.workspace.evaluation(run.model).metrics if evaluated else {}
-        return {
-            "dataset": run.dataset,
-            "model": run.model,
-            "seed": run.seed,
-            "run_id": run.run_id,
-            "val_accuracy": run.val_accuracy,
-            **{key: metrics.get(key) for key in ("accuracy", "accuracy_low", "accuracy_high")},
-            "epochs": run.epochs,
-            "training_seconds": run.training_seconds,
-            "cached": not self.finished[f"train@{run.model}"],
-            "device": run.device,
-        }
+        return ModelRow(
+            dataset=run.dataset,
+            model=run.model,
+            seed=run.seed,
+            run_id=run.run_id,
+            val_accuracy=run.val_accuracy,
+            accuracy=metrics.get("accuracy"),
+            accuracy_low=metrics.get("accuracy_low"),
+            accuracy_high=metrics.get("accuracy_high"),
+            epochs=run.epochs,
+            training_seconds=run.training_seconds,
+            cached=not self.finished[f"train@{run.model}"],
+            device=run.device,
+        )
 
     def version(self) -> ModelVersion | None:
         """Return the registered version, where it came to that."""

@@ -1,4 +1,4 @@
-"""The pictures of comparisons and studies, as PNG files; matplotlib is imported by the first."""
+"""The charts of grids and searches, as PNG files; matplotlib is imported by the first."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from flows.search.study import TrialRecord
 
 
-def draw_comparison(path: Path, summaries: Sequence["Summary"]) -> None:
+def draw_grid(path: Path, summaries: Sequence["Summary"]) -> None:
     """Draw the accuracy of every recipe: the mean over the seeds, and the deviation as a bar."""
     from pipeline.artifacts.figures import new_figure, save_figure
 

@@ -17,6 +17,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from flows.rows import ModelRow
 from pipeline.artifacts.models import ModelVersion, RunInfo
 from pipeline.artifacts.validation import CheckResult, ValidationReport
 from pipeline.reports.markdown import Markdown, escape, link, row
@@ -134,7 +135,7 @@ def _files(result: CheckResult) -> list[str]:
 def show_summary(
     title: str,
     facts: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[ModelRow],
     runs: Sequence[RunInfo],
     version: ModelVersion | None,
 ) -> None:
@@ -143,7 +144,7 @@ def show_summary(
     Args:
         title: what was asked for.
         facts: what else one wants to know, by name.
-        rows: one per model, as `training.Job.row` makes them.
+        rows: one per model.
         runs: the MLflow runs of the same models.
         version: the one that is registered, if it came to that.
     """
@@ -170,19 +171,19 @@ def show_summary(
     show_page("summary", lines, title)
 
 
-def _model_row(made: Mapping[str, Any], run: RunInfo) -> str:
+def _model_row(made: ModelRow, run: RunInfo) -> str:
     tested = ["", ""]
-    if made["accuracy"] is not None:
-        interval = f"{100 * made['accuracy_low']:.1f} to {made['accuracy_high']:.1%}"
-        tested = [f"{made['accuracy']:.2%}", interval]
-    # With a link a few letters do.
+    if made.accuracy is not None and made.accuracy_low is not None:
+        interval = f"{100 * made.accuracy_low:.1f} to {made.accuracy_high:.1%}"
+        tested = [f"{made.accuracy:.2%}", interval]
+    # The link has the whole id.
     name = run.run_id[:8] if mlflow_url() else run.run_id
     return row(
-        made["model"],
-        f"{made['val_accuracy']:.2%}",
+        made.model,
+        f"{made.val_accuracy:.2%}",
         *tested,
-        made["epochs"],
-        f"{made['training_seconds']:.1f} s",
-        "cached" if made["cached"] else "trained",
+        made.epochs,
+        f"{made.training_seconds:.1f} s",
+        "cached" if made.cached else "trained",
         page_link(name, run.experiment_id, run.run_id),
     )

@@ -18,7 +18,7 @@ MOST_CAUSES = 5
 
 
 @dataclass(frozen=True)
-class WeightsApart:
+class WeightDifference:
     """An array of weights that is not the same in both.
 
     Attributes:
@@ -31,7 +31,7 @@ class WeightsApart:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Agreement:
     """Two models on the same test images.
 
     Attributes:
@@ -43,7 +43,7 @@ class Comparison:
     """
 
     arrays: int
-    weights: tuple[WeightsApart, ...]
+    weights: tuple[WeightDifference, ...]
     probabilities_apart: float
     labels_agree: float
     accuracy: tuple[float, float]
@@ -80,7 +80,7 @@ class Reproduction:
     device: tuple[str, str]
     deterministic: bool
     differ: tuple[Difference, ...]
-    found: Comparison
+    found: Agreement
     tolerance: float
 
     @property
@@ -123,7 +123,7 @@ class Reproduction:
         }
 
 
-def compare(old: keras.Model, new: keras.Model, splits: Splits) -> Comparison:
+def compare(old: keras.Model, new: keras.Model, splits: Splits) -> Agreement:
     """Hold a model that was trained again against the registered one.
 
     Args:
@@ -133,7 +133,7 @@ def compare(old: keras.Model, new: keras.Model, splits: Splits) -> Comparison:
     """
     said, again = (Scorer(model).probabilities(splits.x("test")) for model in (old, new))
     y = splits.y("test")
-    return Comparison(
+    return Agreement(
         arrays=len(old.weights),
         weights=weights_apart(named(old), named(new)),
         probabilities_apart=float(np.abs(said - again).max()),
@@ -149,15 +149,15 @@ def named(model: keras.Model) -> list[tuple[str, NDArray[Any]]]:
 
 def weights_apart(
     old: Sequence[tuple[str, NDArray[Any]]], new: Sequence[tuple[str, NDArray[Any]]]
-) -> tuple[WeightsApart, ...]:
+) -> tuple[WeightDifference, ...]:
     """Return the arrays that are not identical, bit for bit, in two models of one recipe.
 
     They are taken in order: the names that Keras gives may count what was built before.
     """
     pairs = zip(old, new, strict=False)
-    rows = [WeightsApart(name, _apart(a, b)) for (name, a), (_, b) in pairs if not _same(a, b)]
+    rows = [WeightDifference(name, _apart(a, b)) for (name, a), (_, b) in pairs if not _same(a, b)]
     shorter, longer = sorted((old, new), key=len)
-    return (*rows, *(WeightsApart(name, None) for name, _ in longer[len(shorter) :]))
+    return (*rows, *(WeightDifference(name, None) for name, _ in longer[len(shorter) :]))
 
 
 def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:

@@ -1,12 +1,13 @@
-"""What a comparison asks for, and what comes of it: means and deviations over the seeds."""
+"""The cells of a grid and their results: means and standard deviations over the seeds."""
 
 import csv
 import io
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flows.rows import ModelRow
 from pipeline.reports.markdown import Markdown, escape, row
 
 SECONDS_PER_HOUR = 3600
@@ -30,7 +31,7 @@ class Result:
     """How a cell ended: with a row of results, or with a reason why there is none."""
 
     cell: Cell
-    row: Mapping[str, Any] | None = None
+    row: ModelRow | None = None
     reason: str = ""
 
 
@@ -95,7 +96,7 @@ class Summary:
         return {**row, "cost_mean": self.cost, "run_ids": " ".join(self.run_ids)}
 
 
-def grid(
+def cells_of(
     datasets: Sequence[str],
     models: Sequence[str],
     seeds: Sequence[int],
@@ -128,19 +129,19 @@ def summarise(results: Iterable[Result], cost_per_hour: float) -> list[Summary]:
 
 def _summary(dataset: str, model: str, group: list[Result], cost_per_hour: float) -> Summary:
     rows = [result.row for result in group if result.row is not None]
-    seconds = Spread.of(row["training_seconds"] for row in rows)
+    seconds = Spread.of(row.training_seconds for row in rows)
     hours = None if seconds.mean is None else seconds.mean / SECONDS_PER_HOUR
     return Summary(
         dataset=dataset,
         model=model,
         runs=len(rows),
         failed=len(group) - len(rows),
-        val_accuracy=Spread.of(row["val_accuracy"] for row in rows),
-        accuracy=Spread.of(row["accuracy"] for row in rows),
+        val_accuracy=Spread.of(row.val_accuracy for row in rows),
+        accuracy=Spread.of(row.accuracy for row in rows),
         seconds=seconds,
         cost=None if hours is None else hours * cost_per_hour,
-        cached=sum(bool(row["cached"]) for row in rows),
-        run_ids=tuple(row["run_id"] for row in rows),
+        cached=sum(row.cached for row in rows),
+        run_ids=tuple(row.run_id for row in rows),
     )
 
 

@@ -1,7 +1,7 @@
 """Runs of a deployment that another run starts, waits for, and takes along when it ends."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -17,6 +17,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
 from flows.retries import CRASHED_FOR_GOOD, SERVER_AWAY
+from flows.rows import ModelRow
 from flows.search import server
 from pipeline.errors import PipelineError
 from pipeline.redaction import redact
@@ -35,15 +36,24 @@ class Ended:
     """A run that is over.
 
     Attributes:
-        rows: what it has trained, as `training.Job.row` makes it; empty unless it completed.
+        rows: what it has trained; empty unless it completed.
         state: in one word, such as Failed.
         reason: why it did not complete.
     """
 
     flow_run_id: UUID
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[ModelRow] = field(default_factory=list)
     state: str = "Completed"
     reason: str = ""
+
+    @classmethod
+    def of(cls, run: FlowRun, rows: list[ModelRow]) -> Self:
+        """Return how a run in a final state has ended."""
+        assert run.state is not None
+        if run.state.is_completed():
+            return cls(run.id, rows, reason="" if rows else "it completed without a row of results")
+        reason = redact(" ".join((run.state.message or "no reason given").split()))
+        return cls(run.id, [], run.state.name or run.state.type.value.title(), reason)
 
 
 class Children:
@@ -114,8 +124,12 @@ class Children:
                 continue
             run = cast(FlowRun, started)  # a coroutine only where the caller is one
             self._answered = time.monotonic()
-            self._crashed_since[run.id] = None
+            self.watch(run.id)
             return run.id
+
+    def watch(self, flow_run_id: UUID) -> None:
+        """Count a run among those that are not over."""
+        self._crashed_since[flow_run_id] = None
 
     def cancel(self, flow_run_id: UUID) -> None:
         """Cancel a run; `ended` returns it once it is over."""
@@ -133,7 +147,7 @@ class Children:
         try:
             with get_client(sync_client=True) as client:
                 runs = server.read_runs(client, list(self._crashed_since))
-                over = [run for run in runs if self._is_over(run)]
+                over = self.over(runs)
                 rows = server.read_rows(client, [run.id for run in over])
         except httpx.TransportError as error:
             self._wait_for_server(error)
@@ -141,7 +155,11 @@ class Children:
         self._answered = time.monotonic()
         for run in over:
             del self._crashed_since[run.id]
-        return [_outcome(run, rows.get(run.id, [])) for run in over]
+        return [Ended.of(run, rows.get(run.id, [])) for run in over]
+
+    def over(self, runs: Iterable[FlowRun]) -> list[FlowRun]:
+        """Return those of the runs that are over; a crashed one may still be started again."""
+        return [run for run in runs if self._is_over(run)]
 
     def _wait_for_server(self, error: httpx.TransportError) -> None:
         """Wait a moment for a server that does not answer, which may be starting anew."""
@@ -154,22 +172,12 @@ class Children:
         if state is None or not state.is_final():
             self._crashed_since[run.id] = None
             return False
-        if not state.is_crashed():
+        if not state.is_crashed() or run.id in self._cancelled:
             return True
         now = time.monotonic()
         since = self._crashed_since[run.id] or now
         self._crashed_since[run.id] = since
         return now - since > CRASHED_FOR_GOOD.total_seconds()
-
-
-def _outcome(run: FlowRun, rows: list[dict[str, Any]]) -> Ended:
-    assert run.state is not None
-    if run.state.is_completed():
-        if rows:
-            return Ended(run.id, rows)
-        return Ended(run.id, [], "Completed", "it completed without a row of results")
-    reason = redact(" ".join((run.state.message or "no reason given").split()))
-    return Ended(run.id, [], run.state.name or run.state.type.value.title(), reason)
 
 
 class Bar:

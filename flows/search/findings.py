@@ -17,7 +17,7 @@ from pipeline.reports.markdown import Markdown, escape, fenced, row
 
 if TYPE_CHECKING:
     from pipeline.tracking.groups import Groups
-    from pipeline.tracking.runs import Run
+    from pipeline.tracking.run import Run
 
 PATCH = "params.patch"
 SHOWN = 20
@@ -47,10 +47,10 @@ def show(
     values = chosen(study.best_trial)
     made = _patch(record, values, text)
     experiments = groups.adopt(parent.run_id, [one.run_id for one in done if one.run_id])
-    page = [*_best(record, values, study.best_value), *_table(record, experiments)]
+    tables = page(record, values, study.best_value, experiments)
     link = view.page_link("The search in MLflow", parent.experiment_id, parent.run_id)
-    view.show_page("tuning", [*page, "", link], "The best recipe.")
-    view.show_page("patch", [_patch_page(made)], "The best recipe as a patch.")
+    view.show_page("tuning", [*tables, "", link], "The best recipe.")
+    view.show_page("patch", [patch_page(made)], "The best recipe as a patch.")
     parent.log_metrics({"best_val_accuracy": study.best_value, "trials": len(record.trials)})
     parent.log_tags({f"best.{key}": value for key, value in values.items()})
     parent.log_text(made, PATCH)
@@ -67,10 +67,28 @@ def _patch(record: StudyRecord, values: Mapping[str, Any], text: str) -> str:
         return ""
 
 
-def _patch_page(made: str) -> str:
+def patch_page(made: str) -> str:
+    """Return how to apply a patch, and the patch."""
     if not made:
         return "params.yaml stays as it is."
     return f"Save it, and run `git apply {PATCH}`.\n\n{fenced(made, 'diff')}"
+
+
+def page(
+    record: StudyRecord,
+    values: Mapping[str, Any],
+    value: float,
+    experiments: Mapping[str, str],
+) -> list[str]:
+    """Return the lines of the page: the best values, then the trials.
+
+    Args:
+        record: of the study.
+        values: of the best trial.
+        value: its accuracy.
+        experiments: of the MLflow runs, by run_id.
+    """
+    return [*_best(record, values, value), *_table(record, experiments)]
 
 
 def _best(record: StudyRecord, values: Mapping[str, Any], value: float) -> list[str]:
@@ -129,14 +147,15 @@ def _pictures(record: StudyRecord, parent: "Run", study: optuna.Study) -> None:
         charts.draw_trials(trials, record.trials)
         parent.log_artifact(trials)
         view.show_picture(trials, "trials", "The value of every trial, and the best so far.")
-        if shares := _importances(study):
-            importances = Path(folder) / "importances.png"
-            charts.draw_importances(importances, shares)
-            parent.log_artifact(importances)
-            view.show_picture(importances, "importances", "What the differences come from.")
+        if shares := importances(study):
+            picture = Path(folder) / "importances.png"
+            charts.draw_importances(picture, shares)
+            parent.log_artifact(picture)
+            view.show_picture(picture, "importances", "What the differences come from.")
 
 
-def _importances(study: optuna.Study) -> dict[str, float]:
+def importances(study: optuna.Study) -> dict[str, float]:
+    """Return how much of the differences between trials each key explains; empty for too few."""
     values = {trial.value for trial in study.trials if trial.value is not None}
     if len(study.trials) < TRIALS_FOR_IMPORTANCES or len(values) < 2:
         return {}

@@ -1,10 +1,8 @@
 """What the Prefect server is asked about flow runs, and asked to do with them."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
 from uuid import UUID
 
 import httpx
@@ -20,11 +18,14 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, WorkerStatus
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import Cancelling
+from pydantic import TypeAdapter
 
 from flows.execution.chain import ROWS
+from flows.rows import ModelRow
 
 IDS_PER_QUERY = 100
 CANCELLED_AT_ONCE = 8
+ROWS_TYPE = TypeAdapter(list[ModelRow])
 
 
 def online(client: SyncPrefectClient, pool: str) -> bool:
@@ -44,7 +45,7 @@ def read_runs(client: SyncPrefectClient, ids: Sequence[UUID]) -> list[FlowRun]:
     return runs
 
 
-def read_rows(client: SyncPrefectClient, ids: Sequence[UUID]) -> dict[UUID, list[dict[str, Any]]]:
+def read_rows(client: SyncPrefectClient, ids: Sequence[UUID]) -> dict[UUID, list[ModelRow]]:
     """Read the tables that runs of `train` end with; of a run that was tried again the last."""
     found = []
     for some in _chunks(ids):
@@ -54,7 +55,7 @@ def read_rows(client: SyncPrefectClient, ids: Sequence[UUID]) -> dict[UUID, list
         found += client.read_artifacts(artifact_filter=wanted, limit=200)
     found.sort(key=lambda artifact: str(artifact.created))
     return {
-        artifact.flow_run_id: json.loads(artifact.data)
+        artifact.flow_run_id: ROWS_TYPE.validate_json(artifact.data)
         for artifact in found
         if artifact.flow_run_id is not None and isinstance(artifact.data, str)
     }

@@ -101,14 +101,14 @@ class Trials:
         if ended.rows:
             row = ended.rows[0]
             # A cached one has the MLflow run of another flow run.
-            running.run_id = row["run_id"]
-            trial.set_user_attr("seconds", row["training_seconds"])
+            running.run_id = row.run_id
+            trial.set_user_attr("seconds", row.training_seconds)
         for _ in self._new_epochs(child, running):
             pass
         if running.run_id:
             trial.set_user_attr("run_id", running.run_id)
         if ended.rows:
-            self.study.tell(trial, ended.rows[0][METRIC])
+            self.study.tell(trial, ended.rows[0].val_accuracy)
             self.failures = 0
             return
         reason = f"{ended.state}: {ended.reason}"

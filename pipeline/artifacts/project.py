@@ -2,12 +2,19 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from configobj import ConfigObj, ConfigObjError
 
 from pipeline.errors import ParamsError
 
 PARAMS_FILE = Path("params.yaml")
+# The stages of dvc.yaml in their order; the model stages run once for each model.
+DATA_STAGES = ("resolve", "ingest", "validate", "preprocess")
+MODEL_STAGES = ("train", "evaluate")
+STAGES = (*DATA_STAGES, *MODEL_STAGES, "register")
+# Where a run may end.
+Until = Literal["validate", "preprocess", "train", "evaluate", "register"]
 STORE = "mlflow.db"
 # Set by DVC within an experiment: the project that started it.
 DVC_ROOT = "DVC_ROOT"

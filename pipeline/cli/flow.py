@@ -1,15 +1,15 @@
 """All stages at once, as a Prefect flow."""
 
 import contextlib
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from pipeline.artifacts.project import Until
 from pipeline.artifacts.record import DeviceChoice
 from pipeline.cli.app import app, params_here, workspace_here
 
 FLOWS = "All stages, as a Prefect flow"
-Until = Literal["validate", "preprocess", "train", "evaluate", "register"]
 
 
 @app.command(rich_help_panel=FLOWS)

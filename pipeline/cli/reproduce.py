@@ -45,10 +45,10 @@ def reproduce(
     import_tensorflow()
     from flows.reproduce import reproduce
     from pipeline.artifacts.models import TrainedModel
-    from pipeline.registry import versions as registry
+    from pipeline.registry import model_files, versions
 
-    found = registry.find(model)
-    passport, files = registry.read_passport(found), TrainedModel(registry.fetch(found))
+    found = versions.find(model)
+    passport, files = model_files.read_passport(found), TrainedModel(model_files.fetch(found))
     done = reproduce(
         passport,
         found.version,

@@ -15,7 +15,7 @@ from pipeline.errors import ParamsError, did_you_mean
 from pipeline.models.layers import BY_KIND
 from pipeline.models.recipes import Recipe
 from pipeline.params.search import Space
-from pipeline.production.rules import Rules
+from pipeline.production.rules import Thresholds
 from pipeline.validation.limits import Limits
 
 
@@ -30,7 +30,7 @@ class Params(Frozen):
     datasets: dict[Name, ImageFolder] = Field(default_factory=dict)
     validation: dict[Name, Limits] = Field(default_factory=dict)
     preprocess: Preprocess = Preprocess()
-    promotion: Rules = Rules()
+    promotion: Thresholds = Thresholds()
     auto_promote: bool = True
     recipes: dict[Name, dict[Name, Recipe]] = Field(default_factory=dict)
     search: dict[Name, dict[Name, Space]] = Field(default_factory=dict)

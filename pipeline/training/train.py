@@ -15,7 +15,8 @@ from pipeline.artifacts.record import DeviceChoice
 from pipeline.models.build import build, steps_are_small
 from pipeline.models.plan import ModelPlan
 from pipeline.tracking.describe import describe, used
-from pipeline.tracking.runs import Run, new_run
+from pipeline.tracking.run import Run
+from pipeline.tracking.runs import new_run
 from pipeline.tracking.trainings import describe as describe_training
 from pipeline.training.curves import draw_curves
 from pipeline.training.device import choose, make_deterministic

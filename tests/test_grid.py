@@ -1,4 +1,4 @@
-"""What `compare` asks for and what it makes of the results; the flow itself: tests/stack."""
+"""What `grid` asks for and what it makes of the results; the flow itself: tests/stack."""
 
 import csv
 import io
@@ -10,27 +10,42 @@ from PIL import Image
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running, Scheduled
 
+from flows import grid as flow
 from flows.execution.snapshot import Snapshot
-from flows.grid import compare
 from flows.pages import charts
 from flows.retries import CRASHED_FOR_GOOD
-from flows.search import children
-from flows.search.cells import Cell, Result, Spread, as_csv, as_markdown, grid, metrics, summarise
-from flows.search.children import Children
+from flows.rows import ModelRow
+from flows.search.cells import (
+    Cell,
+    Result,
+    Spread,
+    as_csv,
+    as_markdown,
+    cells_of,
+    metrics,
+    summarise,
+)
+from flows.search.children import Children, Ended
 from pipeline.errors import ParamsError
 from pipeline.reports.markdown import Markdown
+from tests.conftest import ROOT
 
 RECIPES = {"digits": ["dense", "cnn"], "mnist": ["dense", "cnn", "fast"]}
 
 
 def row(seconds=3.0, val=0.9, test=0.8, cached=False):
-    return {
-        "run_id": uuid4().hex,
-        "val_accuracy": val,
-        "accuracy": test,
-        "training_seconds": seconds,
-        "cached": cached,
-    }
+    return ModelRow(
+        dataset="digits",
+        model="cnn",
+        seed=0,
+        run_id=uuid4().hex,
+        val_accuracy=val,
+        accuracy=test,
+        epochs=3,
+        training_seconds=seconds,
+        cached=cached,
+        device="cpu",
+    )
 
 
 @pytest.fixture
@@ -45,7 +60,7 @@ def results():
 
 
 def test_the_grid_has_every_combination_once_and_skips_what_there_is_not():
-    cells, skipped = grid(
+    cells, skipped = cells_of(
         ["digits", "mnist", "digits"], ["cnn", "fast"], [0, 1, 1], RECIPES.__getitem__
     )
     assert cells == [
@@ -91,7 +106,7 @@ def test_the_page_has_a_table_per_dataset_and_says_what_failed(results):
     best, second = (line for line in page.splitlines() if line.startswith(("| dense", "| cnn | 2")))
     assert best.startswith("| dense | 1 | 95.00% | 94.00% | 10.0 s |")
     assert second.startswith("| cnn | 2 | 91.00% ± 1.41% | 82.00% ± 2.83% | 3600.0 s | 2.0000 | 1 ")
-    assert f"<{results[0].row['run_id']}>" in second
+    assert f"<{results[0].row.run_id}>" in second
     assert "- digits cnn seed 2: Failed: no disk" in page
     assert "- skipped: mnist has no dense" in page
 
@@ -110,12 +125,12 @@ def test_the_csv_has_a_line_per_dataset_and_model(results):
 def test_the_picture_is_one_even_where_nothing_is_known(results, tmp_path):
     for number, some in enumerate((results, results[4:])):
         path = tmp_path / f"{number}.png"
-        charts.draw_comparison(path, summarise(some, 0))
+        charts.draw_grid(path, summarise(some, 0))
         assert Image.open(path).size[0] == 800
 
 
 def test_the_form_has_lists_ranges_and_descriptions():
-    fields = compare.parameters.properties
+    fields = flow.grid.parameters.properties
     assert {"digits", "cifar10_images"} <= set(fields["datasets"]["items"]["enum"])
     assert fields["seeds"]["minItems"] == 1
     assert fields["cost_per_hour"]["minimum"] == 0
@@ -123,32 +138,28 @@ def test_the_form_has_lists_ranges_and_descriptions():
     assert all("description" in field for field in fields.values())
 
 
-def plan(**asked):
-    from pathlib import Path
-
-    from flows.grid import _plan
-
-    text = (Path(__file__).parent.parent / "params.yaml").read_text()
+def planned(**asked):
+    text = (ROOT / "params.yaml").read_text()
     wanted = {"datasets": ["digits"], "models": ["cnn"], "seeds": [0], "changes": {}, **asked}
-    return _plan(Snapshot("commit", text), **wanted)
+    return flow.plan(Snapshot("commit", text), **wanted)
 
 
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        ({"models": ["fast"]}, "nothing to compare: digits has no fast, only dense, cnn"),
+        ({"models": ["fast"]}, "nothing to train: digits has no fast, only dense, cnn"),
         ({"datasets": ["digit"]}, "unknown dataset 'digit'.*did you mean digits"),
-        ({"changes": {"dense": {"epochs": 3}}}, "'dense' is not compared; allowed: cnn"),
+        ({"changes": {"dense": {"epochs": 3}}}, "'dense' is not trained; allowed: cnn"),
         ({"changes": {"cnn": {"epochs": 0}}}, "recipes.digits.cnn.epochs"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(asked, reason):
     with pytest.raises(ParamsError, match=reason):
-        plan(**asked)
+        planned(**asked)
 
 
 def test_what_some_datasets_lack_is_skipped():
-    cells, skipped = plan(datasets=["digits", "mnist"], models=["fast"])
+    cells, skipped = planned(datasets=["digits", "mnist"], models=["fast"])
     assert cells == [Cell("mnist", "fast", 0)]
     assert len(skipped) == 1
 
@@ -167,17 +178,17 @@ def test_a_crashed_run_is_given_time_to_be_tried_again(own, monkeypatch):
     now = 1000.0
     monkeypatch.setattr("flows.search.children.time.monotonic", lambda: now)
     run = flow_run(Crashed())
-    own._crashed_since[run.id] = None
-    assert not own._is_over(run)
+    own.watch(run.id)
+    assert own.over([run]) == []
     now += CRASHED_FOR_GOOD.total_seconds() - 1
-    assert not own._is_over(run)
+    assert own.over([run]) == []
     run.state = Running()
-    assert not own._is_over(run)
+    assert own.over([run]) == []
     run.state = Crashed()
     now += 2
-    assert not own._is_over(run)
+    assert own.over([run]) == []
     now += CRASHED_FOR_GOOD.total_seconds() + 1
-    assert own._is_over(run)
+    assert own.over([run]) == [run]
 
 
 @pytest.mark.parametrize(
@@ -186,13 +197,13 @@ def test_a_crashed_run_is_given_time_to_be_tried_again(own, monkeypatch):
 )
 def test_a_run_in_a_final_state_is_over(own, state, over):
     run = flow_run(state)
-    own._crashed_since[run.id] = None
-    assert own._is_over(run) is over
+    own.watch(run.id)
+    assert own.over([run]) == ([run] if over else [])
 
 
 def test_a_run_that_is_over_says_how_it_ended():
-    done = children._outcome(flow_run(Completed()), [row()])
+    done = Ended.of(flow_run(Completed()), [row()])
     assert (done.state, done.reason, len(done.rows)) == ("Completed", "", 1)
-    failed = children._outcome(flow_run(Failed(message="no\ndisk")), [])
+    failed = Ended.of(flow_run(Failed(message="no\ndisk")), [])
     assert (failed.state, failed.reason, failed.rows) == ("Failed", "no disk", [])
-    assert children._outcome(flow_run(Completed()), []).reason
+    assert Ended.of(flow_run(Completed()), []).reason

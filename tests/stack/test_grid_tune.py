@@ -1,4 +1,4 @@
-"""Comparisons and searches over a real server and real workers: spread, killed, resumed, pruned."""
+"""Grids and searches over a real server and real workers: spread, killed, resumed, pruned."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def record(groups, flow_run_id):
     return json.loads(text)["trials"] if text else []
 
 
-def test_a_comparison_ends_in_one_table_and_one_parent_run(workers, groups):
+def test_a_grid_ends_in_one_table_and_one_parent_run(workers, groups):
     asked = {
         "datasets": ["digits"],
         "models": ["dense", "cnn", "fast"],
@@ -87,15 +87,15 @@ def test_a_comparison_ends_in_one_table_and_one_parent_run(workers, groups):
         "overrides": {"dense": {"epochs": 2}, "cnn": {"epochs": 3}},
         "cost_per_hour": 3.6,
     }
-    run_id = workers.run("compare/compare", asked, 400)
+    run_id = workers.run("grid/grid", asked, 400)
     shown = workers.server.artifacts(run_id)
-    assert {"comparison", "comparison-picture", "compare"} <= set(shown)
-    page = shown["comparison"]["data"]
+    assert {"grid-table", "grid-picture", "grid"} <= set(shown)
+    page = shown["grid-table"]["data"]
     assert "| dense | 2 |" in page
     assert "| cnn | 2 |" in page
     assert "skipped: digits has no fast" in page
     assert len(children(workers, run_id)) == 4
-    parent = groups.client.get_run(parent_of(groups, "comparisons", run_id))
+    parent = groups.client.get_run(parent_of(groups, "grids", run_id))
     assert parent.info.status == "FINISHED"
     metrics = parent.data.metrics
     assert metrics["digits.dense.accuracy_mean"] > 0.5
@@ -103,14 +103,14 @@ def test_a_comparison_ends_in_one_table_and_one_parent_run(workers, groups):
     assert metrics["digits.cnn.cost_mean"] == pytest.approx(
         metrics["digits.cnn.training_seconds_mean"] / 1000, rel=1e-3
     )
-    assert "run_ids" in groups.text(parent.info.run_id, "comparison.csv")
+    assert "run_ids" in groups.text(parent.info.run_id, "grid.csv")
     for child in children(workers, run_id):
         trained = groups.run_of("digits", child["id"])
         tags = groups.client.get_run(trained).data.tags
         assert tags["mlflow.parentRunId"] == parent.info.run_id
 
 
-def test_a_comparison_names_what_failed_after_the_table(workers):
+def test_a_grid_names_what_failed_after_the_table(workers):
     # A window of 20 pixels does not fit into images of 8.
     asked = {
         "models": ["dense", "cnn"],
@@ -120,18 +120,18 @@ def test_a_comparison_names_what_failed_after_the_table(workers):
             "cnn": {"layers": [{"conv": 4, "kernel_size": 20, "padding": "valid"}, "flatten"]},
         },
     }
-    run_id = workers.server.start("compare/compare", asked)
+    run_id = workers.server.start("grid/grid", asked)
     done = workers.server.wait(run_id, seconds=400)
     assert done["state_type"] == "FAILED"
     assert "1 of 2 have no result: digits cnn seed 5: Failed: " in done["state"]["message"]
-    page = workers.server.artifacts(run_id)["comparison"]["data"]
+    page = workers.server.artifacts(run_id)["grid-table"]["data"]
     assert "| dense | 1 |" in page
     assert "- digits cnn seed 5: Failed: " in page
 
 
-def test_who_cancels_a_comparison_cancels_its_trainings(workers):
+def test_who_cancels_a_grid_cancels_its_trainings(workers):
     asked = {"models": ["cnn"], "seeds": [6, 7, 8, 9], "overrides": {"cnn": {"epochs": 500}}}
-    run_id = workers.server.start("compare/compare", asked)
+    run_id = workers.server.start("grid/grid", asked)
     until(lambda: len(children(workers, run_id)) == 4, 120, "four trainings have been asked for")
     until(
         lambda: any(child["state_type"] == "RUNNING" for child in children(workers, run_id)),
