@@ -32,7 +32,7 @@ ROWS = "models"
 run_log.hide_secrets()
 
 
-@task(**TASKS["stage"].options)
+@task(name="stage", **TASKS["stage"].options)
 def run_stage(job: Job, step: str) -> State[Any]:
     """Let DVC run a stage, or find its result; the state says which, and names the MLflow run."""
     log, progress = get_run_logger(), view.EpochProgress()
