@@ -1,4 +1,4 @@
-"""The six tutorial recipes as a script trains them: float arrays and `model.fit`, all by default.
+"""The six tutorial recipes as a plain script trains them: float arrays and `model.fit`.
 
 Nothing of the pipeline is used here, so that it can be held against it:
 
@@ -39,7 +39,7 @@ class Tutorial:
 
 
 def _pyramid(start: int) -> list[Any]:
-    """Three pairs of convolutions, each twice as wide and half as large as the one before."""
+    """Three pairs of convolutions; each has twice the filters and half the side of the last one."""
     pairs: list[Any] = []
     for filters in (start, 2 * start, 4 * start):
         for _ in range(2):
@@ -137,19 +137,19 @@ TUTORIALS = {
 
 
 class Clock(keras.callbacks.Callback):  # type: ignore[misc]
-    """When the first step was done, and each epoch with its validation."""
+    """The time after the first step, and after each epoch with its validation."""
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Remember the first."""
+        """Store the time of the first step."""
         self.first_step = getattr(self, "first_step", time.perf_counter())
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Remember it."""
+        """Store the time."""
         self.ends = [*getattr(self, "ends", []), time.perf_counter()]
 
 
 def main() -> None:
-    """Train one of them and print what was measured as a line of JSON."""
+    """Train one recipe and print the measurements as a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("name", choices=TUTORIALS)
     parser.add_argument("arrays", type=Path, help="folder of x_train.npy, y_train.npy, x_val.npy …")

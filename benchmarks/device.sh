@@ -14,7 +14,7 @@ what=${1:?pack or run} folder=$(realpath "${2:?a folder}")
 
 if [ "$what" = pack ]; then
   mkdir -p "$folder/wheels"
-  names='keras|optree|namex|pydantic|pydantic-core|annotated-types|typing-inspection|typing-extensions|ruamel-yaml|platformdirs|configobj'
+  names='keras|filelock|optree|namex|pydantic|pydantic-core|annotated-types|typing-inspection|typing-extensions|ruamel-yaml|platformdirs|configobj'
   grep -oE "^($names)==[0-9.]+" requirements/run.txt | xargs python3 -m pip download --quiet \
     --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
     --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 \

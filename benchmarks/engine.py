@@ -1,4 +1,4 @@
-"""One recipe on the pipeline's engine, beside `benchmarks.bare`: the same line of JSON.
+"""One recipe on the pipeline's engine; prints the same line of JSON as `benchmarks.bare`.
 
 python -m benchmarks.engine fashion_mnist.cnn .benchmarks/data/processed/fashion_mnist
 """
@@ -23,15 +23,19 @@ from pipeline.training.history import Progress
 
 
 def main() -> None:
-    """Train one recipe and print what was measured as a line of JSON."""
+    """Train one recipe and print the measurements as a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("name", metavar="dataset.model")
     parser.add_argument("arrays", type=Path, help="folder of x_train.npy, y_train.npy, x_val.npy …")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="images to train on, instead of all")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="not the recipe's")
-    parser.add_argument("--streamed", action="store_true", help="as if memory could not hold them")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="not the recipe's one")
+    parser.add_argument(
+        "--streamed",
+        action="store_true",
+        help="read chunk by chunk",
+    )
     given = parser.parse_args()
     if given.streamed:
         feed.SHARE_OF_MEMORY = 0
@@ -64,11 +68,11 @@ def train(
     start = time.perf_counter()
     history = fit(model, recipe, data, seed=seed, on_progress=on_progress)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    said = Scorer(model).probabilities(splits.x("test")[rows]).argmax(axis=1)
+    predicted = Scorer(model).probabilities(splits.x("test")[rows]).argmax(axis=1)
     return {
         "first_step": first[0] - start,
         "epochs": [row.seconds for row in history.epochs],
-        "test_accuracy": float(np.mean(said == splits.y("test")[rows])),
+        "test_accuracy": float(np.mean(predicted == splits.y("test")[rows])),
         "parameters": model.count_params(),
         "precision": history.precision,
         "peak_mib": peak,

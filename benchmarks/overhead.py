@@ -1,8 +1,8 @@
-"""What the flow adds to the stages: `make overhead`, with `make stack` up.
+"""The overhead of the flow over the stages: `make overhead`, while `make stack` is up.
 
-Alternates a run of `train/cpu` on a worker with the same stages' commands run one after another,
-each time with a new seed, so that two models are trained, evaluated and registered; then asks for
-the same run once more, which DVC has. Prints a table and adds a line per run to
+Alternates between a run of `train/cpu` on a worker and the commands of the same stages one after
+another, each time with a new seed, so that two models are trained, evaluated and registered. Then
+requests the same run again, whose results DVC has cached. Prints a table and adds a line per run to
 `benchmarks/overhead.jsonl`.
 
     eval "$(make --silent stack-env)"; python -m benchmarks.overhead --runs 3
@@ -34,14 +34,14 @@ from pipeline.tracking.describe import environment as machine
 
 RESULTS = Path(__file__).parent / "overhead.jsonl"
 MODELS = ("dense", "cnn")
-# Run in both before the clock starts: a new seed changes nothing of it.
+# Run in both before the measurement: a new seed changes nothing in these stages.
 DATA = DATA_STAGES[1:]
 
 
 def main() -> None:
-    """Measure, write down, and print."""
+    """Measure, record and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--runs", type=int, default=3, help="of each kind (default: 3)")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each kind (default: 3)")
     runs = parser.parse_args().runs
     if not os.environ.get("PREFECT_API_URL"):
         sys.exit('error: PREFECT_API_URL is not set; make stack, then eval "$(make stack-env)"')
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def bare(root: Path, given: dict[str, str], seed: int) -> float:
-    """Run the stages by hand, and return the seconds of those that a new seed reaches."""
+    """Run the stages as commands; return the seconds of those that depend on the seed."""
     Request(dataset="digits", models=MODELS, seed=seed).apply(root / PARAMS_FILE)
     seconds = 0.0
     for step in steps(MODELS, "register"):
@@ -80,7 +80,7 @@ def bare(root: Path, given: dict[str, str], seed: int) -> float:
 
 
 def flow(seed: int) -> tuple[float, float]:
-    """Run the deployment; return the seconds it says it ran, and those since it was asked for."""
+    """Run the deployment; return its run time, and the seconds from the request to the end."""
     parameters: dict[str, Any] = {"dataset": "digits", "models": list(MODELS), "seed": seed}
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name("train/cpu")
@@ -96,7 +96,7 @@ def flow(seed: int) -> tuple[float, float]:
 
 
 def table(rows: list[dict[str, float]]) -> Table:
-    """Return the medians, and what the flow adds."""
+    """Return a table of the medians, and of the overhead."""
     medians = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
     medians["added to a run"] = statistics.median(row["flow"] - row["stages"] for row in rows)
     shown = Table(title=f"digits, two models, median of {len(rows)}, seconds")

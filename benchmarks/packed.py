@@ -1,4 +1,4 @@
-"""The datasets of `benchmarks/device.sh`: packed into one file here, arrays of it there."""
+"""The datasets of `benchmarks/device.sh`: packed into one file, and unpacked into arrays."""
 
 import gzip
 import io
@@ -25,7 +25,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def pack(folder: str) -> None:
-    """Put the raw files of the mirror into one file that is as small as it gets."""
+    """Compress the raw files of the mirror into one file."""
     mirror, made = Path(os.environ["DATASET_MIRROR"]), Path(folder) / "data.tar"
     with tarfile.open(made, "w") as tar:
         tar.add(mirror / CIFAR10 / f"{CIFAR10}.tar.gz", f"{CIFAR10}.tar.gz")
@@ -40,7 +40,7 @@ def pack(folder: str) -> None:
 
 
 def prepare(archive: str) -> None:
-    """Turn the packed files into arrays; a tenth of the training images validates."""
+    """Unpack into arrays; a tenth of the training images becomes the validation split."""
     with tarfile.open(archive) as tar:
         files = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
     _save(CIFAR10, *_photographs(files[f"{CIFAR10}.tar.gz"]))

@@ -1,9 +1,9 @@
-"""How fast `pipeline predict` answers, and how fast a LiteRT file is asked in a process.
+"""The speed of `pipeline predict`, and of a LiteRT file within a process.
 
 For each tutorial CNN: seconds from the start of the process to its answer for one image file,
-milliseconds for one image, and images per second of the whole test split. A line for each recipe is
-added to `benchmarks/prediction.jsonl`; a table of these lines is printed. The models are untrained:
-their weights do not change how long they take.
+milliseconds per image, and images per second on the whole test split. Adds a line per recipe to
+`benchmarks/prediction.jsonl` and prints a table of all lines. The models are untrained: the weights
+do not change the time.
 
     python -m benchmarks.prediction                              # three recipes, 20 runs of each
     python -m benchmarks.prediction mnist.cnn --runs 5 --threads 1
@@ -11,7 +11,6 @@ their weights do not change how long they take.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -24,7 +23,8 @@ from PIL import Image
 
 from benchmarks.accuracy import DATA, prepare
 from pipeline.artifacts.models import RunInfo, TrainedModel
-from pipeline.evaluation.portable import PortableModel, PortableRecord, read_checked
+from pipeline.evaluation.litert import LiteRTModel, LiteRTRecord, read_checked
+from pipeline.parallel import cores
 from pipeline.params.params import load_params
 from pipeline.tracking.describe import environment
 from pipeline.workspace import Workspace
@@ -35,18 +35,18 @@ CALLS_PER_RUN = 200
 
 
 def main() -> None:
-    """Measure what is asked for and print the table."""
+    """Measure recipes and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("recipes", nargs="*", default=DEFAULT, metavar="dataset.model")
-    parser.add_argument("--runs", type=int, default=20, help="of each measure (default: 20)")
-    parser.add_argument("--threads", type=int, help="of the model (default: one for each core)")
+    parser.add_argument("--runs", type=int, default=20, help="runs of each (default: 20)")
+    parser.add_argument("--threads", type=int, help="threads of the model (default: one per core)")
     parser.add_argument("--export", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     for recipe in arguments.recipes:
         if arguments.export:
             make_model(recipe)
             continue
-        # In a process of its own: TensorFlow's threads would disturb what is measured here.
+        # In another process: TensorFlow's threads would disturb the measurements here.
         command = [sys.executable, "-m", "benchmarks.prediction", recipe, "--export"]
         subprocess.run(command, check=True)
         line = measure(recipe, arguments.runs, arguments.threads)
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def place(recipe: str) -> tuple[Workspace, TrainedModel]:
-    """Return where the data and the model of a recipe lie."""
+    """Return the workspace with the data and the model of a recipe."""
     dataset, model = recipe.split(".")
     workspace = Workspace(dataset, DATA)
     return workspace, workspace.trained(model)
@@ -105,17 +105,17 @@ def make_model(recipe: str) -> None:
 
 
 def measure(recipe: str, runs: int, threads: int | None) -> dict[str, Any]:
-    """Return the line of a recipe."""
+    """Measure a recipe and return its line."""
     workspace, trained = place(recipe)
     images = np.array(workspace.splits.x("test"))
-    portable = PortableModel(read_checked(trained), threads)
+    litert = LiteRTModel(read_checked(trained), threads)
     command = ["pipeline", "predict", str(trained.path / "image.png"), "--json"]
     command += ["--model", str(trained.path)]
     starts = timed(lambda _: subprocess.run(command, check=True, capture_output=True), runs)
     single = timed(
-        lambda at: portable.probabilities(images[at % len(images)][None]), runs * CALLS_PER_RUN
+        lambda at: litert.probabilities(images[at % len(images)][None]), runs * CALLS_PER_RUN
     )
-    batches = timed(lambda _: portable.probabilities(images), runs)
+    batches = timed(lambda _: litert.probabilities(images), runs)
     rates = len(images) / np.array(batches)
     return {
         "recipe": recipe,
@@ -123,15 +123,15 @@ def measure(recipe: str, runs: int, threads: int | None) -> dict[str, Any]:
         "start_to_answer_s": quantiles(starts, (0, 50, 100), 3),
         "latency_ms": quantiles(np.array(single) * 1000, (50, 95, 99), 4),
         "images_per_second": quantiles(rates, (0, 50, 100), 0),
-        "difference": PortableRecord.load(trained.portable_record).difference,
-        "cores": len(os.sched_getaffinity(0)),
+        "difference": LiteRTRecord.load(trained.litert_record).difference,
+        "cores": cores(),
         "threads": threads,
         "machine": environment().model_dump(exclude={"packages"}),
     }
 
 
 def timed(call: Callable[[int], object], times: int) -> list[float]:
-    """Return the seconds of each call, after one that does not count."""
+    """Return the seconds of each call, after one call as a warm-up."""
     call(0)
     seconds = []
     for number in range(times):
@@ -167,7 +167,7 @@ def table() -> str:
 
 
 def results() -> list[dict[str, Any]]:
-    """Return what was measured so far."""
+    """Return the measurements so far."""
     lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
     return [json.loads(line) for line in lines]
 

@@ -1,16 +1,16 @@
-"""Memory, time and use of the cores of ingest, validate and preprocess on many small images.
+"""Memory, time and cores in use of ingest, validate and preprocess on many small images.
 
-Makes up colour images of 32x32 as an own dataset, half JPEG and half PNG, runs each stage as a
-process of its own in a scratch folder, and adds a line per stage to `benchmarks/scale.jsonl`. The
-images have just been written, so that the page cache holds some of them when the clock starts.
+Generates a dataset of 32x32 colour images, half JPEG and half PNG, runs each stage in its own
+process in a scratch folder, and adds a line per stage to `benchmarks/scale.jsonl`. The images have
+just been written, so the page cache holds some of them at the start.
 
     python -m benchmarks.scale                                     # 1,000,000 in a folder: 15 GB
     python -m benchmarks.scale --images 50000 --layout folder tar zip
-    python -m benchmarks.scale --table                             # the table of what is there
+    python -m benchmarks.scale --table                             # only print the table
 
-Memory is that of the process with all its children, at its highest: `pss` (proportional set size)
-counts a page that several of them share once, `rss` counts it in each. Both hold the pages of
-mapped files too. CPU seconds / seconds says how many cores were at work.
+Memory is the peak of the process with all its children: `pss` (proportional set size) counts a
+shared page once, `rss` counts it in each process. Both include pages of mapped files. CPU seconds
+per second is the number of cores in use.
 """
 
 import argparse
@@ -43,18 +43,18 @@ from pipeline.tracking.describe import environment
 RESULTS = Path(__file__).parent / "scale.jsonl"
 STAGES = DATA_STAGES[1:]
 CLASSES, SIDE = 10, 32
-CHUNK = 1000  # images that are made at once, of one class
+CHUNK = 1000  # images of one class that are generated at once
 SECONDS_BETWEEN_SAMPLES = 0.2
 Write = Callable[[str, bytes], None]
 
 
 def main() -> None:
-    """Measure what is asked for and print the table."""
+    """Measure the stages and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, default=1_000_000, help="default: 1,000,000")
     parser.add_argument("--layout", nargs="*", choices=WRITERS, default=["folder"])
-    parser.add_argument("--scratch", type=Path, help="where the files go (default: /tmp)")
-    parser.add_argument("--table", action="store_true", help="measure nothing, print the table")
+    parser.add_argument("--scratch", type=Path, help="folder for the files (default: /tmp)")
+    parser.add_argument("--table", action="store_true", help="only print the table")
     arguments = parser.parse_args()
     if not arguments.table:
         for layout in arguments.layout:
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def measure(root: Path, layout: str, count: int) -> None:
-    """Make the images up, run the stages, and add a line for each to the results."""
+    """Generate the images, run the stages, and add a line for each to the results."""
     prepare(root, layout, count)
     for stage in STAGES:
         line: dict[str, object] = {"images": count, "layout": layout, "stage": stage}
@@ -96,7 +96,7 @@ def make(source: Path, layout: str, count: int) -> None:
 
 
 def encode(start: int) -> list[tuple[str, bytes]]:
-    """Return names and bytes of a chunk of images of one class, no two of them alike."""
+    """Return names and bytes of a chunk of images of one class, all different."""
     label = start // CHUNK % CLASSES
     rng = np.random.default_rng(start)
     coarse = rng.integers(0, 160, (CHUNK, 4, 4, 3), np.uint8)
@@ -144,7 +144,7 @@ def _zip(source: Path) -> Iterator[Write]:
         yield archive.writestr
 
 
-# Each gives a function that adds a file to the dataset.
+# Each yields a function that adds a file to the dataset.
 WRITERS: dict[str, Callable[[Path], AbstractContextManager[Write]]] = {
     "folder": _folder,
     "tar": _tar,
@@ -154,7 +154,7 @@ WRITERS: dict[str, Callable[[Path], AbstractContextManager[Write]]] = {
 
 @dataclass(frozen=True)
 class Used:
-    """What a stage took; the memory at its highest."""
+    """The time of a stage, and its peak memory."""
 
     seconds: float
     cpu_seconds: float
@@ -164,7 +164,7 @@ class Used:
 
 
 def run(stage: str, root: Path) -> Used:
-    """Run a stage in a folder and return what it took."""
+    """Run a stage in a folder, and measure it."""
     command = [str(Path(sys.executable).parent / "pipeline"), stage]
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL)
@@ -176,7 +176,7 @@ def run(stage: str, root: Path) -> Used:
     process.returncode = os.waitstatus_to_exitcode(status)
     watch.join()
     if process.returncode:
-        sys.exit(f"error: {stage} ended with {process.returncode}")
+        sys.exit(f"error: {stage} failed with exit code {process.returncode}")
     cpu = used.ru_utime + used.ru_stime
     return Used(
         seconds=round(seconds, 1),
@@ -188,7 +188,7 @@ def run(stage: str, root: Path) -> Used:
 
 
 def _watch(pid: int, highest: dict[str, int]) -> None:
-    """Look at the memory of a process and its children until it ends."""
+    """Sample the memory of a process and its children until it ends."""
     while True:
         try:
             parent = psutil.Process(pid)
@@ -210,7 +210,7 @@ def _sizes(process: psutil.Process) -> tuple[int, int]:
 
 def table() -> Table:
     """Return the results as a table."""
-    shown = Table(title="10 classes of made-up 32x32 colour images")
+    shown = Table(title="10 classes of generated 32x32 colour images")
     columns = ("layout", "stage", "images", "seconds", "cores_used", "pss_mb", "rss_mb")
     for name in columns:
         shown.add_column(name.replace("_", " "), justify="left" if name in columns[:2] else "right")

@@ -1,13 +1,13 @@
 """The engine against `model.fit`, recipe by recipe: part of `make bench`.
 
-Runs `benchmarks.bare` and `benchmarks.engine` in turn, each in a process of its own, on the same
-arrays with the same seed, and the engine once more as if the arrays did not fit into memory. Adds a
-line for these to `benchmarks/speed.jsonl`. What has a line is not measured again; delete the line
-to do so.
+Runs `benchmarks.bare` and `benchmarks.engine` in turn, each in its own process, on the same arrays
+with the same seed, and the engine once more as if the arrays did not fit into memory. Adds a line
+for the three to `benchmarks/speed.jsonl`. A recipe and seed with a line are not measured again;
+delete the line to repeat them.
 
     python -m benchmarks.speed                          # the six tutorial recipes, three seeds
     python -m benchmarks.speed mnist.cnn --seeds 1
-    python -m benchmarks.speed --table                  # the table of what is there
+    python -m benchmarks.speed --table                  # only print the table
 """
 
 import argparse
@@ -28,7 +28,7 @@ from pipeline.params.params import load_params
 from pipeline.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "speed.jsonl"
-# How many of a recipe's epochs are run: all where that takes a minute or two.
+# The number of epochs: all of the recipe if they take a minute or two.
 EPOCHS = {
     "fashion_mnist.dense": 10,
     "fashion_mnist.cnn": 4,
@@ -42,11 +42,11 @@ QUIET = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def main() -> None:
-    """Measure what is asked for and print the table."""
+    """Measure recipes and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("recipes", nargs="*", default=list(EPOCHS), metavar="dataset.model")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (default: 3)")
-    parser.add_argument("--table", action="store_true", help="measure nothing, print the table")
+    parser.add_argument("--table", action="store_true", help="only print the table")
     given = parser.parse_args()
     if not given.table:
         for seed in range(given.seeds):
@@ -56,19 +56,19 @@ def main() -> None:
 
 
 def results() -> list[dict[str, Any]]:
-    """Return what was measured so far."""
+    """Return the measurements so far."""
     lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
     return [json.loads(line) for line in lines]
 
 
 def _measure(recipe: str, seed: int) -> None:
-    """Train a recipe all three ways, unless that was done."""
+    """Train a recipe all three ways, unless it is measured already."""
     if any((row["recipe"], row["seed"]) == (recipe, seed) for row in results()):
         return
     dataset = recipe.split(".")[0]
     prepare(dataset)
     arrays = Workspace(dataset, DATA).splits.path
-    # The one that comes first changes, so that neither always finds the machine warm.
+    # They take turns in going first, so that neither always runs on a warm machine.
     ways: list[tuple[str, str, tuple[str, ...]]] = [
         ("bare", "bare", ()),
         ("engine", "engine", ()),
@@ -87,7 +87,7 @@ def _measure(recipe: str, seed: int) -> None:
 def child(
     module: str, recipe: str, arrays: Path, epochs: int, seed: int, *more: str
 ) -> dict[str, Any]:
-    """Run one training, and return what it prints with the seconds of the whole process."""
+    """Run one training; return what it prints, and the seconds of the whole process."""
     options = ["--epochs", str(epochs), "--seed", str(seed), *more]
     command = [sys.executable, "-m", module, recipe, str(arrays), *options]
     start = time.perf_counter()
@@ -125,17 +125,17 @@ def peak() -> dict[str, float]:
 
 
 def pace(run: dict[str, Any]) -> float:
-    """Return the seconds of an epoch: the median of those after the first."""
+    """Return the seconds per epoch: the median after the first epoch."""
     return float(statistics.median(run["epochs"][1:]))
 
 
 def ratio(row: dict[str, Any]) -> float:
-    """Return how many times faster an epoch is."""
+    """Return how many times faster an epoch is on the engine."""
     return pace(row["bare"]) / pace(row["engine"])
 
 
 def same_accuracy(rows: list[dict[str, Any]]) -> str:
-    """Return how likely accuracies so far apart are by chance alone: Welch's test over seeds."""
+    """Return the p-value of the difference in accuracy: Welch's test over seeds."""
     if len(rows) < 2:
         return "-"
     bare, engine = ([row[name]["test_accuracy"] for row in rows] for name in ("bare", "engine"))
@@ -143,9 +143,10 @@ def same_accuracy(rows: list[dict[str, Any]]) -> str:
 
 
 def gflops(row: dict[str, Any], way: str) -> float:
-    """Return the floating point operations of training per second, in the layers with kernels.
+    """Return the GFLOP/s of training in the layers with kernels.
 
-    A step back is counted as two forward, and validation as a ninth of the images, once forward.
+    A backward pass counts as two forward passes; validation is one forward pass on a ninth of the
+    images.
     """
     dataset, model = row["recipe"].split(".")
     splits = Workspace(dataset, DATA).splits
@@ -155,14 +156,14 @@ def gflops(row: dict[str, Any], way: str) -> float:
 
 
 def allowed_mib(row: dict[str, Any]) -> float:
-    """Return what importing TensorFlow takes, twice the arrays, and the model."""
+    """Return the memory that is allowed: TensorFlow's import, twice the arrays, and the model."""
     splits = Workspace(row["recipe"].split(".")[0], DATA).splits
     arrays = sum(splits.x(split).nbytes for split in ("train", "val")) / 2**20
     return float(row["peak"]["import_mib"] + 2 * arrays + 4 * row["engine"]["parameters"] / 2**20)
 
 
 def table() -> str:
-    """Return the results as Markdown tables, a row per recipe, over its seeds."""
+    """Return the results as Markdown tables with a row per recipe."""
     groups = {
         recipe: rows
         for recipe in EPOCHS

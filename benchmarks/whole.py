@@ -1,9 +1,9 @@
 """The whole pipeline against two training scripts: part of `make bench`.
 
-In a clone of its own: `dvc repro` of fashion_mnist with dense and cnn, from the raw files to the
-registered model; again with nothing changed; again with one recipe changed. In turn with that, the
-two scripts of `benchmarks.bare` one after the other, with as many epochs. Adds a line for each run
-to `benchmarks/whole.jsonl`.
+In a clone: `dvc repro` of fashion_mnist with dense and cnn, from the raw files to the registered
+model; then with nothing changed; then with one recipe changed. Alternates with the two scripts of
+`benchmarks.bare` one after the other, with as many epochs. Adds a line per run to
+`benchmarks/whole.jsonl`.
 
     DATASET_MIRROR=… python -m benchmarks.whole --runs 3
     python -m benchmarks.whole --table
@@ -20,11 +20,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from typer.main import get_command
 
 from benchmarks.accuracy import DATA, machine, prepare
 from benchmarks.speed import QUIET, child
+from flows.request import Request
+from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.cli import app
 from pipeline.params.params import load_params
 from pipeline.workspace import Workspace
@@ -33,7 +34,7 @@ RESULTS = Path(__file__).parent / "whole.jsonl"
 DATASET, MODELS = "fashion_mnist", ("dense", "cnn")
 STAGE = re.compile(r"Running stage '([^']+)'")
 AGAIN = ("nothing changed", "one recipe changed")
-# TensorFlow is imported as the stages do.
+# The way the stages import TensorFlow.
 IMPORT = "import gc; gc.set_threshold(200_000); import tensorflow; gc.freeze()"
 COMMANDS = {
     "pipeline --help": ["pipeline", "--help"],
@@ -50,8 +51,8 @@ COMMANDS = {
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--runs", type=int, default=1, help="of each (default: 1)")
-    parser.add_argument("--table", action="store_true", help="measure nothing, print the table")
+    parser.add_argument("--runs", type=int, default=1, help="runs of each (default: 1)")
+    parser.add_argument("--table", action="store_true", help="only print the table")
     given = parser.parse_args()
     if not given.table:
         prepare(DATASET)
@@ -76,15 +77,15 @@ def _scripts() -> dict[str, Any]:
 
 
 def _pipeline() -> dict[str, Any]:
-    """Time the pipeline in a clone, with a cache and a store of its own."""
+    """Time the pipeline in a clone, with a new cache and store."""
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "-q", ".", str(clone)], check=True)
-        _edit(clone, {"dataset": DATASET, "models": list(MODELS)})
+        Request(dataset=DATASET, models=MODELS).apply(clone / PARAMS_FILE)
         cold, stages = _repro(clone)
         epochs = [_training(clone, model) for model in MODELS]
         nothing, _ = _repro(clone)
-        _edit(clone, {"recipes": {DATASET: {"dense": {"epochs": 9}}}})
+        Request(overrides={"dense": {"epochs": 9}}).apply(clone / PARAMS_FILE)
         changed, _ = _repro(clone)
         starts = {name: _seconds(command, clone) for name, command in COMMANDS.items()}
     return {
@@ -97,30 +98,15 @@ def _pipeline() -> dict[str, Any]:
     }
 
 
-def _edit(clone: Path, changes: dict[str, Any]) -> None:
-    yaml = YAML()
-    params = yaml.load(clone / "params.yaml")
-
-    def merge(into: Any, new: dict[str, Any]) -> None:
-        for key, value in new.items():
-            if isinstance(value, dict):
-                merge(into[key], value)
-            else:
-                into[key] = value
-
-    merge(params, changes)
-    yaml.dump(params, clone / "params.yaml")
-
-
 def _environment(clone: Path) -> dict[str, str]:
-    # By default Python compiles a module once, not in each process.
+    # With PYTHONDONTWRITEBYTECODE Python would compile each module in each process.
     dropped = ("MLFLOW_", "DVC_", "PREFECT_", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in QUIET.items() if not name.startswith(dropped)}
     return {**kept, "PYTHONPATH": str(clone), "DVC_NO_ANALYTICS": "1"}
 
 
 def _repro(clone: Path) -> tuple[float, dict[str, float]]:
-    """Run `dvc repro`; return its seconds, and from the start of each stage to that of the next."""
+    """Run `dvc repro`; return its seconds, and those of each stage until the next one starts."""
     start = time.perf_counter()
     process = subprocess.Popen(
         ["dvc", "repro"],
@@ -130,14 +116,14 @@ def _repro(clone: Path) -> tuple[float, dict[str, float]]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    begun, said = [("dvc before", start)], []
+    begun, lines = [("dvc before", start)], []
     assert process.stdout is not None
     for line in process.stdout:
-        said.append(line)
+        lines.append(line)
         if found := STAGE.search(line):
             begun.append((found[1], time.perf_counter()))
     if process.wait():
-        sys.exit("error: dvc repro failed:\n" + "".join(said[-30:]))
+        sys.exit("error: dvc repro failed:\n" + "".join(lines[-30:]))
     end = time.perf_counter()
     ends = [*(at for _, at in begun[1:]), end]
     return end - start, {name: to - at for (name, at), to in zip(begun, ends, strict=True)}
@@ -149,7 +135,7 @@ def _training(clone: Path, model: str) -> float:
 
 
 def _seconds(command: list[str], clone: Path) -> float:
-    """Return the least time of three calls."""
+    """Return the shortest time of three calls."""
     times = []
     for _ in range(3):
         start = time.perf_counter()

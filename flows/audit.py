@@ -1,4 +1,4 @@
-"""The flow `audit`: hold the registry against the ledger, every hour."""
+"""The flow `audit`: compare the registry with the ledger, every hour."""
 
 from typing import Any
 
@@ -20,20 +20,18 @@ def run_name() -> str:
 
 
 @flow(name="audit", flow_run_name=run_name, persist_result=False)
-def audit(
-    dataset: Dataset | None = None, restore: bool = False, requested_by: Person = ""
-) -> State[Any]:
-    """Hold aliases and files in the registry against the ledger; what differs fails the run.
+def audit(dataset: Dataset | None = None, restore: bool = False, who: Person = "") -> State[Any]:
+    """Compare aliases and files in the registry with the ledger; what differs fails the run.
 
     Args:
         dataset: Whose model; empty takes every registered model.
         restore: Put aliases back that somebody has moved by hand.
-        requested_by: Your name; where something is put back, the ledger keeps it as what you say.
+        who: Your name; where an alias is put back, the ledger stores it as not proven.
     """
-    options = [*(["--restore"] if restore else []), f"--by={requester(requested_by)}"]
-    ask = change if restore else look
+    options = [*(["--restore"] if restore else []), f"--who={requester(who)}"]
+    run = change if restore else look
     with worktree("HEAD", str(flow_run.id)) as checkout:
-        answer = ask(checkout, "audit", *options, "--", *([dataset] if dataset else []))
+        answer = run(checkout, "audit", *options, "--", *([dataset] if dataset else []))
     found, restored = answer["findings"], answer["restored"]
     if not found:
         return Completed(message="every alias and every file is what the ledger says")

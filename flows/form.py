@@ -1,7 +1,7 @@
 """The types of the form: lists, ranges and defaults that the server checks and its UI shows."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, create_model
 
@@ -11,10 +11,9 @@ from pipeline.data.datasets import known_names
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import Params, load_params
 
-Device = Literal["auto", "cpu", "gpu"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Version = Annotated[int, Field(ge=1)]
-# As long as an entry of the ledger takes: pipeline.production.bookkeeping.LONGEST_REASON.
+# As long as an entry of the ledger takes: pipeline.production.recording.LONGEST_REASON.
 Text = Annotated[str, Field(max_length=500)]
 SomeText = Annotated[str, Field(max_length=500, pattern=r"\S")]
 Person = Annotated[str, Field(max_length=100)]

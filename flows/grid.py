@@ -19,7 +19,7 @@ from pipeline.errors import ParamsError
 
 if TYPE_CHECKING:
     from pipeline.tracking.groups import Groups
-    from pipeline.tracking.runs import Run
+    from pipeline.tracking.run import Run
 
 EXPERIMENT = "grids"
 

@@ -1,4 +1,4 @@
-"""A recipe's new values: as changes for a run, and as a patch that leaves the rest as it is."""
+"""New values of a recipe: as overrides of a run, and as a patch of params.yaml."""
 
 import subprocess
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from pipeline.params.params import Params, load_params
 
 
 def changes(values: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
-    """Return dotted keys and values as changes of a recipe.
+    """Return dotted keys and values as overrides of a recipe.
 
-    Layers are a list, which is replaced as a whole: all of them are there if one changes.
+    A list is replaced as a whole, so if one layer changes, all layers are included.
 
     Args:
         values: such as `{"optimizer.learning_rate": 0.01, "layers.2.dropout": 0.5}`.
-        recipe: what they change.
+        recipe: the recipe that they change.
 
     Raises:
         ParamsError: the recipe has fewer layers.
@@ -45,21 +45,21 @@ def changes(values: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
 
 
 def apply(text: str, dataset: str, model: str, values: Mapping[str, Any]) -> str:
-    """Write values into the recipe of a dataset, where params.yaml has it.
+    """Return params.yaml with new values in one recipe, and everything else unchanged.
 
     Args:
-        text: of params.yaml.
-        dataset: whose recipe.
-        model: which recipe.
-        values: by dotted key, such as `{"optimizer.learning_rate": 0.01}`.
+        text: the text of params.yaml.
+        dataset: the dataset that uses the recipe.
+        model: the name of the recipe.
+        values: new values by dotted key, such as `{"optimizer.learning_rate": 0.01}`.
 
     Raises:
-        ParamsError: the file is written in a way that this cannot change alone, say with anchors.
+        ParamsError: the file shares the recipe with others, for example with YAML anchors.
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / PARAMS_FILE
         before = _load(path, text)
-        owner = before.recipe_owner(dataset)
+        owner = before.recipes_key(dataset)
         changed = Request(
             dataset=dataset,
             models=(model,),
@@ -84,7 +84,7 @@ def _load(path: Path, text: str) -> Params:
 
 
 def diff(old: str, new: str) -> str:
-    """Return what turns one text of params.yaml into another, as `git apply` takes it."""
+    """Return the difference between two texts of params.yaml as a patch for `git apply`."""
     with TemporaryDirectory() as folder:
         for side, text in (("a", old), ("b", new)):
             path = Path(folder) / side / PARAMS_FILE
@@ -98,13 +98,13 @@ def diff(old: str, new: str) -> str:
             capture_output=True,
             check=False,
         )
-    if done.returncode > 1:  # 1 is that they differ
+    if done.returncode > 1:  # 1 means that they differ
         raise ParamsError(f"git diff failed: {' '.join(done.stderr.decode().split())}")
     return done.stdout.decode()
 
 
 def make(text: str, dataset: str, model: str, values: Mapping[str, Any]) -> str:
-    """Return the patch that gives a recipe new values; empty where it has them.
+    """Return a patch that gives a recipe new values; empty if the recipe has them already.
 
     Raises:
         ParamsError: as `apply`.

@@ -22,31 +22,25 @@ from flows.retries import FLOWS
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import ParamsError
 from pipeline.params.params import load_params
+from pipeline.registry.ledger import Action
 from pipeline.reports.markdown import Markdown, escape, row
 
 SECONDS_TO_AGREE = int(FLOWS["promote"].wait.total_seconds())
-SAID = {
-    "promoted": "is in production",
-    "forced": "is in production, against the gate",
-    "refused": "is refused; production stays as it is",
-    "would pass": "passes the gate",
-    "nothing": "is in production already",
-}
 NOT_APPROVED = "Not approved"
 
 
 class Approval(RunInput):
-    """The form that a person fills in who has to agree."""
+    """The form for the person who has to agree."""
 
     approve: bool = Field(description="Yes: it goes into production. No: nothing changes.")
-    approved_by: SomePerson = Field(description="Your name; the ledger keeps it.")
+    approved_by: SomePerson = Field(description="Your name; the ledger stores it.")
     comment: Text = Field("", description="What the others should know; this run shows it.")
 
 
 def run_name() -> str:
     """Return the name of a run in the UI."""
-    asked = flow_run.parameters
-    return f"{asked['dataset']}: {asked.get('version') or 'challenger'}"
+    given = flow_run.parameters
+    return f"{given['dataset']}: {given.get('version') or 'challenger'}"
 
 
 @flow(name="promote", flow_run_name=run_name, persist_result=False)
@@ -55,19 +49,19 @@ def promote(
     version: Version | None = None,
     force: bool = False,
     reason: Text = "",
-    requested_by: Person = "",
+    who: Person = "",
 ) -> State[Any]:
     """Put a version into production, if it passes the gate and nobody objects.
 
-    It is scored now, beside the version in production, on the same test split. Where
-    promotion.require_approval is true, the run waits for a person for a day.
+    It is scored now, with the version in production, on the same test split. Where
+    promotion.require_approval is true, the run waits up to a day for a person to agree.
 
     Args:
         dataset: Whose model; the registered model has the same name.
         version: Of the registered model; empty takes the challenger.
         force: Against the gate; needs a reason, and is recorded as forced.
         reason: Why it is forced.
-        requested_by: Your name; the ledger keeps it as what you say, with the worker's account.
+        who: Your name; the ledger stores it as not proven, with the worker's account.
     """
     if bool(reason.strip()) != force:
         raise ParamsError(
@@ -79,24 +73,27 @@ def promote(
             get_run_logger().warning(text)
         job = run_until(checkout, data_of(dataset, checkout), "preprocess")
         options = ["--force", f"--reason={reason}"] if force else []
-        who = requester(requested_by)
+        who = requester(who)
         if job.params.promotion.require_approval:
             asked = look(checkout, "promote", "--dry-run", *options, *_named(dataset, version))
-            if asked["action"] == "would pass" or (force and asked["action"] == "refused"):
+            if asked["action"] == Action.WOULD_PASS or (
+                force and asked["action"] == Action.REFUSED
+            ):
                 approval = ask_a_person(asked, who)
                 if not approval.approve:
                     return Completed(name=NOT_APPROVED, message=_in_words(approval))
                 who = f"{who}; approved by {approval.approved_by.strip()}"
-                # What was approved is this one, whoever is the challenger by now.
+                # This version was approved, even if another one is the challenger by now.
                 version, options = asked["version"], [*options, "--yes"]
-        done = change(checkout, "promote", *options, f"--by={who}", *_named(dataset, version))
+        done = change(checkout, "promote", *options, f"--who={who}", *_named(dataset, version))
     show(done, "decision")
-    message = f"{done['name']} version {done['version']} {SAID[done['action']]}"
-    return Completed(name=done["action"].capitalize(), message=message)
+    action = Action(done["action"])
+    message = action.sentence(done["name"], done["version"])
+    return Completed(name=action.capitalize(), message=message)
 
 
 def data_of(dataset: str, checkout: Checkout) -> Request:
-    """Ask for a dataset, whatever params.yaml would train; a GPU is not needed for its images."""
+    """Request a dataset, whatever params.yaml would train; its images need no GPU."""
     params = load_params(checkout.root / PARAMS_FILE)
     recipes = params.recipes_for(dataset)
     models = tuple(name for name in params.models if name in recipes) or tuple(recipes)
@@ -108,18 +105,18 @@ def _named(dataset: str, version: int | None) -> list[str]:
 
 
 def ask_a_person(asked: dict[str, Any], who: str) -> Approval:
-    """Pause the run until somebody has filled the form in; without an answer it is a no.
+    """Pause the run until somebody has filled in the form; without an answer it is a no.
 
     Args:
         asked: what `pipeline promote --dry-run --json` prints.
-        who: wants the promotion.
+        who: asks for the promotion.
     """
-    text = f"{show(asked, 'to-approve')}\n\nAsked for by {escape(who)}; nothing proves the name."
+    text = f"{show(asked, 'to-approve')}\n\nAsked for by {escape(who)} (not proven)."
     form = Approval.with_initial_data(description=text)
     try:
         answer: Approval = pause_flow_run(wait_for_input=form, timeout=SECONDS_TO_AGREE)
     except FlowPauseTimeout:
-        # The server fails a run that nobody resumed, unless it is told that this one goes on.
+        # The server fails a run that nobody resumed; this one goes on.
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(flow_run.id, Running(), force=True)
         return Approval(approve=False, approved_by="nobody", comment="nobody answered in time")
@@ -133,30 +130,30 @@ def _in_words(answer: Approval) -> str:
     return f"{text} by {answer.approved_by.strip()}{comment}"
 
 
-def show(answer: dict[str, Any], key: str) -> str:
+def show(promotion: dict[str, Any], key: str) -> str:
     """Show a decision in the UI, and return the page.
 
     Args:
-        answer: what `pipeline promote --json` prints.
-        key: of the artifact.
+        promotion: what `pipeline promote --json` prints.
+        key: the name of the artifact.
     """
-    text = page(answer)
-    title = f"What the gate says of {answer['name']} version {answer['version']}."
+    text = page(promotion)
+    title = f"The gate's decision about {promotion['name']} version {promotion['version']}."
     view.show_page(key, [text], title)
     return text
 
 
-def page(answer: dict[str, Any]) -> str:
-    """Return a decision as Markdown: what did not pass in words, then every check."""
-    name, version = answer["name"], answer["version"]
+def page(promotion: dict[str, Any]) -> str:
+    """Return a decision as Markdown: in words what failed, then what every rule answered."""
+    name, version = promotion["name"], promotion["version"]
     linked = view.mlflow_link(f"{name} version {version}", f"models/{name}/versions/{version}")
-    lines = [f"{linked} **{SAID[answer['action']]}**.", ""]
-    if decision := answer["decision"]:
-        failed = [check for check in decision["checks"] if not check["passed"]]
+    lines = [f"{linked} **{Action(promotion['action']).words}**.", ""]
+    if decision := promotion["decision"]:
+        failed = [answer for answer in decision["checks"] if not answer["passed"]]
         lines += [
-            *(f"- {escape(check['message'])}" for check in failed),
-            *(["", "| | check | value | limit |", "|---|---|---|---|"]),
-            *(_row(check) for check in decision["checks"]),
+            *(f"- {escape(answer['message'])}" for answer in failed),
+            *(["", "| | rule | value | limit |", "|---|---|---|---|"]),
+            *(_row(answer) for answer in decision["checks"]),
             "",
             _against(decision),
         ]
@@ -165,15 +162,17 @@ def page(answer: dict[str, Any]) -> str:
 
 def _against(decision: dict[str, Any]) -> str:
     old = decision["incumbent"]
-    held = f"against version {old}, which is in production" if old else "nothing is in production"
-    return f"Scored on the test split {escape(decision['test_md5'])}, {held}."
+    against = (
+        f"against version {old}, which is in production" if old else "nothing is in production"
+    )
+    return f"Scored on the test split {escape(decision['test_md5'])}, {against}."
 
 
-def _row(check: dict[str, Any]) -> str:
-    mark = "pass" if check["passed"] else Markdown("**FAIL**")
-    return row(mark, check["name"], _short(check["value"]), _short(check["limit"]))
+def _row(answer: dict[str, Any]) -> str:
+    mark = "pass" if answer["passed"] else Markdown("**FAIL**")
+    return row(mark, answer["name"], _short(answer["value"]), _short(answer["limit"]))
 
 
 def _short(value: float | str) -> str:
-    # A md5 is recognised by its first letters.
+    # The start of an md5 is enough to recognise it.
     return value[:12] if isinstance(value, str) else f"{value:.4g}"

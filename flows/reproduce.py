@@ -14,7 +14,6 @@ from uuid import uuid4
 
 from flows.execution.checkout import Checkout, UnknownRevision, worktree
 from flows.execution.stages import StageFailed, Stages, environment
-from flows.form import Device
 from flows.reproduction import differences
 from flows.reproduction.differences import Difference
 from flows.reproduction.verdict import Reproduction, compare
@@ -22,6 +21,7 @@ from flows.yaml_edit import edit
 from pipeline.artifacts.files import dvc_md5, sha256
 from pipeline.artifacts.models import TrainedModel
 from pipeline.artifacts.project import DATA_STAGES, PARAMS_FILE
+from pipeline.artifacts.record import DeviceChoice
 from pipeline.errors import EXIT_CODE_RETRYABLE, PipelineError
 from pipeline.evaluation.scoring import load_checked
 from pipeline.models.plan import ModelPlan
@@ -48,7 +48,7 @@ def reproduce(
     registered: TrainedModel,
     *,
     tolerance: float,
-    device: Device | None,
+    device: DeviceChoice | None,
     keep: Path | None,
     say: Say,
 ) -> Reproduction:

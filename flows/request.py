@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import Field
 from ruamel.yaml import YAML
 
-from flows.form import Device, Seed, dataset_names
+from flows.form import Seed, dataset_names
 from flows.yaml_edit import edit, read
 from pipeline.artifacts.files import atomic
-from pipeline.artifacts.record import Frozen
+from pipeline.artifacts.record import DeviceChoice, Frozen
 from pipeline.errors import ParamsError, did_you_mean
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import Params, load_params
@@ -20,17 +20,17 @@ def read_settings(settings: list[str], models: list[str]) -> dict[str, dict[str,
     """Read `cnn.epochs=3`, `cnn.optimizer.learning_rate=0.01` into changes by model.
 
     Args:
-        settings: as they were typed; the value is YAML.
-        models: those that may be changed.
+        settings: as typed; the value is YAML.
+        models: the models that may be changed.
 
     Raises:
-        ParamsError: one has no `=`, or names another model or a key that no recipe has.
+        ParamsError: a setting has no `=`, or names another model or a key that no recipe has.
     """
     changes: dict[str, dict[str, Any]] = {}
     for setting in settings:
-        path, sign, text = setting.partition("=")
+        path, equals, text = setting.partition("=")
         model, *keys = path.strip().split(".")
-        if not sign or not keys:
+        if not equals or not keys:
             raise ParamsError(f"--set {setting}: expected MODEL.KEY=VALUE, such as cnn.epochs=3")
         if model not in models:
             raise ParamsError(
@@ -56,7 +56,7 @@ class Request(Frozen):
     dataset: str | None = None
     models: tuple[str, ...] | None = None
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    device: Device | None = None
+    device: DeviceChoice | None = None
     seed: Seed | None = None
     promote: bool | None = None
 
@@ -66,13 +66,13 @@ class Request(Frozen):
         The file changes only if the request is allowed, and only in the values that differ.
 
         Args:
-            path: of the params.yaml.
+            path: the params.yaml.
 
         Returns:
-            The parameters as they stand now.
+            The parameters with the request applied.
 
         Raises:
-            ParamsError: it asks for something that does not exist or is out of range.
+            ParamsError: a value does not exist or is out of range.
         """
         before = load_params(path)
         text = path.read_bytes().decode()
@@ -109,7 +109,7 @@ class Request(Frozen):
         return text
 
     def _check(self, params: Params) -> None:
-        """Refuse what no stage would notice, or only the last one."""
+        """Refuse mistakes that no stage would notice, or only the last one."""
         allowed = dataset_names(params)
         if params.dataset not in allowed:
             raise ParamsError(
@@ -129,8 +129,8 @@ class Request(Frozen):
         self, params: Params, content: dict[str, Any]
     ) -> Iterator[tuple[list[str], Any]]:
         """Yield the keys and the value of each change of the recipes as they are written."""
-        owner = params.recipe_owner(params.dataset)
-        written = content["recipes"].get(owner, {})
+        owner = params.recipes_key(params.dataset)
+        written = content.get("recipes", {}).get(owner, {})
         for model in params.models:
             if self.seed is not None and "seed" in written.get(model, {}):
                 yield ["recipes", owner, model, "seed"], self.seed

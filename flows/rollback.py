@@ -10,23 +10,24 @@ from prefect.states import Completed
 from flows.execution.checkout import worktree
 from flows.execution.commands import change, requester
 from flows.form import Dataset, Person, SomeText, Version
+from pipeline.registry.ledger import Action
 
 
 @flow(name="rollback", flow_run_name="{dataset}", persist_result=False)
 def rollback(
-    dataset: Dataset, reason: SomeText, version: Version | None = None, requested_by: Person = ""
+    dataset: Dataset, reason: SomeText, version: Version | None = None, who: Person = ""
 ) -> State[Any]:
     """Return to the version that was in production before, once it has shown that it works.
 
     Args:
         dataset: Whose model; the registered model has the same name.
-        reason: Why; the ledger keeps it.
+        reason: Why; the ledger stores it.
         version: One that once was in production; empty takes the one before the present one.
-        requested_by: Your name; the ledger keeps it as what you say, with the worker's account.
+        who: Your name; the ledger stores it as not proven, with the worker's account.
     """
     target = [] if version is None else [f"--to={version}"]
-    options = [f"--reason={reason}", f"--by={requester(requested_by)}", *target]
+    options = [f"--reason={reason}", f"--who={requester(who)}", *target]
     with worktree("HEAD", str(flow_run.id)) as checkout:
         done = change(checkout, "rollback", *options, "--", dataset)
-    message = f"{dataset} version {done['to']} is in production, version {done['from']} is not"
-    return Completed(name="Rolled back", message=message)
+    message = Action.ROLLED_BACK.sentence(dataset, done["to"], done["from"])
+    return Completed(name=Action.ROLLED_BACK.capitalize(), message=message)

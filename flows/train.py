@@ -9,10 +9,11 @@ from pydantic import Field
 from flows.execution.chain import chain
 from flows.execution.checkout import overlooked, worktree
 from flows.execution.snapshot import changes_of
-from flows.form import CHOICES, Dataset, Device, Model, RecipeChanges, Seed
+from flows.form import CHOICES, Dataset, Model, RecipeChanges, Seed
 from flows.request import Request
 from flows.rows import ModelRow
 from pipeline.artifacts.project import Until
+from pipeline.artifacts.record import DeviceChoice
 
 
 def run_name() -> str:
@@ -26,7 +27,7 @@ def train(
     dataset: Dataset = CHOICES.dataset,
     models: Annotated[list[Model], Field(min_length=1)] = list(CHOICES.models),  # noqa: B006
     overrides: dict[Model, RecipeChanges] = {},  # type: ignore[valid-type]  # noqa: B006
-    device: Device = "auto",
+    device: DeviceChoice = "auto",
     seed: Seed | None = None,
     promote: bool = True,
     until: Until = "register",

@@ -14,10 +14,10 @@ from prefect import flow
 from flows.execution import run_log
 from flows.execution.chain import chain
 from flows.execution.checkout import here
-from flows.form import Device
 from flows.request import Request, read_settings
 from flows.rows import ModelRow
 from pipeline.artifacts.project import PARAMS_FILE, Until
+from pipeline.artifacts.record import DeviceChoice
 from pipeline.errors import ParamsError
 from pipeline.params.params import load_params
 
@@ -33,7 +33,7 @@ def run_here(
     dataset: str | None,
     models: tuple[str, ...] | None,
     settings: list[str],
-    device: Device | None,
+    device: DeviceChoice | None,
     seed: int | None,
     promote: bool | None,
     until: Until,

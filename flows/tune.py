@@ -33,7 +33,7 @@ from pipeline.errors import ParamsError, TrackingError
 
 if TYPE_CHECKING:
     from pipeline.tracking.groups import Groups, Parent
-    from pipeline.tracking.runs import Run
+    from pipeline.tracking.run import Run
 
 EXPERIMENT, STUDY, RECORD = "tuning", "study", "trials.json"
 SECONDS_BETWEEN_POLLS = 5.0

@@ -87,7 +87,7 @@ def to_array(image: Image.Image, image_shape: tuple[int, int, int]) -> NDArray[n
 def as_base64_png(pixels: NDArray[np.uint8]) -> str:
     """Return an image (height, width, channels) as a PNG file in base64, as callers send it."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels.squeeze()).save(buffer, "PNG")
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -20,7 +20,9 @@ Result = TypeVar("Result")
 
 def cores() -> int:
     """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # not Linux, where models are served as well
 
 
 def spread(

@@ -10,7 +10,7 @@ from mlflow.tracking.context import git_context
 
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.production import notify
-from pipeline.production.rules import Rules
+from pipeline.production.rules import Thresholds
 from pipeline.training.train import train
 from tests.tiny import register, tiny_plan, tiny_project, tiny_splits, tiny_validation
 
@@ -73,6 +73,6 @@ def registered(base: Path) -> Path:
         splits = tiny_splits(folder / "data")
         trained = train(splits, tiny_plan(), folder / "dense", device="cpu")
         models = {"dense": (trained, evaluate(trained, splits, folder / "evaluation" / "dense"))}
-        rules = Rules(allow_dirty=True)
+        rules = Thresholds(allow_dirty=True)
         register(models, splits, tiny_validation(), rules, folder / "registered.json")
     return folder

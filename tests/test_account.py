@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.cli.ledger_view import render
-from pipeline.production import bookkeeping
-from pipeline.registry.ledger import Entry, standing
+from pipeline.production.recording import current_user, record, time_for
+from pipeline.registry.ledger import Action, Entry, standing
 from pipeline.registry.ledger_run import create_registered_model, ledger_of
 from pipeline.tracking.store import account, connect
 from tests.accounts import client_environment, server
@@ -72,12 +72,12 @@ def test_an_entry_has_the_account_and_what_was_typed(ada, capsys):
     ledger = ledger_of("tiny")
     for who in ("", "Bob"):
         now = standing(ledger.entries())
-        when = bookkeeping.time_for(ledger, None)
-        bookkeeping.write(ledger, now, "refused", 1, when, who, "why")
+        when = time_for(ledger, None)
+        record(ledger, now, Action.REFUSED, 1, when=when, who=who, reason="why")
     first, second = ledger.entries()
-    assert (first.account, first.who) == ("ada", bookkeeping.me())
+    assert (first.account, first.who) == ("ada", current_user())
     assert (second.account, second.who) == ("ada", "Bob")
-    assert second.by == "MLflow account ada; Bob (not proven)"
+    assert second.asked_by == "MLflow account ada; Bob (not proven)"
     shown = json.loads(CliRunner().invoke(app, ["history", "tiny", "--json"]).stdout)
     assert [entry["account"] for entry in shown["entries"]] == ["ada", "ada"]
 
@@ -85,7 +85,7 @@ def test_an_entry_has_the_account_and_what_was_typed(ada, capsys):
 def test_an_entry_of_before_proves_nothing():
     entry = Entry.model_validate_json(json.dumps(OLD))
     assert entry.account is None
-    assert entry.by == "ada (root@host) (not proven)"
+    assert entry.asked_by == "ada (root@host) (not proven)"
 
 
 def test_the_ledger_shows_both():

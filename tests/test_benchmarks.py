@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from benchmarks import accuracy
+from benchmarks import accuracy_report
 from benchmarks.bare import TUTORIALS
 from pipeline.models import build as models
 from pipeline.params.params import load_params
@@ -64,4 +64,4 @@ def test_the_scripts_train_what_the_recipes_say(name):
 
 
 def test_the_readme_has_the_accuracies_that_were_measured():
-    assert accuracy.table() in Path("README.md").read_text()
+    assert accuracy_report.table() in Path("README.md").read_text()

@@ -16,7 +16,7 @@ from pipeline.data.ingest import ingest
 from pipeline.data.settings import DatasetPlan, ImageFolder
 from pipeline.errors import ParamsError, TrackingError
 from pipeline.evaluation.measures import Confused
-from pipeline.registry import versions as registry
+from pipeline.registry import model_files, versions
 from pipeline.reports.card import description, most_confused, publish, render
 from pipeline.reports.wording import limits, metric_rows
 from pipeline.tracking.store import connect
@@ -62,7 +62,7 @@ def elsewhere(made, tmp_path, monkeypatch):
 
 @pytest.fixture
 def passport(elsewhere):
-    return registry.read_passport(registry.find("tiny/1"))
+    return model_files.read_passport(versions.find("tiny/1"))
 
 
 def with_classes(passport, classes, **data):
@@ -232,7 +232,7 @@ def test_a_description_fits_and_says_what_it_lacks(passport, count, use):
 
 
 def test_mlflow_shows_the_card(made, elsewhere, passport):
-    version = registry.find("tiny/1")
+    version = versions.find("tiny/1")
     plots = made / "evaluation" / "dense" / "plots"
     publish(version, passport, plots)
     publish(version, passport, None)

@@ -23,10 +23,10 @@ from pipeline.cli import app
 from pipeline.errors import ArtifactError, ParamsError, TrackingError
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.predictions import Predictions
-from pipeline.production.rules import Rules
+from pipeline.production.rules import Thresholds
 from pipeline.registry.passport import test_md5 as md5_of_test
-from pipeline.reports.compare import compare, track
-from pipeline.reports.comparing import charts, findings, page, table
+from pipeline.reports.compare import compare, page, track
+from pipeline.reports.comparing import figures, side_by_side, table
 from pipeline.reports.comparing.comparison import as_json, compare_sides
 from pipeline.reports.comparing.sides import load
 from pipeline.tracking.runs import new_run
@@ -64,7 +64,7 @@ def made(tmp_path_factory):
             "dense": made_model(splits, "dense", workspace, epochs=16),
         }
         for name, pair in models.items():
-            register({name: pair}, splits, tiny_validation(), Rules(), folder / f"{name}.json")
+            register({name: pair}, splits, tiny_validation(), Thresholds(), folder / f"{name}.json")
         yield SimpleNamespace(folder=folder, splits=splits, models=models)
 
 
@@ -106,7 +106,7 @@ def compared(pair, folder, flips=36):
 
 
 def paired(a, b):
-    return findings.paired(a, b)
+    return side_by_side.paired(a, b)
 
 
 def by_name(metrics):
@@ -129,16 +129,16 @@ def test_the_flips_are_those_of_the_stored_predictions(here, sides):
     assert found.paired.only_a == len(lost)
     assert found.paired.only_b == len(won)
     assert found.paired.images == 32
-    assert {card.number for card in found.gallery.lost} == set(lost)
-    assert {card.number for card in found.gallery.won} == set(won)
-    sure = [card.confidence_a for card in found.gallery.won]
+    assert {flip.number for flip in found.flips.lost} == set(lost)
+    assert {flip.number for flip in found.flips.won} == set(won)
+    sure = [flip.confidence_a for flip in found.flips.won]
     assert sure == sorted(sure, reverse=True)
-    for card in (*found.gallery.lost, *found.gallery.won):
-        assert card.true == NAMES[y[card.number]]
+    for flip in (*found.flips.lost, *found.flips.won):
+        assert flip.true == NAMES[y[flip.number]]
         for side, name in (("a", "short"), ("b", "dense")):
-            row = said[name][card.number]
-            assert getattr(card, f"said_{side}") == NAMES[row.argmax()]
-            assert getattr(card, f"confidence_{side}") == pytest.approx(row.max())
+            row = said[name][flip.number]
+            assert getattr(flip, f"predicted_{side}") == NAMES[row.argmax()]
+            assert getattr(flip, f"confidence_{side}") == pytest.approx(row.max())
 
 
 def test_the_p_value_is_the_exact_one_of_both_ways(sides):
@@ -155,7 +155,7 @@ def test_the_p_value_is_the_exact_one_of_both_ways(sides):
 
 def test_metrics_are_those_of_the_evaluation_within_their_intervals(made, sides):
     a, b = sides
-    rows = by_name(findings.metrics(a.metrics, b.metrics, a.predictions, b.predictions))
+    rows = by_name(side_by_side.metrics(a, b))
     stored = made.models["dense"][1].metrics
     for name in ("accuracy", "top_3_accuracy", "f1", "loss", "parameters"):
         assert rows[name].b.value == stored[name]
@@ -171,11 +171,11 @@ def test_metrics_are_those_of_the_evaluation_within_their_intervals(made, sides)
 def test_recalls_and_confusions_are_counted_per_class(made, sides):
     y, _, right = rights(made)
     a, b = (side.predictions for side in sides)
-    rows = by_name(findings.recalls(a, b))
+    rows = by_name(side_by_side.recalls(a, b))
     for label, name in enumerate(NAMES):
         assert rows[name].a.value == right["short"][y == label].mean()
         assert rows[name].b.value == right["dense"][y == label].mean()
-    difference = findings.confusion_difference(a, b)
+    difference = side_by_side.confusion_difference(a, b)
     assert difference.sum() == 0
     diagonal = [right["dense"][y == n].sum() - right["short"][y == n].sum() for n in range(4)]
     assert np.diag(difference).tolist() == diagonal
@@ -240,7 +240,7 @@ def test_every_way_to_name_a_model_finds_the_same(here, sides, how):
     assert side.slug == slugs.get(how, "tiny-dense")
     found = compared((sides[0], side), here.folder)
     assert found.paired == compared(sides, here.folder).paired
-    assert found.gallery.reason == ""
+    assert found.flips.reason == ""
     assert [len(s.changes) for s in found.sections] == [1, 0, 0, 0, 0, 0]
 
 
@@ -291,7 +291,7 @@ def test_a_run_from_before_there_was_a_provenance_is_compared(here, sides):
     found = compared((sides[0], load(run.run_id)), here.folder, 1)
     assert found.paired.only_b > 3
     assert {s.name: s.unknown for s in found.sections}["recipe"] == ("B",)
-    assert "is not known of B" in page.render(found)
+    assert "is not known of B" in page(found)
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_different_test_sets_have_no_pairs(here, sides, tmp_path):
     assert "different test splits" in known.reason
     for found in (unknown, known):
         assert found.paired is None
-        text = page.render(found)
+        text = page(found)
         assert html.escape(found.reason) in text
         assert "<figure>" not in text
         assert "accuracy" in text
@@ -350,7 +350,7 @@ def test_different_classes_have_no_pairs(here, sides):
     said = replace(b.predictions, class_names=("one", "two", "three", "four"))
     found = compared((a, replace(b, predictions=said)), here.folder, 1)
     assert (found.paired, found.recalls) == (None, ())
-    assert page.render(found).count("They have different classes") >= 3
+    assert page(found).count("They have different classes") >= 3
 
 
 def test_labels_that_differ_where_the_data_is_one_are_an_error(here, sides):
@@ -374,9 +374,9 @@ def test_without_the_images_the_page_says_why(copy, sides):
 def reason_in(folder, sides):
     found = compared(sides, folder)
     assert found.paired is not None
-    assert found.gallery.won == ()
-    assert html.escape(found.gallery.reason) in page.render(found)
-    return found.gallery.reason
+    assert found.flips.won == ()
+    assert html.escape(found.flips.reason) in page(found)
+    return found.flips.reason
 
 
 # the page and the table
@@ -384,7 +384,7 @@ def reason_in(folder, sides):
 
 @pytest.fixture(scope="module")
 def text(made, sides):
-    return page.render(compared(sides, made.folder, flips=3))
+    return page(compared(sides, made.folder, flips=3))
 
 
 def test_the_page_shows_the_images_of_the_flips(made, text):
@@ -415,7 +415,7 @@ def test_the_page_needs_nothing_and_runs_nothing(text):
 
 def test_the_runs_are_links_where_mlflow_has_a_page(here, sides, monkeypatch):
     monkeypatch.setenv("MLFLOW_UI_URL", "https://mlflow.example/")
-    shown = page.render(compared(sides, here.folder))
+    shown = page(compared(sides, here.folder))
     for side in sides:
         place = f"https://mlflow.example/#/experiments/{side.experiment_id}/runs/{side.run_id}"
         assert f'<a href="{place}">{side.run_id[:8]}</a>' in shown
@@ -429,31 +429,32 @@ def test_large_images_are_made_smaller(here, sides, tmp_path):
     md5 = splits.info.md5 | {"x_test.npy": dvc_md5(splits.path / "x_test.npy")}
     splits.info.model_copy(update={"md5": md5}).save(splits.path / "metadata.json")
     both = [replace(side, test_md5=md5_of_test(splits.info)) for side in sides]
-    card = compared(both, tmp_path, 1).gallery.won[0]
-    picture = Image.open(io.BytesIO(base64.b64decode(card.picture)))
-    assert (picture.size, picture.mode, card.small) == ((80, 160), "RGB", False)
+    flip = compared(both, tmp_path, 1).flips.won[0]
+    picture = Image.open(io.BytesIO(base64.b64decode(flip.png)))
+    assert (picture.size, picture.mode, flip.small) == ((80, 160), "RGB", False)
 
 
 def test_of_many_classes_those_that_changed_most_are_shown():
     difference = np.zeros((100, 100), np.int64)
     difference[70, 71], difference[3, 90] = 5, -10
-    shown = charts.matrix(difference, [f"class {n}" for n in range(100)])
-    assert len(shown.names) == len(shown.rows) == charts.MOST_CLASSES
+    shown = figures.matrix(difference, [f"class {n}" for n in range(100)])
+    assert len(shown.names) == len(shown.rows) == figures.MOST_CLASSES
     assert {"class 3", "class 70", "class 71", "class 90"} <= set(shown.names)
     strong = {cell.count: cell.strength for row in shown.rows for cell in row}
     assert strong == {0: 0.0, 5: 0.5, -10: 1.0}
 
 
 def test_an_axis_holds_values_that_are_all_equal():
-    metric = findings.ComparedMetric("accuracy", findings.Value(1.0), findings.Value(1.0))
-    (row,) = charts.dots([metric]).rows
-    assert row.a == charts.Mark(dot=50, start=50, length=0)
-    assert charts.dots([replace(metric, a=None)]).rows[0].a is None
+    one = side_by_side.Value(1.0)
+    metric = side_by_side.ComparedMetric("accuracy", one, one)
+    (row,) = figures.dots([metric]).rows
+    assert row.a == figures.Mark(dot=50, start=50, length=0)
+    assert figures.dots([replace(metric, a=None)]).rows[0].a is None
 
 
 def test_a_class_without_test_images_has_no_recall():
     said = Predictions(("x", "y"), np.array([0, 0]), np.array([[1, 0], [0, 1]], np.float32))
-    rows = by_name(findings.recalls(said, said))
+    rows = by_name(side_by_side.recalls(said, said))
     assert rows["x"].a.value == 0.5
     assert rows["y"].a is None
 

@@ -31,7 +31,9 @@ from pipeline.models.layers import BY_KIND, LAYERS, Flatten, layer_kind
 from pipeline.models.optimizers import OPTIMIZERS, Optimizer, OptimizerKind
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
-from pipeline.production.rules import Floors
+from pipeline.production.decision import Case
+from pipeline.production.floors import floors
+from pipeline.production.rules import RULES
 from pipeline.reports import wording
 from pipeline.tracking import describe
 from pipeline.training.backends import fused_tensorflow
@@ -40,6 +42,7 @@ from pipeline.training.optimizers import optimizer_class
 from pipeline.validation import checks
 from tests.images import files, make_tar, make_zip, write
 from tests.layers import layers_with, smallest
+from tests.scored import MD5, candidate, incumbent, rights
 
 ROOT = Path(__file__).parent.parent
 PARAMS = load_params(ROOT / "params.yaml")
@@ -50,7 +53,7 @@ UNTRACKED = {"pipeline.cli", "pipeline.workspace"}
 
 # What is loaded by path, or handed in by the command line, and not imported.
 MORE = {
-    "pipeline.registry.versions": "pipeline.registry.served_model",
+    "pipeline.registry.model_files": "pipeline.registry.served_model",
     "pipeline.production.register": "pipeline.reports.card",
 }
 
@@ -150,9 +153,32 @@ def test_every_metric_is_complete_and_documented(metric):
         assert metric.name in RunInfo.model_fields, "run.json has no such number"
 
 
-def test_the_gate_may_floor_what_the_metrics_say():
-    assert set(metrics.FLOORS) == set(Floors.model_fields)
-    assert all(metric.better for metric in metrics.FLOORS.values())
+GATE = (*floors(), *RULES)
+CASE = Case(candidate(rights(20, [1])), incumbent(rights(20, range(9))), MD5)
+
+
+@pytest.mark.parametrize("rule", GATE, ids=lambda rule: rule.name)
+def test_every_rule_is_documented_and_has_its_thresholds_in_params(rule):
+    assert [other.name for other in GATE].count(rule.name) == 1, "two rules have the same name"
+    keys = ", ".join(f"`promotion.{key}`" for key in rule.thresholds)
+    row = f"| `{rule.name}` | {rule.question} | {keys} |"
+    page = (ROOT / "docs" / "promotion.md").read_text()
+    assert row.replace("|  |", "| |") in page, f"docs/promotion.md lacks the row {row}"
+    text = YAML(typ="safe").load(ROOT / "params.yaml")
+    for key in rule.thresholds:
+        section = text["promotion"]
+        for word in key.split("."):
+            assert word in section, f"params.yaml lacks promotion.{key}"
+            section = section[word]
+
+
+@pytest.mark.parametrize("rule", GATE, ids=lambda rule: rule.name)
+def test_every_rule_answers_in_two_wordings(rule):
+    found = rule.find(CASE, PARAMS.promotion)
+    assert found is not None, "it asks nothing"
+    passed, failed = (rule.message(found, passed) for passed in (True, False))
+    assert passed, "it says nothing where a version passes"
+    assert failed not in ("", passed), "it says the same where a version fails"
 
 
 # For each reader, what writes a dataset in its format from files by name.

@@ -79,7 +79,7 @@ def test_what_fits_into_memory_lies_on_the_device(mapped, monkeypatch):
 
 @pytest.mark.parametrize(("most", "free"), [("max", None), ("1000", 600), (None, None)])
 def test_a_container_has_the_memory_that_it_may_take(most, free, tmp_path, monkeypatch):
-    monkeypatch.setattr(feed, "_CGROUP", tmp_path)
+    monkeypatch.setattr(feed, "CGROUP", tmp_path)
     if most:
         (tmp_path / "memory.max").write_text(most)
         (tmp_path / "memory.current").write_text("400")

@@ -136,7 +136,7 @@ for seed, rate in ((0, 0.1), (1, 0.1), (0, 0.1), (0, 0.2)):
     model = models.build(recipe, (8, 8, 1), 2, seed)
     fit(model, recipe, data, seed=seed)
     sums.append(float(sum(np.abs(w).sum() for w in model.get_weights())))
-print(json.dumps([sums, steps_jax._train_steps.cache_info().misses]))
+print(json.dumps([sums, steps_jax.compiled_steps.cache_info().misses]))
 """
 
 

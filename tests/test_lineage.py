@@ -17,7 +17,7 @@ from pipeline.artifacts.datasets import Splits
 from pipeline.artifacts.models import RunInfo
 from pipeline.cli import app
 from pipeline.errors import ArtifactError, ParamsError, TrackingError
-from pipeline.registry import versions as registry
+from pipeline.registry import model_files, versions
 from pipeline.registry.passport import Passport
 from pipeline.reports.lineage import tree
 from pipeline.tracking.store import connect
@@ -53,7 +53,7 @@ def test_the_tree_names_everything_that_made_the_model(made, elsewhere):
     said = lineage("tiny@production").stdout
     run = RunInfo.load(made / "dense" / "run.json")
     data = Splits(made / "data").info
-    passport = registry.read_passport(registry.find("tiny/1"))
+    passport = model_files.read_passport(versions.find("tiny/1"))
     code = passport.provenance.code
     for fact in (
         "tiny/1  challenger, production",
@@ -97,13 +97,13 @@ def test_json_is_all_that_stdout_gets_where_there_is_no_repository(made, elsewhe
     assert (said["name"], said["version"]) == ("tiny", 1)
     assert said["aliases"] == ["challenger", "production"]
     assert said["model_checked"] is False
-    stored = registry.fetch(registry.find("tiny/1"))
+    stored = model_files.fetch(versions.find("tiny/1"))
     assert Passport.model_validate(said["passport"]) == Passport.load(stored / "passport.json")
     assert list(elsewhere.iterdir()) == []
 
 
 def test_the_diff_makes_of_the_commit_what_trained(made, elsewhere):
-    commit = registry.read_passport(registry.find("tiny/1")).provenance.code.commit
+    commit = model_files.read_passport(versions.find("tiny/1")).provenance.code.commit
     subprocess.run(["git", "clone", "-q", str(made), "clone"], check=True)
     subprocess.run(["git", "checkout", "-q", str(commit)], cwd="clone", check=True)
     diff = lineage("tiny/1", "--show", "diff").stdout_bytes
@@ -115,7 +115,7 @@ def test_the_diff_makes_of_the_commit_what_trained(made, elsewhere):
 
 
 def test_what_lies_beside_the_code_is_named_and_stays_where_it_is(made, elsewhere):
-    code = registry.read_passport(registry.find("tiny/1")).provenance.code
+    code = model_files.read_passport(versions.find("tiny/1")).provenance.code
     for name, content in OTHERS.items():
         assert code.others[name] == hashlib.md5(content).hexdigest()
         assert f"{name}  md5 {code.others[name]}" in lineage("tiny/1").stdout
@@ -125,7 +125,7 @@ def test_what_lies_beside_the_code_is_named_and_stays_where_it_is(made, elsewher
 
 
 def test_a_passport_of_before_others_were_listed_is_read(made, elsewhere):
-    stored = registry.fetch(registry.find("tiny/1"))
+    stored = model_files.fetch(versions.find("tiny/1"))
     content = json.loads((stored / "passport.json").read_text())
     del content["provenance"]["code"]["others"]
     passport = Passport.model_validate(content)
@@ -134,8 +134,8 @@ def test_a_passport_of_before_others_were_listed_is_read(made, elsewhere):
 
 
 def test_what_a_passport_says_steers_no_terminal(elsewhere):
-    found = registry.find("tiny/1")
-    passport = registry.read_passport(found)
+    found = versions.find("tiny/1")
+    passport = model_files.read_passport(found)
     source = {"file": "[red]a[/]", "from": "b\x1b[2Jc\nd"}
     data = passport.data.model_copy(update={"origin": (source,)})
     console = Console(width=250, file=io.StringIO(), force_terminal=False)

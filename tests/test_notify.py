@@ -12,9 +12,10 @@ import pytest
 
 from pipeline.production import notify
 from pipeline.production.notify import LONGEST_TEXT, Announcement, announce, as_json, as_slack
+from pipeline.registry.ledger import Action
 
 EVENT = Announcement(
-    action="promoted",
+    action=Action.PROMOTED,
     name="digits",
     version=3,
     previous=2,
@@ -110,7 +111,7 @@ def test_both_get_the_same_news_in_their_own_form(monkeypatch, capsys):
     assert content.pop("time").endswith("+00:00")
     assert content == {
         "event": "model.promoted",
-        "title": "digits: version 3 is in production; before: 2",
+        "title": "digits version 3 is in production; before: version 2",
         "action": "promoted",
         "name": "digits",
         "version": 3,
@@ -121,7 +122,7 @@ def test_both_get_the_same_news_in_their_own_form(monkeypatch, capsys):
         "url": "http://mlflow.example/#/models/digits/versions/3",
     }
     ((_, said),) = slack.received
-    assert said["text"] == "digits: version 3 is in production; before: 2"
+    assert said["text"] == "digits version 3 is in production; before: version 2"
     texts = [block["text"]["text"] for block in said["blocks"]]
     assert texts[1].startswith("Ada: every check passed\naccuracy 0.9900\n")
     assert texts[2] == "<http://mlflow.example/#/models/digits/versions/3|The version in MLflow>"
@@ -216,16 +217,16 @@ def test_a_host_that_cannot_be_is_no_error(monkeypatch, capsys, host):
 @pytest.mark.parametrize(
     ("action", "version", "previous", "title"),
     [
-        ("promoted", 1, None, "digits: version 1 is in production; before: none"),
-        ("forced", 3, 2, "digits: version 3 is in production, against the gate; before: 2"),
-        ("refused", 3, 2, "digits: version 3 was refused; in production: 2"),
-        ("rolled back", 2, 3, "digits: back to version 2; before: 3"),
-        ("restored", 2, 3, "digits: aliases were put back; in production: 2"),
-        ("found", None, 2, "digits: aliases or files are not what the ledger says"),
+        ("promoted", 1, None, "digits version 1 is in production"),
+        ("forced", 3, 2, "digits version 3 is in production, against the gate; before: version 2"),
+        ("refused", 3, 2, "digits version 3 is refused; production stays as it is: version 2"),
+        ("rolled back", 2, 3, "digits version 2 is in production again; before: version 3"),
+        ("restored", 2, 3, "digits has its aliases back where the ledger says"),
+        ("found", None, 2, "digits is not as the ledger says"),
     ],
 )
 def test_every_action_has_a_title_and_an_event(action, version, previous, title):
-    event = replace(EVENT, action=action, version=version, previous=previous)
+    event = replace(EVENT, action=Action(action), version=version, previous=previous)
     assert event.title == title
     assert as_json(event)["event"] == f"model.{action}".replace(" ", "_")
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from pipeline.models.optimizers import OPTIMIZERS
-from pipeline.models.recipes import Recipe
-from pipeline.training.optimizers import optimizer_of
+from pipeline.models.recipes import Recipe, Schedule
+from pipeline.training.optimizers import optimizer_of, schedule_of
 
 
 def make_recipe(**changes):
@@ -80,6 +80,6 @@ def test_weight_decay_shrinks_kernels_and_spares_biases():
 
 
 def test_a_schedule_survives_saving():
-    rate = optimizer_of(make_recipe(schedule={"name": "cosine", "warmup": 0.1}), 50)._learning_rate
+    rate = schedule_of(Schedule(name="cosine", warmup=0.1), 0.001, 50)
     settings = keras.optimizers.schedules.serialize(rate)
     assert float(keras.optimizers.schedules.deserialize(settings)(7)) == float(rate(7))

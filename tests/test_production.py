@@ -23,13 +23,13 @@ from pipeline.artifacts.models import Evaluation, TrainedModel
 from pipeline.cli import app
 from pipeline.errors import ArtifactError, ParamsError, PipelineError, TrackingError
 from pipeline.evaluation.evaluate import evaluate
-from pipeline.evaluation.portable import PortableModel
+from pipeline.evaluation.litert import LiteRTModel
 from pipeline.production.audit import audit
-from pipeline.production.bookkeeping import time_for
-from pipeline.production.production import promote, rollback
-from pipeline.production.rules import Rules
-from pipeline.registry import versions as registry
-from pipeline.registry.ledger import Entry
+from pipeline.production.promote import promote, rollback
+from pipeline.production.recording import time_for
+from pipeline.production.rules import Thresholds
+from pipeline.registry import model_files, versions
+from pipeline.registry.ledger import Action, Entry
 from pipeline.registry.ledger_run import Conflict, ledger_of
 from pipeline.serving.predict import predict
 from pipeline.tracking.store import connect
@@ -37,7 +37,7 @@ from pipeline.training.train import train
 from tests.tiny import register, tiny_plan, tiny_project, tiny_splits, tiny_validation
 
 VALIDATION = tiny_validation()
-RULES = Rules()
+RULES = Thresholds()
 # What the tests run the command line with.
 PARAMS = """
 dataset: tiny
@@ -125,11 +125,11 @@ def project(original, folder, patch):
 def state():
     """Return what must not change where something goes wrong."""
     entries = ledger_of("tiny").entries()
-    return registry.alias_holders("tiny"), entries
+    return versions.alias_holders("tiny"), entries
 
 
 def ask(number, here, **more):
-    return promote(registry.find(f"tiny/{number}"), here.splits, RULES, **more)
+    return promote(versions.find(f"tiny/{number}"), here.splits, RULES, **more)
 
 
 def run(*command):
@@ -137,7 +137,7 @@ def run(*command):
 
 
 def files_of(number):
-    return registry.fetch(registry.find(f"tiny/{number}"))
+    return model_files.fetch(versions.find(f"tiny/{number}"))
 
 
 # the gate, in place
@@ -149,7 +149,7 @@ def test_the_first_one_went_into_production_with_an_entry(here):
     assert [(e.sequence, e.action, e.previous, e.version) for e in entries] == [
         (1, "promoted", None, 1)
     ]
-    assert entries[0].commit == registry.read_passport(registry.find("tiny/1")).run.git_commit
+    assert entries[0].commit == model_files.read_passport(versions.find("tiny/1")).run.git_commit
 
 
 def test_a_better_one_is_promoted_and_the_old_one_is_previous(two):
@@ -160,7 +160,7 @@ def test_a_better_one_is_promoted_and_the_old_one_is_previous(two):
     assert entries[-1].who == "somebody"
     decision = ledger_of("tiny").decision(entries[-1])
     assert decision == outcome.decision.model_dump(mode="json")
-    names = {check.name for check in outcome.decision.checks}
+    names = {answer.name for answer in outcome.decision.answers}
     assert {"accuracy", "better", "not_worse", "classes", "not_a_reseed", "loads"} <= names
     tags = connect().get_model_version("tiny", "2").tags
     assert tags["last_decision"].startswith("promoted at ")
@@ -174,7 +174,7 @@ def test_a_reseed_is_refused_and_that_is_written_down(two):
     before, _ = state()
     outcome = ask(3, two)
     assert outcome.action == "refused"
-    assert {"better", "not_a_reseed"} <= {c.name for c in outcome.decision.checks if not c.passed}
+    assert {"better", "not_a_reseed"} <= set(outcome.decision.failed)
     after, entries = state()
     assert after == before == {"challenger": 3, "production": 2, "previous": 1}
     assert (entries[-1].action, entries[-1].version, entries[-1].previous) == ("refused", 3, 2)
@@ -187,7 +187,7 @@ def test_a_reseed_is_refused_and_that_is_written_down(two):
 
 def test_asking_changes_nothing(two):
     before = state()
-    assert ask(2, two, only_ask=True).action == "would pass"
+    assert ask(2, two, dry_run=True).action == "would pass"
     assert ask(1, two).action == "nothing"
     assert state() == before
 
@@ -237,7 +237,7 @@ def test_rollback_loads_the_version_first(two):
     ("to", "reason", "error", "words"),
     [
         (None, " ", ParamsError, "needs a reason"),
-        (None, "x" * 501, ParamsError, "501 letters"),
+        (None, "x" * 501, ParamsError, "501 characters long"),
         (None, "why", ParamsError, "nothing was in production before"),
         (1, "why", ParamsError, "is in production already"),
         (2, "why", ParamsError, "never was in production; allowed: none"),
@@ -357,7 +357,7 @@ def test_another_test_split_is_refused(two):
     other_images(two)
     outcome = ask(2, two)
     assert outcome.action == "refused"
-    assert "test_set" in {check.name for check in outcome.decision.checks if not check.passed}
+    assert "test_set" in set(outcome.decision.failed)
 
 
 def test_an_incumbent_that_is_broken_can_only_be_replaced_by_force(two):
@@ -401,7 +401,7 @@ def test_clocks_that_disagree(two):
     ledger = ledger_of("tiny")
     late = datetime.now(UTC) + timedelta(hours=2)
     first = ledger.entries()[0]
-    changes = {"sequence": 2, "key": "x", "action": "refused", "when": late.isoformat()}
+    changes = {"sequence": 2, "key": "x", "action": Action.REFUSED, "when": late.isoformat()}
     ledger.append(first.model_copy(update=changes))
     before = state()
     for act in (lambda: ask(2, two), lambda: audit([], restore=True) or rollback("tiny", 1, "x")):
@@ -424,7 +424,7 @@ def test_the_clock_of_the_server_counts(two, monkeypatch):
         def log_message(self, format, *arguments):
             pass
 
-    ledger, version = ledger_of("tiny"), registry.find("tiny/2")
+    ledger, version = ledger_of("tiny"), versions.find("tiny/2")
     assert time_for(ledger, version) <= datetime.now(UTC)
     with HTTPServer(("127.0.0.1", 0), Late) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -437,7 +437,7 @@ def test_the_clock_of_the_server_counts(two, monkeypatch):
 def test_a_tampered_model_is_neither_loaded_nor_served(two):
     damage_model(two)
     with pytest.raises(ArtifactError, match="it is not served"):
-        registry.load("models:/tiny/2")
+        model_files.load("models:/tiny/2")
     with pytest.raises(ArtifactError, match="is not what was registered"):
         predict([two.folder], "tiny/2")
 
@@ -471,7 +471,7 @@ def test_such_a_version_in_production_meets_one_that_litert_serves(two):
     from_before_litert(1)
     outcome = ask(2, two)
     assert outcome.action == "promoted"
-    assert {check.name for check in outcome.decision.checks} >= {"better", "not_worse"}
+    assert {answer.name for answer in outcome.decision.answers} >= {"better", "not_worse"}
 
 
 def test_what_serves_must_say_what_the_model_says(two):
@@ -487,10 +487,10 @@ def test_what_serves_must_say_what_the_model_says(two):
 
 def test_both_must_say_what_keras_said_when_it_was_evaluated(two, monkeypatch):
     """A LiteRT runtime that answers wrongly, the same way wherever it is asked."""
-    right = PortableModel.probabilities
+    right = LiteRTModel.probabilities
     rolled = lambda self, images: np.roll(right(self, images), 1, axis=1)  # noqa: E731
-    monkeypatch.setattr(PortableModel, "probabilities", rolled)
-    failed = {check.name for check in ask(2, two).decision.checks if not check.passed}
+    monkeypatch.setattr(LiteRTModel, "probabilities", rolled)
+    failed = set(ask(2, two).decision.failed)
     assert "loads" in failed
 
 
@@ -502,21 +502,21 @@ def test_of_two_at_once_one_wins_and_the_other_says_why(two):
     code = """
 import sys, time
 from pathlib import Path
-from pipeline.production import bookkeeping
-from pipeline.registry import versions as registry
-from pipeline.production.production import promote
+from pipeline.registry import versions
+from pipeline.registry.ledger_run import LedgerRun
+from pipeline.production.promote import promote
 from pipeline.artifacts.datasets import Splits
-from pipeline.production.rules import Rules
-write = bookkeeping.write
-def together(*arguments, **more):
+from pipeline.production.rules import Thresholds
+append = LedgerRun.append
+def together(self, entry):
     Path(sys.argv[1]).touch()
     deadline = time.monotonic() + 60
     while len(list(Path().glob("ready-*"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
-    return write(*arguments, **more)
-bookkeeping.write = together
+    return append(self, entry)
+LedgerRun.append = together
 try:
-    promote(registry.find("tiny/2"), Splits(Path("data/processed/tiny")), Rules())
+    promote(versions.find("tiny/2"), Splits(Path("data/processed/tiny")), Thresholds())
     print("won")
 except Exception as error:
     print(type(error).__name__, error, getattr(error, "retryable", None))
@@ -524,7 +524,9 @@ except Exception as error:
     both = [start(code, f"ready-{number}") for number in range(2)]
     said = sorted(process.communicate(timeout=120)[0].strip().splitlines()[-1] for process in both)
     assert said[1] == "won"
-    assert said[0].startswith("Conflict somebody was first: entry 2 of the ledger of tiny")
+    assert said[0].startswith(
+        "Conflict another process wrote this entry first: entry 2 of the ledger of tiny"
+    )
     holders, entries = state()
     assert holders["production"] == 2
     assert len(entries) == 2
@@ -575,10 +577,10 @@ def test_killed_in_between_the_next_call_finishes(
     from pipeline.registry.ledger_run import LedgerRun
 
     with monkeypatch.context() as patch:
-        killed_at(patch, LedgerRun if where == "ledger" else registry, name, number)
+        killed_at(patch, LedgerRun if where == "ledger" else versions, name, number)
         with pytest.raises(Killed):
             ask(2, two)
-    assert registry.alias_holders("tiny")["production"] in (1, 2), "both have passed the gate"
+    assert versions.alias_holders("tiny")["production"] in (1, 2), "both have passed the gate"
     if follow == "audit":
         assert audit([]) == []
         assert state()[0].get("production") == (2 if written else 1)
@@ -599,7 +601,8 @@ def test_killed_in_between_the_next_call_finishes(
 )
 def test_killed_while_registering_the_next_call_finishes(here, monkeypatch, name, number):
     with monkeypatch.context() as patch:
-        killed_at(patch, registry, name, number)
+        place = model_files if name == "log_model" else versions
+        killed_at(patch, place, name, number)
         with pytest.raises(Killed):
             here.add("dense", auto_promote=True)
     made = here.add("dense", auto_promote=True)
@@ -614,7 +617,7 @@ def test_killed_while_registering_the_next_call_finishes(here, monkeypatch, name
 def test_an_entry_is_never_written_over(here):
     ledger = ledger_of("tiny")
     first = ledger.entries()[0]
-    with pytest.raises(Conflict, match="somebody was first"):
+    with pytest.raises(Conflict, match="another process wrote this entry first"):
         ledger.append(first.model_copy(update={"key": "other"}))
     ledger.append(first)  # the same again: the answer was lost on the way
     assert ledger.entries() == (first,)
@@ -630,7 +633,9 @@ def test_a_refusal_of_somebody_else_does_not_stop_a_promotion(two, monkeypatch):
 
     def late(self, entry: Entry):
         if next(first_time, False):
-            append(self, first.model_copy(update={"sequence": 2, "key": "r", "action": "refused"}))
+            append(
+                self, first.model_copy(update={"sequence": 2, "key": "r", "action": Action.REFUSED})
+            )
         append(self, entry)
 
     monkeypatch.setattr(LedgerRun, "append", late)
@@ -670,7 +675,7 @@ def test_the_commands(two):
     asked = run("promote", "tiny", "--dry-run", "--json")
     assert asked.exit_code == 0, asked.exception
     assert json.loads(asked.stdout)["action"] == "would pass"
-    done = run("promote", "tiny", "2", "--by", "somebody", "--json")
+    done = run("promote", "tiny", "2", "--who", "somebody", "--json")
     content = json.loads(done.stdout)
     assert (content["action"], content["sequence"]) == ("promoted", 2)
     assert content["decision"]["passed"] is True

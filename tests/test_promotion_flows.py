@@ -14,7 +14,7 @@ from flows.execution.checkout import Checkout
 from flows.execution.commands import change
 from flows.execution.stages import StageFailed
 from pipeline.errors import ParamsError
-from pipeline.production.bookkeeping import LONGEST_REASON
+from pipeline.production.recording import LONGEST_REASON
 from tests.conftest import ROOT
 
 CHECKS = [
@@ -62,7 +62,7 @@ def test_every_parameter_has_a_description(flow):
         {"dataset": "digits", "version": "newest"},
         {"dataset": "digits", "force": "perhaps"},
         {"dataset": "digits", "reason": "x" * 501},
-        {"dataset": "digits", "requested_by": "x" * 101},
+        {"dataset": "digits", "who": "x" * 101},
     ],
 )
 def test_what_the_form_of_a_promotion_refuses(values):
@@ -86,7 +86,7 @@ def test_what_the_form_of_a_rollback_refuses(values):
 
 def test_what_the_forms_take():
     good: dict[Any, dict[str, Any]] = {
-        promote.promote: {"dataset": "digits", "version": None, "requested_by": "Ada"},
+        promote.promote: {"dataset": "digits", "version": None, "who": "Ada"},
         rollback.rollback: {"dataset": "digits", "reason": "why", "version": 2},
         audit.audit: {"dataset": None, "restore": True},
     }
@@ -183,7 +183,7 @@ def checkout(tmp_path, monkeypatch):
 
 
 def test_a_command_is_asked_for_its_answer(checkout):
-    assert change.fn(checkout, "audit", "--by=Ada", "--") == {"findings": [], "restored": []}
+    assert change.fn(checkout, "audit", "--who=Ada", "--") == {"findings": [], "restored": []}
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.export import TOLERANCE
 from pipeline.evaluation.metric import TrainingMetric
 from pipeline.evaluation.metrics import BY_NAME
-from pipeline.production.rules import Floors, Rules
-from pipeline.registry import versions as registry
+from pipeline.production.rules import Thresholds
+from pipeline.registry import model_files, versions
 from pipeline.registry.ledger_run import ledger_of
 from pipeline.serving.predict import as_json, predict
 from pipeline.tracking.describe import SERVING
@@ -45,7 +45,7 @@ from tests.tiny import (
 )
 
 VALIDATION = tiny_validation()
-HALF = Rules(floors=Floors(accuracy=0.5))
+HALF = Thresholds(floors={"accuracy": 0.5})
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def served(made):
-    return registry.load("models:/tiny@production")
+    return model_files.load("models:/tiny@production")
 
 
 @pytest.fixture
@@ -122,8 +122,8 @@ def test_every_number_that_is_written_is_a_metric_or_its_interval_and_none_is_mi
 def test_the_litert_file_is_measured_beside_the_keras_model(made):
     trained, evaluation = made.models["dense"]
     metrics = evaluation.metrics
-    assert metrics["portable_sha256"] == sha256(trained.portable)
-    assert metrics["portable_size_bytes"] == trained.portable.stat().st_size
+    assert metrics["portable_sha256"] == sha256(trained.litert)
+    assert metrics["portable_size_bytes"] == trained.litert.stat().st_size
     assert 0 <= metrics["portable_difference"] <= TOLERANCE
     assert 0 < metrics["portable_latency_p50_ms"] <= metrics["portable_latency_p95_ms"]
     listed = connect().list_artifacts(trained.run.run_id, "evaluation")
@@ -185,7 +185,7 @@ def test_the_better_one_on_validation_is_the_first_in_production(made):
     assert tags["dataset_md5"] == run.data_md5
     assert tags["run_id"] == run.run_id
     assert tags["model_sha256"] == run.model_sha256
-    assert tags["portable_sha256"] == sha256(made.models["dense"][0].portable)
+    assert tags["portable_sha256"] == sha256(made.models["dense"][0].litert)
     assert "left $" in connect().get_model_version("tiny", "1").description.replace("&#36;", "$")
     cards = connect().list_artifacts(run.run_id, "card")
     assert {file.path for file in cards} == {"card/card.html", "card/card.md"}
@@ -199,10 +199,10 @@ def test_registering_loads_no_tensorflow(copy):
         "from pathlib import Path\n"
         "from pipeline.artifacts.datasets import Splits\n"
         "from pipeline.artifacts.models import Evaluation, TrainedModel\n"
-        "from pipeline.production.rules import Floors, Rules\n"
+        "from pipeline.production.rules import Thresholds\n"
         "from tests.tiny import register, tiny_validation\n"
         "row = TrainedModel(Path('dense')), Evaluation(Path('evaluation/dense'))\n"
-        "rules = Rules(floors=Floors(accuracy=0.5))\n"
+        "rules = Thresholds(floors={'accuracy': 0.5})\n"
         "print(register({'dense': row}, Splits(Path('data')), tiny_validation(), rules,"
         " Path('new.json')).aliases)\n"
     )
@@ -219,7 +219,7 @@ def test_registering_loads_no_tensorflow(copy):
 
 
 def test_registering_again_registers_nothing_twice(made):
-    again = register(made.models, made.splits, VALIDATION, Rules(), made.folder / "again.json")
+    again = register(made.models, made.splits, VALIDATION, Thresholds(), made.folder / "again.json")
     assert again == made.version
     assert len(connect().search_model_versions("name = 'tiny'")) == 1
     run = connect().get_run(made.version.run_id)
@@ -259,12 +259,12 @@ def test_what_the_store_lacks_is_recorded_and_registered_again(copy, made, capsy
         assert len({tuple((row.step, row.value) for row in rows) for rows in steps}) == 1
         listed = {file.path for file in store.list_artifacts(new.run_id)}
         assert {"evaluation", "history.csv", "provenance.json"} <= listed
-    found = registry.find("tiny@production")
+    found = versions.find("tiny@production")
     assert version.run_id == found.run_id == existing_run(before["dense"].info.run_id, "").run_id
     assert {"card/card.html", "card/card.md"} == {
         file.path for file in store.list_artifacts(found.run_id, "card")
     }
-    passport = registry.read_passport(found)
+    passport = model_files.read_passport(found)
     assert passport.run == made.models["dense"][0].run, "that is what was trained, and where"
     assert (entry := ledger_of("tiny").entries()[0]).action == "promoted"
     assert entry.version == version.version
@@ -297,7 +297,7 @@ def test_a_store_that_fails_is_not_one_that_lacks_a_run(copy, monkeypatch):
 
 def test_a_floor_holds_back_and_what_lacks_a_part_is_not_registered(copy):
     connect().delete_registered_model("tiny")
-    high = Rules(floors=Floors(accuracy=0.99))
+    high = Thresholds(floors={"accuracy": 0.99})
     made = register(copy.models, copy.splits, VALIDATION, high, copy.folder / "registered.json")
     assert made.aliases == ("challenger",)
     assert "below the floor 0.99" in made.shortfalls[0]
@@ -320,7 +320,7 @@ def test_a_torn_dvc_lock_gets_into_no_passport(copy, end):
 
 def test_a_model_without_its_litert_file_is_not_registered(copy):
     connect().delete_registered_model("tiny")
-    copy.models["dense"][0].portable.unlink()
+    copy.models["dense"][0].litert.unlink()
     with pytest.raises(ArtifactError, match=r"no model.tflite .* dvc repro evaluate@dense"):
         register(copy.models, copy.splits, VALIDATION, HALF, copy.folder / "none.json")
     assert connect().search_registered_models() == []
@@ -332,7 +332,7 @@ def test_a_model_that_does_not_reproduce_its_predictions_is_not_registered(copy)
     client = connect()
     client.delete_registered_model("tiny")
     with pytest.raises(TrackingError, match="does not reproduce"):
-        register(copy.models, copy.splits, VALIDATION, Rules(), copy.folder / "new.json")
+        register(copy.models, copy.splits, VALIDATION, Thresholds(), copy.folder / "new.json")
     assert client.search_model_versions("name = 'tiny'") == []
     assert not (copy.folder / "new.json").exists()
 
@@ -397,7 +397,7 @@ def test_what_is_no_image_is_said_so(served, value, reason):
 
 def test_it_loads_where_this_repository_is_not(made, tmp_path):
     folder = str(
-        shutil.copytree(registry.fetch(registry.find("tiny/1")).parent, tmp_path / "model")
+        shutil.copytree(model_files.fetch(versions.find("tiny/1")).parent, tmp_path / "model")
     )
     code = (
         "import sys, mlflow\n"

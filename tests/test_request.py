@@ -126,7 +126,7 @@ def test_a_seed_reaches_a_recipe_that_has_its_own(params):
         ({"overrides": {"fast": {"epochs": 3}}}, "overrides: 'fast' is not trained; allowed"),
         ({"overrides": {"cnn": {"epochs": 0}}}, r"params.yaml:\d+: recipes.digits.cnn.epochs: "),
         ({"overrides": {"cnn": {"epoch": 3}}}, "unknown key; allowed: .*did you mean epochs"),
-        ({"models": ("cnn", "cnn")}, "one is named twice"),
+        ({"models": ("cnn", "cnn")}, "a model is named twice"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_changes(params, asked, reason):

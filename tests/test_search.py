@@ -105,7 +105,7 @@ def test_a_space_is_own_borrowed_or_default(tmp_path):
         ("high: 0.1,", "high: 20,", ["less than or equal to 10; received 20"]),
         ("log: true", "log: true, step: 0.1", ["takes no step"]),
         ("step: 5", "step: 0.5", ["a step between whole numbers is one"]),
-        ("{choices: [16, 32]}", "{choices: [16], low: 1}", ["choices stand alone"]),
+        ("{choices: [16, 32]}", "{choices: [16], low: 1}", ["choices cannot be combined"]),
         ("{choices: [16, 32]}", "{low: 1}", ["expected {low: …, high: …} or {choices: […]}"]),
         ("{choices: [16, 32]}", "{lo: 1}", ["unknown key; allowed: low, high", "mean low?"]),
     ],

@@ -16,7 +16,7 @@ from flows.execution import run_log
 from pipeline import cli
 from pipeline.cli import app
 from pipeline.errors import PipelineError
-from pipeline.registry import versions as registry
+from pipeline.registry import versions
 from pipeline.tracking.store import connect
 from tests.accounts import server
 from tests.conftest import runner
@@ -34,7 +34,7 @@ RUN = "0" * 32
 COMMANDS = (
     ["promote", "tiny"],
     ["promote", "tiny", "1", "--dry-run", "--json"],
-    ["promote", "tiny", "--force", "--reason=why", "--by=Ada"],
+    ["promote", "tiny", "--force", "--reason=why", "--who=Ada"],
     ["rollback", "tiny", "--reason=why"],
     ["history", "tiny"],
     ["history", "tiny", "--json"],
@@ -95,7 +95,7 @@ def test_what_training_evaluation_and_registration_have_stored(made):
 
 
 def test_mlflow_notes_the_repository_without_its_token(made, here):
-    run = connect().get_run(registry.find("tiny/1").run_id)
+    run = connect().get_run(versions.find("tiny/1").run_id)
     (model,) = connect().search_logged_models([run.info.experiment_id])
     (used,) = run.inputs.dataset_inputs
     for tags in (model.tags, json.loads(used.dataset.source)["tags"]):

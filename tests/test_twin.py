@@ -202,7 +202,7 @@ def test_xla_trains_the_same(layers, data, monkeypatch):
     recipe = make_recipe(layers=layers)
     ends = []
     for repaid in (10**9, 0):
-        monkeypatch.setattr(steps(), "_STEPS_THAT_REPAY_XLA", repaid)
+        monkeypatch.setattr(steps(), "STEPS_WORTH_XLA", repaid)
         model = build(recipe)
         fit(model, recipe, data, seed=0)
         ends.append(model.get_weights())

@@ -50,6 +50,6 @@ def _run(
     return answer
 
 
-def requester(requested_by: str) -> str:
-    """Return who asks, as the ledger records it; without a name, the flow run's id."""
-    return requested_by.strip() or f"flow run {flow_run.id}"
+def requester(who: str) -> str:
+    """Return who asks, as the ledger gets it; without a name, the flow run."""
+    return who.strip() or f"flow run {flow_run.id}"

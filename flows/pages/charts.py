@@ -4,19 +4,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts.files import atomic
-
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from flows.search.cells import Summary
     from flows.search.study import TrialRecord
 
 
 def draw_grid(path: Path, summaries: Sequence["Summary"]) -> None:
     """Draw the accuracy of every recipe: the mean over the seeds, and the deviation as a bar."""
+    from pipeline.artifacts.figures import new_figure, save_figure
+
     shown = list(reversed(summaries))
-    figure = _figure(8, 1 + 0.5 * len(shown))
+    figure = new_figure(8, 1 + 0.5 * len(shown))
     axes = figure.add_subplot(xlabel="accuracy: mean over the seeds ± deviation")
     for offset, color, label in ((0.12, "tab:blue", "validation"), (-0.12, "tab:orange", "test")):
         points = [
@@ -39,12 +37,14 @@ def draw_grid(path: Path, summaries: Sequence["Summary"]) -> None:
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_trials(path: Path, trials: Sequence["TrialRecord"]) -> None:
     """Draw the value of every trial in order, and the best so far."""
-    figure = _figure(8, 4)
+    from pipeline.artifacts.figures import new_figure, save_figure
+
+    figure = new_figure(8, 4)
     axes = figure.add_subplot(xlabel="trial", ylabel="accuracy on the validation split")
     axes.locator_params("x", integer=True)
     best: list[tuple[int, float]] = []
@@ -62,28 +62,16 @@ def draw_trials(path: Path, trials: Sequence["TrialRecord"]) -> None:
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_importances(path: Path, shares: Mapping[str, float]) -> None:
     """Draw how much of the differences between trials each key explains."""
-    figure = _figure(8, 1.4 + 0.4 * len(shares))
+    from pipeline.artifacts.figures import new_figure, save_figure
+
+    figure = new_figure(8, 1.4 + 0.4 * len(shares))
     axes = figure.add_subplot(xlabel="share of the differences between trials", xlim=(0, 1))
     rows = sorted(shares.items(), key=lambda item: item[1])
     axes.barh([name for name, _ in rows], [share for _, share in rows], color="tab:blue")
     axes.grid(alpha=0.3, axis="x")
-    _save(figure, path)
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    with atomic(path) as part:
-        figure.savefig(part, format="png", dpi=100, metadata={"Software": None})
+    save_figure(figure, path)

@@ -17,7 +17,7 @@ from pipeline.reports.markdown import Markdown, escape, fenced, row
 
 if TYPE_CHECKING:
     from pipeline.tracking.groups import Groups
-    from pipeline.tracking.runs import Run
+    from pipeline.tracking.run import Run
 
 PATCH = "params.patch"
 SHOWN = 20

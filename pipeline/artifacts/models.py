@@ -38,7 +38,8 @@ class RunInfo(Record):
 class TrainedModel:
     """`models/<dataset>/<model>/`: `model.keras`, `history.csv`, `run.json`, `provenance.json`.
 
-    The evaluation adds `model.tflite` and `portable.json`.
+    The evaluation adds the LiteRT file and its record. They keep the names `model.tflite` and
+    `portable.json`: so dvc.yaml, MLflow and the versions registered so far have them.
     """
 
     path: Path
@@ -49,13 +50,13 @@ class TrainedModel:
         return self.path / "model.keras"
 
     @property
-    def portable(self) -> Path:
+    def litert(self) -> Path:
         """The same model as a LiteRT file, which needs no TensorFlow."""
         return self.path / "model.tflite"
 
     @property
-    def portable_record(self) -> Path:
-        """Which model the LiteRT file is, and how it was checked: see `evaluation.portable`."""
+    def litert_record(self) -> Path:
+        """Which model the LiteRT file is, and how it was checked: see `evaluation.litert`."""
         return self.path / "portable.json"
 
     @property

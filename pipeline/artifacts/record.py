@@ -1,12 +1,14 @@
 """Typed values, and those that are JSON files."""
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.artifacts.files import read_json, write_json
 from pipeline.errors import ArtifactError
+
+DeviceChoice = Literal["auto", "cpu", "gpu"]  # where to train
 
 
 class Frozen(BaseModel):

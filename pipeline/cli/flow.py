@@ -1,15 +1,15 @@
 """All stages at once, as a Prefect flow."""
 
 import contextlib
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from pipeline.artifacts.project import Until
+from pipeline.artifacts.record import DeviceChoice
 from pipeline.cli.app import app, params_here, workspace_here
 
 FLOWS = "All stages, as a Prefect flow"
-Wanted = Literal["auto", "cpu", "gpu"]
 
 
 @app.command(rich_help_panel=FLOWS)
@@ -22,7 +22,7 @@ def run(
         list[str] | None,
         typer.Option("--set", help="MODEL.KEY=VALUE, such as cnn.epochs=3; may be repeated."),
     ] = None,
-    device: Annotated[Wanted | None, typer.Option(help="Where to train.")] = None,
+    device: Annotated[DeviceChoice | None, typer.Option(help="Where to train.")] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**31 - 1, help="Of weights, order, augmentation.")
     ] = None,

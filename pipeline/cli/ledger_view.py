@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pipeline.cli.app import print_json
 from pipeline.errors import ParamsError
-from pipeline.registry.ledger import Entry, in_production
+from pipeline.registry.ledger import Action, Entry, in_production
 
 if TYPE_CHECKING:
     from pipeline.production.decision import Decision
@@ -25,10 +25,10 @@ def show(name: str, on: datetime | None, number: int | None, as_json: bool) -> N
         TrackingError: there is no such model, or the store cannot be reached.
     """
     from pipeline.production.decision import Decision
-    from pipeline.registry import versions as registry
+    from pipeline.registry import versions
     from pipeline.registry.ledger_run import ledger_of
 
-    registry.check_name(name)
+    versions.check_name(name)
     ledger = ledger_of(name)
     entries = ledger.entries()
     if on is not None:
@@ -65,7 +65,9 @@ def _show_day(name: str, entries: tuple[Entry, ...], on: datetime, as_json: bool
     if not served:
         print(f"{name}: nothing was in production then")
     for entry in served:
-        print(f"{name}: version {entry.version}, {entry.action} at {entry.when} by {entry.by}")
+        print(
+            f"{name}: version {entry.version}, {entry.action} at {entry.when} by {entry.asked_by}"
+        )
 
 
 def render(entries: Sequence[Entry], name: str) -> Table:
@@ -75,26 +77,26 @@ def render(entries: Sequence[Entry], name: str) -> Table:
         table.add_column(column, overflow="fold", no_wrap=column == "when (UTC)")
     for entry in reversed(entries):
         before, after = entry.previous or "-", entry.version or "-"
-        refused = entry.action == "refused"
-        what = f"refused {after}" if refused else f"{entry.action}: {before} → {after}"
+        refused = entry.action == Action.REFUSED
+        what = f"{entry.action} {after}" if refused else f"{entry.action}: {before} → {after}"
         when = f"{entry.time:%Y-%m-%d %H:%M}"
-        told = (escape(text) for text in (entry.account or "-", entry.who, entry.reason))
-        table.add_row(str(entry.sequence), when, what, *told)
+        texts = (escape(text) for text in (entry.account or "-", entry.who, entry.reason))
+        table.add_row(str(entry.sequence), when, what, *texts)
     return table
 
 
 def render_decision(decision: "Decision") -> RenderableType:
-    """Return every check with its value and its limit, and what those mean that failed."""
+    """Return every rule with its value and its limit, and in words what failed."""
     other = f"against version {decision.incumbent}" if decision.incumbent else "nothing serves yet"
     table = Table(title=f"version {decision.candidate}, {other}", box=SIMPLE)
-    for column in ("", "check", "value", "limit"):
+    for column in ("", "rule", "value", "limit"):
         table.add_column(column)
-    for check in decision.checks:
-        mark = "[green]pass[/]" if check.passed else "[red]FAIL[/]"
-        table.add_row(mark, check.name, _short(check.value), _short(check.limit))
+    for answer in decision.answers:
+        mark = "[green]pass[/]" if answer.passed else "[red]FAIL[/]"
+        table.add_row(mark, answer.name, _short(answer.value), _short(answer.limit))
     return Group(table, *(f"- {escape(text)}" for text in decision.failures))
 
 
 def _short(value: float | str) -> str:
-    # A md5 is recognised by its first letters.
+    # The start of an md5 is enough to recognise it.
     return value[:12] if isinstance(value, str) else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""What is asked of a version's passport: all of it, or its card."""
+"""Commands on a version's passport: all of it, or its model card."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,12 +8,13 @@ import typer
 from pipeline.cli.app import app, print_json
 from pipeline.cli.registry import REGISTRY
 from pipeline.errors import ParamsError
+from pipeline.registry.spec import FORMS
 
 if TYPE_CHECKING:
     from pipeline.registry.passport import Passport
     from pipeline.registry.versions import Registered
 
-Spec = Annotated[str, typer.Argument(metavar="MODEL", help="<name>@<alias>, or <name>/<version>.")]
+Spec = Annotated[str, typer.Argument(metavar="MODEL", help=f"{FORMS}.")]
 
 
 @app.command(rich_help_panel=REGISTRY)
@@ -33,15 +34,15 @@ def lineage(
 ) -> None:
     """Show what made a version: data, code, params, environment, runs, metrics."""
     if show and as_json:
-        raise ParamsError("--show prints a text and --json all of the passport; give one of them")
+        raise ParamsError("--show prints one text and --json the whole passport; give one of them")
     found, passport = _read(model)
     from rich.console import Console
 
-    from pipeline.registry import versions as registry
+    from pipeline.registry import model_files
     from pipeline.reports import lineage as made
 
     if check:
-        registry.fetch(found)
+        model_files.fetch(found)
     if show:
         # As bytes: a diff must not be changed by what the terminal can show.
         typer.echo(made.text_of(passport, show).encode(), nl=False)
@@ -83,7 +84,7 @@ def card(
 
 
 def _read(model: str) -> "tuple[Registered, Passport]":
-    from pipeline.registry import versions as registry
+    from pipeline.registry import model_files, versions
 
-    found = registry.find(model)
-    return found, registry.read_passport(found)
+    found = versions.find(model)
+    return found, model_files.read_passport(found)

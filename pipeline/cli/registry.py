@@ -1,4 +1,4 @@
-"""What is asked of the registry: which version serves, since when and why, and how to change it."""
+"""Commands on the registry: which version serves, since when and why, and how to change it."""
 
 import sys
 from dataclasses import asdict
@@ -9,13 +9,14 @@ import typer
 
 from pipeline.cli.app import app, choose_tensorflow, params_here, print_json
 from pipeline.errors import EXIT_CODE_NO, ParamsError
+from pipeline.registry.ledger import Action
 
 if TYPE_CHECKING:
-    from pipeline.production.production import Outcome
+    from pipeline.production.promote import Promotion
 
 REGISTRY = "Registry"
 Name = Annotated[str, typer.Argument(metavar="DATASET", help="The registered model's name.")]
-By = Annotated[
+Who = Annotated[
     str,
     typer.Option(
         help="Who asks; by default the user and the machine. Your MLflow account is added."
@@ -36,7 +37,7 @@ def promote(
     yes: Annotated[
         bool, typer.Option("--yes", help="Agree, where promotion.require_approval asks a person.")
     ] = False,
-    by: By = "",
+    who: Who = "",
     as_json: AsJson = False,
 ) -> None:
     """Put a version into production, if it passes the gate.
@@ -49,25 +50,24 @@ def promote(
         raise ParamsError("--reason goes with --force: a promotion that passes gives its own")
     choose_tensorflow()
     from pipeline.artifacts import project
-    from pipeline.production.production import promote
-    from pipeline.production.promotion import CHALLENGER
-    from pipeline.registry import versions as registry
+    from pipeline.production.promote import promote
+    from pipeline.registry import versions
     from pipeline.workspace import Workspace
 
-    rules = params_here().promotion
-    spec = f"{dataset}@{CHALLENGER}" if version is None else f"{dataset}/{version}"
-    found, splits = registry.find(spec), Workspace(dataset, project.root()).splits
-    if rules.require_approval and not yes and not dry_run:
-        asked = promote(found, splits, rules, force=reason, only_ask=True)
-        if asked.action == "would pass" or force:
+    thresholds = params_here().promotion
+    spec = f"{dataset}@{versions.CHALLENGER}" if version is None else f"{dataset}/{version}"
+    found, splits = versions.find(spec), Workspace(dataset, project.root()).splits
+    if thresholds.require_approval and not yes and not dry_run:
+        asked = promote(found, splits, thresholds, force=reason, dry_run=True)
+        if asked.action == Action.WOULD_PASS or force:
             _approve(asked)
-    outcome = promote(found, splits, rules, force=reason, only_ask=dry_run, who=by)
-    _show(outcome, as_json)
-    if outcome.action == "refused":
+    promotion = promote(found, splits, thresholds, force=reason, dry_run=dry_run, who=who)
+    _show(promotion, as_json)
+    if promotion.action == Action.REFUSED:
         raise typer.Exit(EXIT_CODE_NO)
 
 
-def _approve(outcome: "Outcome") -> None:
+def _approve(promotion: "Promotion") -> None:
     """Let a person agree, as promotion.require_approval wants it.
 
     Raises:
@@ -75,11 +75,11 @@ def _approve(outcome: "Outcome") -> None:
     """
     if not sys.stdin.isatty():
         raise ParamsError(
-            f"promotion.require_approval is true: {outcome.version.spec} waits for a person; look "
-            "at it with --dry-run and agree with --yes, or run the flow `promote`"
+            f"promotion.require_approval is true: {promotion.version.spec} waits for a person; "
+            "look at it with --dry-run and agree with --yes, or run the flow `promote`"
         )
-    _show(outcome, as_json=False)
-    typer.confirm(f"Put {outcome.version.spec} into production?", abort=True)
+    _show(promotion, as_json=False)
+    typer.confirm(f"Put {promotion.version.spec} into production?", abort=True)
 
 
 @app.command(rich_help_panel=REGISTRY)
@@ -89,14 +89,14 @@ def rollback(
     to: Annotated[
         int | None, typer.Option(help="A version that once was in production; else the one before.")
     ] = None,
-    by: By = "",
+    who: Who = "",
     as_json: AsJson = False,
 ) -> None:
     """Return to the version that was in production before, once it has shown that it works."""
     choose_tensorflow()
-    from pipeline.production.production import rollback
+    from pipeline.production.promote import rollback
 
-    entry = rollback(dataset, to, reason, by)
+    entry = rollback(dataset, to, reason, who)
     if as_json:
         print_json(
             {
@@ -110,7 +110,7 @@ def rollback(
             }
         )
     else:
-        print(f"{dataset}: version {entry.version} is in production, {entry.previous} is not")
+        print(entry.action.sentence(dataset, entry.version, entry.previous))
 
 
 @app.command(rich_help_panel=REGISTRY)
@@ -140,43 +140,41 @@ def audit(
     restore: Annotated[
         bool, typer.Option("--restore", help="Put aliases back that were moved by hand.")
     ] = False,
-    by: By = "",
+    who: Who = "",
     as_json: AsJson = False,
 ) -> None:
-    """Hold aliases and files in the registry against the ledger; exit code 3 where they differ."""
+    """Compare aliases and files in the registry with the ledger; exit code 3 where they differ."""
     from pipeline.production.audit import audit
 
-    findings = audit([dataset] if dataset else [], restore, by)
-    moved = [row for row in findings if restore and row.holder != row.ledger]
-    left = [row for row in findings if row not in moved]
+    found = audit([dataset] if dataset else [], restore, who)
+    moved = [row for row in found if restore and row.holder != row.ledger]
+    left = [row for row in found if row not in moved]
     if as_json:
-        print_json(
-            {"findings": [asdict(r) for r in findings], "restored": [asdict(r) for r in moved]}
-        )
+        print_json({"findings": [asdict(r) for r in found], "restored": [asdict(r) for r in moved]})
     else:
-        for row in findings:
+        for row in found:
             print(f"{row.message}{'; put back' if row in moved else ''}")
-        if not findings:
+        if not found:
             print("every alias is where the ledger says, and every file is what was registered")
     if left:
         raise typer.Exit(EXIT_CODE_NO)
 
 
-def _show(outcome: "Outcome", as_json: bool) -> None:
+def _show(promotion: "Promotion", as_json: bool) -> None:
     from pipeline.cli.ledger_view import render_decision
 
-    decision, entry = outcome.decision, outcome.entry
+    decision, entry = promotion.decision, promotion.entry
     if as_json:
-        found = None
+        content = None
         if decision is not None:
-            found = {**decision.model_dump(mode="json"), "passed": decision.passed}
+            content = {**decision.model_dump(mode="json"), "passed": decision.passed}
         print_json(
             {
-                "name": outcome.version.name,
-                "version": outcome.version.version,
-                "action": outcome.action,
+                "name": promotion.version.name,
+                "version": promotion.version.version,
+                "action": promotion.action,
                 "sequence": entry.sequence if entry else None,
-                "decision": found,
+                "decision": content,
             }
         )
         return
@@ -185,10 +183,4 @@ def _show(outcome: "Outcome", as_json: bool) -> None:
     console = Console()
     if decision is not None:
         console.print(render_decision(decision))
-    said = {
-        "nothing": "is in production already",
-        "would pass": "passes the gate; nothing was changed",
-        "refused": "is refused; production stays as it is",
-    }
-    text = said.get(outcome.action, f"is in production: {outcome.action}")
-    console.print(f"{outcome.version.spec} {text}", highlight=False)
+    console.print(promotion.sentence, highlight=False)

@@ -2,10 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.artifacts.record import DeviceChoice
 from pipeline.cli.app import app, import_tensorflow, print_json
 from pipeline.cli.registry import REGISTRY
 from pipeline.errors import EXIT_CODE_NO
@@ -29,7 +30,7 @@ def reproduce(
         ),
     ] = 0.02,
     device: Annotated[
-        Literal["auto", "cpu", "gpu"] | None,
+        DeviceChoice | None,
         typer.Option(help="To train on; by default the kind that trained it."),
     ] = None,
     keep: Annotated[
@@ -44,10 +45,10 @@ def reproduce(
     import_tensorflow()
     from flows.reproduce import reproduce
     from pipeline.artifacts.models import TrainedModel
-    from pipeline.registry import versions as registry
+    from pipeline.registry import model_files, versions
 
-    found = registry.find(model)
-    passport, files = registry.read_passport(found), TrainedModel(registry.fetch(found))
+    found = versions.find(model)
+    passport, files = model_files.read_passport(found), TrainedModel(model_files.fetch(found))
     done = reproduce(
         passport,
         found.version,

@@ -5,10 +5,11 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from pipeline.artifacts.record import DeviceChoice
 from pipeline.cli.app import app, import_tensorflow, params_here, workspace_here
 from pipeline.errors import ImageError, ParamsError
 
@@ -53,7 +54,7 @@ def predict(
 @app.command(rich_help_panel=RESULTS)
 def device(
     wanted: Annotated[
-        Literal["auto", "cpu", "gpu"],
+        DeviceChoice,
         typer.Argument(help="What must be there: `gpu` fails where TensorFlow finds none."),
     ] = "auto",
 ) -> None:

@@ -43,9 +43,12 @@ def stage(run: Callable[Given, None]) -> Callable[Given, None]:
 def resolve() -> None:
     """Check params.yaml and write the plan of the dataset and of each model."""
     from pipeline.params.resolve import resolve
+    from pipeline.production.floors import check_floors
 
     with _saying_what_stays():
         params, workspace = params_here(), workspace_here()
+        # Here and not in the stage, so that a new metric does not run it again.
+        check_floors(params.promotion)
         try:
             resolve(params, workspace.plan)
         except ParamsError:

@@ -14,6 +14,7 @@ from pipeline.evaluation import figures
 from pipeline.evaluation.export import export
 from pipeline.evaluation.gradcam import draw_gradcam
 from pipeline.evaluation.intervals import classes, flat, intervals
+from pipeline.evaluation.litert import LiteRTRecord
 from pipeline.evaluation.measures import (
     calibration_error,
     confusion,
@@ -23,7 +24,6 @@ from pipeline.evaluation.measures import (
 )
 from pipeline.evaluation.metric import FileMetric, ModelFiles, TrainingMetric
 from pipeline.evaluation.metrics import METRICS, scores
-from pipeline.evaluation.portable import PortableRecord
 from pipeline.evaluation.predictions import Predictions
 from pipeline.evaluation.scoring import Scorer, load_checked
 from pipeline.tracking import evaluations
@@ -48,13 +48,13 @@ def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
     scorer = Scorer(model)
     probabilities = scorer.probabilities(splits.x("test"))
     predictions = Predictions(splits.info.class_names, splits.y("test"), probabilities)
-    portable = export(model, trained, splits.x("test"), probabilities)
-    record = PortableRecord.load(trained.portable_record)
+    litert = export(model, trained, splits.x("test"), probabilities)
+    record = LiteRTRecord.load(trained.litert_record)
     files = ModelFiles(
         keras=scorer.latency(),
         keras_bytes=trained.model.stat().st_size,
-        litert=portable.latency(),
-        litert_bytes=trained.portable.stat().st_size,
+        litert=litert.latency(),
+        litert_bytes=trained.litert.stat().st_size,
         difference=record.difference,
     )
     counts = confusion(predictions)
@@ -72,7 +72,7 @@ def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
     }
     write_json(output / "metrics.json", content)
     evaluation = Evaluation(output)
-    evaluations.log(run, evaluation, trained.portable_record)
+    evaluations.log(run, evaluation, trained.litert_record)
     return evaluation
 
 

@@ -11,7 +11,7 @@ from pipeline.artifacts.datasets import Images
 from pipeline.artifacts.files import atomic
 from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import ArtifactError
-from pipeline.evaluation.portable import PortableModel, PortableRecord
+from pipeline.evaluation.litert import LiteRTModel, LiteRTRecord
 from pipeline.evaluation.predictions import Probabilities
 from pipeline.evaluation.quiet import quiet_stderr
 
@@ -21,7 +21,7 @@ TOLERANCE = 1e-4
 
 def export(
     model: keras.Model, trained: TrainedModel, images: Images, expected: Probabilities
-) -> PortableModel:
+) -> LiteRTModel:
     """Write the LiteRT file of a model and its record, once it has answered as the model does.
 
     Labels are then the same, except where two classes are as good as tied.
@@ -35,23 +35,23 @@ def export(
     Raises:
         ArtifactError: a layer has no form in LiteRT, or the answers differ.
     """
-    with atomic(trained.portable) as part:
+    with atomic(trained.litert) as part:
         content = _convert(model, part, trained.model)
-        portable = PortableModel(content)
-        difference = float(np.abs(portable.probabilities(images) - expected).max())
+        litert = LiteRTModel(content)
+        difference = float(np.abs(litert.probabilities(images) - expected).max())
         if not difference <= TOLERANCE:
             raise ArtifactError(
                 f"{trained.model} as a LiteRT file does not answer as it does: the probabilities "
                 f"of {len(images)} test images differ by up to {difference:.2g}, allowed: "
                 f"{TOLERANCE:g}; train a recipe without the layers that LiteRT computes otherwise"
             )
-    PortableRecord(
+    LiteRTRecord(
         sha256=hashlib.sha256(content).hexdigest(),
         model_sha256=trained.run.model_sha256,
         images=len(images),
         difference=difference,
-    ).save(trained.portable_record)
-    return portable
+    ).save(trained.litert_record)
+    return litert
 
 
 def _convert(model: keras.Model, path: Path, source: Path) -> bytes:

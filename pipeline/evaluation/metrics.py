@@ -16,8 +16,8 @@ from pipeline.evaluation.metric import (
 )
 from pipeline.evaluation.predictions import Predictions
 
-# In the order in which they are shown. LiteRT's are named `portable_`, as in every run and
-# passport so far.
+# In the order in which they are shown. Names are those of stored runs and passports, which is why
+# LiteRT's begin with `portable_`.
 METRICS: tuple[ImageMetric | SplitMetric | FileMetric | TrainingMetric, ...] = (
     ImageMetric(
         name="accuracy",

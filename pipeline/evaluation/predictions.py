@@ -1,4 +1,4 @@
-"""What a model says of the images of a split, beside what they are."""
+"""What a model predicts for the images of a split, beside their true labels."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ Hits = NDArray[np.bool_]  # (n,), one per image
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of n images, n at least 1.
+    """What a model predicts for n images, n at least 1.
 
     Attributes:
         class_names: in the order of the labels.

@@ -1,4 +1,4 @@
-"""Recipes become Keras models; what a layer becomes is said in `layers`."""
+"""Builds the Keras model of a recipe; `layers` defines what each layer becomes."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from pipeline.models.layer import Layer
 from pipeline.models.layers import layer_kind
 from pipeline.models.recipes import OUTPUT_LAYER, Recipe
 
-# Products of a step forward. Measured on two cores: 50 million take a quarter less time in one
-# thread than in two, 180 million the same.
+# Multiplications of the forward pass of a step. Measured on two cores: 50 million take a quarter
+# less time with one thread than with two, 180 million take the same.
 _SMALL_STEP = 100_000_000
 
 
@@ -20,10 +20,10 @@ def build(
     """Build the untrained model of a recipe.
 
     Args:
-        recipe: its layers; a softmax layer with one unit per class is added.
+        recipe: defines the layers; a softmax layer with one unit per class is added.
         image_shape: height, width, channels.
         num_classes: 2 or more.
-        seed: of the weights and the dropout; also seeds Python, NumPy and the backend.
+        seed: seeds the weights and the dropout, and also Python, NumPy and the backend.
 
     Returns:
         A functional model: `uint8` images (n, height, width, channels) in, `float32`
@@ -56,22 +56,22 @@ def build(
 
 
 def core(model: keras.Model) -> keras.Model:
-    """Return the part of a model that sees an image once: that which is trained."""
+    """Return the part of a model that is trained: the model without test-time augmentation."""
     nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
     return nested[0] if nested else model
 
 
 def steps_are_small(recipe: Recipe, image_shape: tuple[int, int, int]) -> bool:
-    """Whether a training step convolves so little that a second thread costs more than it does."""
-    products = multiplications(recipe, image_shape) * recipe.batch_size
-    return recipe.convolves and products < _SMALL_STEP
+    """Whether the convolutions of a step are so small that a second thread slows them down."""
+    per_step = multiplications(recipe, image_shape) * recipe.batch_size
+    return recipe.convolves and per_step < _SMALL_STEP
 
 
 def multiplications(recipe: Recipe, image_shape: tuple[int, int, int]) -> int:
-    """Count the products that one image takes in the hidden layers of a recipe, forward.
+    """Count the multiplications for one image in the hidden layers of a recipe, forward.
 
     Args:
-        recipe: its layers fit each other.
+        recipe: a recipe whose layers fit each other.
         image_shape: height, width, channels.
     """
     shape, total = image_shape, 0
@@ -82,7 +82,7 @@ def multiplications(recipe: Recipe, image_shape: tuple[int, int, int]) -> int:
 
 
 def _views(images: Any, *, shifted: bool) -> list[Any]:
-    """Return the images, moved to two corners where that is asked for, and all mirrored."""
+    """Return the images, if `shifted` also moved to two corners, and all of these mirrored."""
     seen = [images]
     if shifted:
         height, width = images.shape[1:3]
@@ -92,7 +92,7 @@ def _views(images: Any, *, shifted: bool) -> list[Any]:
 
 
 def _apply(layer: Layer, x: Any, position: int) -> Any:
-    """Put one layer of a recipe on top, or say which one does not fit, and on what."""
+    """Add one layer of a recipe; the error says which layer does not fit, and on what shape."""
     for part in layer.parts():
         kind = layer_kind(part)
         make = getattr(keras.layers, part.keras_class)

@@ -1,4 +1,4 @@
-"""What a layer of a recipe is, whichever it is: its parts, each of which is a layer of Keras."""
+"""The interface of a layer of a recipe: its parts, each of which becomes one Keras layer."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,18 +15,18 @@ Shape = tuple[int, int, int]  # height, width, channels; a vector is (1, 1, unit
 
 
 class Layer(Frozen):
-    """A layer of a recipe. Its first field has its name."""
+    """A layer of a recipe, named by its first field."""
 
     def parts(self) -> "tuple[SingleLayer, ...]":
-        """Return what becomes one layer of Keras each, in order."""
+        """Return the parts that become one Keras layer each, in order."""
         raise NotImplementedError(f"{type(self).__name__} has no parts")
 
 
 class SingleLayer(Layer):
-    """A layer that becomes one of Keras; by default one without weights that keeps the shape.
+    """A layer that becomes one Keras layer; by default without weights, and keeps the shape.
 
     Attributes:
-        keras_class: its name in `keras.layers`.
+        keras_class: the name of its class in `keras.layers`.
     """
 
     keras_class: ClassVar[str]
@@ -40,7 +40,7 @@ class SingleLayer(Layer):
         return {}
 
     def multiplications(self, shape: Shape) -> int:
-        """Return the multiplications that one image takes, forward, in its kernel."""
+        """Return the multiplications with the kernel for one image, forward."""
         return 0
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -58,7 +58,7 @@ def windows(shape: Shape, size: int, strides: int, padding: Padding) -> tuple[in
 
 
 def max_norm(limit: float | None) -> dict[str, Any] | None:
-    """Return the constraint that keeps the norm of weights below a limit, as Keras reads it."""
-    # Keras' default axis 0 bounds each unit of a dense layer; on a convolution it bounds each
-    # column of the kernel, as the tutorials that ask for it do.
+    """Return the configuration of Keras' constraint that limits the norm of weights."""
+    # Keras' default axis 0 bounds each unit of a dense layer; of a convolution it bounds each
+    # column of the kernel, as in the tutorials that use it.
     return {"class_name": "MaxNorm", "config": {"max_value": limit}} if limit else None

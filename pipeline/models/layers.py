@@ -1,7 +1,7 @@
-"""The layers of a recipe: of each what it takes, the Keras layers it becomes, and what it costs.
+"""The layers of a recipe: the keys of each, the Keras layers it becomes, and its multiplications.
 
-A new layer is a class with all of this and its name in `LAYERS`. Keras is named, not imported, so
-that reading params.yaml stays fast.
+A new layer is a class with all of this, and an entry of `LAYERS`. Keras' classes are named, not
+imported, so that reading params.yaml stays fast.
 """
 
 from typing import Any, Literal
@@ -26,9 +26,9 @@ class Conv(SingleLayer):
     """`{conv: filters, …}`: a square two-dimensional convolution.
 
     Attributes:
-        whiten: its kernels are not trained but computed from the training images, as the first
-            layer of all: pairs of opposites, whose outputs on patches of these are not correlated
-            and vary equally.
+        whiten: only for the first layer: the kernels are not trained but computed from the
+            training images. They are pairs of opposites whose outputs are uncorrelated and have
+            equal variance.
     """
 
     keras_class = "Conv2D"
@@ -55,12 +55,12 @@ class Conv(SingleLayer):
         }
 
     def multiplications(self, shape: Shape) -> int:
-        """Return the products of each kernel with each window."""
+        """Return the multiplications of each kernel with each window."""
         height, width, filters = self.output_shape(shape)
         return height * width * filters * shape[2] * self.kernel_size**2
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Return how many windows fit, with a channel per filter."""
+        """Return the number of windows, with a channel per filter."""
         height, width = windows(shape, self.kernel_size, self.strides, self.padding)
         return height, width, self.conv
 
@@ -84,7 +84,7 @@ class Dense(SingleLayer):
         }
 
     def multiplications(self, shape: Shape) -> int:
-        """Return the products of each unit with each input."""
+        """Return the multiplications of each unit with each input."""
         height, width, channels = shape
         return height * width * channels * self.dense
 
@@ -94,7 +94,7 @@ class Dense(SingleLayer):
 
 
 class MaxPool(SingleLayer):
-    """`{max_pool: size}`: the largest value of each square, moved by its own size."""
+    """`{max_pool: size}`: the largest value of each square; squares do not overlap."""
 
     keras_class = "MaxPooling2D"
     max_pool: Side
@@ -105,7 +105,7 @@ class MaxPool(SingleLayer):
         return {"pool_size": self.max_pool, "padding": self.padding}
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Return how many squares fit."""
+        """Return the number of squares, with the same channels."""
         return *windows(shape, self.max_pool, self.max_pool, self.padding), shape[2]
 
 
@@ -144,7 +144,7 @@ class Dropout(SingleLayer):
 
 
 class BatchNorm(SingleLayer):
-    """`batch_norm`, or `{batch_norm: true, momentum: 0.9}`; scale: whether it learns a factor."""
+    """`batch_norm`, or `{batch_norm: true, momentum: 0.9}`; with `scale` it learns a factor."""
 
     keras_class = "BatchNormalization"
     batch_norm: Literal[True] = True
@@ -157,7 +157,7 @@ class BatchNorm(SingleLayer):
 
 
 class Activate(SingleLayer):
-    """`{activation: gelu}`: an activation as a layer of its own, say after a batch_norm."""
+    """`{activation: gelu}`: an activation as a separate layer, for example after a batch_norm."""
 
     keras_class = "Activation"
     activation: Activation
@@ -171,9 +171,9 @@ class ConvBlock(Layer):
     """`{conv_block: filters, …}`: convolution without bias, max_pool, batch_norm, activation.
 
     Attributes:
-        max_pool: side of the squares that are pooled before batch_norm, which is less work than
-            after it; None pools nothing.
-        momentum: of batch_norm.
+        max_pool: side of the squares that are pooled before batch_norm, which then has less to
+            compute; None pools nothing.
+        momentum: the momentum of batch_norm.
         scale: whether batch_norm learns a factor.
     """
 

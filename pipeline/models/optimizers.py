@@ -1,4 +1,4 @@
-"""The optimizers of a recipe: of each what it takes, Keras' class, and who computes it faster.
+"""The optimizers of a recipe: the keys of each, Keras' class, and its fast twin, if any.
 
 A new optimizer is an entry of `OPTIMIZERS`. Classes are named, not imported, so that reading
 params.yaml stays fast.
@@ -23,12 +23,12 @@ class OptimizerKind:
     Attributes:
         name: as a recipe names it.
         keras_class: its class in `keras.optimizers`.
-        settings: the keys that it takes besides those that every optimizer takes.
+        settings: the keys that it takes besides `learning_rate` and `weight_decay`.
         learning_rate: the default.
-        twins: the module, by Keras backend, whose class of the same name computes the same steps
-            faster. Where there is none, Keras' own trains.
-        variant: a module whose class of the same name changes what Keras' class computes, and so
-            takes its place on every backend. It also gets the precision of the training.
+        twins: by Keras backend, the module with a fast twin: a class of the same name that computes
+            the same steps. On a backend without one, Keras' own class trains.
+        variant: the module with a class of the same name that extends what Keras' class computes,
+            and replaces it on every backend. It also takes the precision of the training.
     """
 
     name: str

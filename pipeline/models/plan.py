@@ -1,4 +1,4 @@
-"""The plan of a model: its recipe as params.yaml has it, checked and complete."""
+"""The plan of a model: its recipe from params.yaml, checked and complete."""
 
 from pipeline.artifacts.record import Record
 from pipeline.models.recipes import Recipe

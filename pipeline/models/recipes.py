@@ -1,4 +1,4 @@
-"""What a recipe may say: layers, optimizer, loss, schedule, epochs, augmentation, seed."""
+"""The schema of a recipe: layers, optimizer, loss, schedule, epochs, augmentation, seed."""
 
 from functools import reduce
 from operator import or_
@@ -15,7 +15,7 @@ OUTPUT_LAYER = "probabilities"  # the name of the softmax layer, which is in no 
 
 
 def _as_mapping(layer: Any) -> Any:
-    """Let a layer without properties be written as its bare name."""
+    """Accept a bare name for a layer without properties."""
     return {layer: True} if isinstance(layer, str) else layer
 
 
@@ -34,11 +34,11 @@ else:
 
 
 class Schedule(Frozen):
-    """How the learning rate moves over all steps of all phases.
+    """The learning rate schedule, over all steps of all phases.
 
-    `constant`; `inverse_time`: rate / (1 + decay * step); `cosine`: down to `final` of the
-    rate; `triangular`: straight up and straight down to `final`. `warmup` is the share of all
-    steps that `cosine` and `triangular` climb.
+    `constant`; `inverse_time`: rate / (1 + decay * step); `cosine`: half a wave down to `final`
+    times the rate; `triangular`: linear to `final` times the rate. `cosine` and `triangular`
+    first rise linearly during the fraction `warmup` of all steps.
     """
 
     name: Literal["constant", "inverse_time", "cosine", "triangular"] = "constant"
@@ -53,17 +53,17 @@ class Schedule(Frozen):
 
 
 class Augmentation(Frozen):
-    """Random changes of the training images, drawn anew for every image of every batch.
+    """Random changes of the training images, different for every image of every batch.
 
     Attributes:
-        shift: largest move in either direction, as a share of the height and width.
+        shift: largest move in either direction, as a fraction of the height and width.
         flip: mirror half of the images; `alternating` mirrors each image from left to right in
             every second epoch, so that it is seen both ways in any two.
-        rotation: largest turn in either direction, in degrees.
-        zoom: largest enlargement or reduction, as a share.
-        crop: pixels of reflected border from which a window of the old size is cut.
-        cutout: side of a square that is blanked, as a share of the image's.
-        fill: what stands where shift, rotation and zoom leave nothing.
+        rotation: largest rotation in either direction, in degrees.
+        zoom: largest enlargement or reduction, as a fraction.
+        crop: width in pixels of a reflected border; a window of the old size is then cut out.
+        cutout: side of a square that is blanked, as a fraction of the image's side.
+        fill: how pixels are filled that shift, rotation and zoom leave empty.
     """
 
     shift: FractionBelowOne = 0.0
@@ -81,25 +81,25 @@ class Augmentation(Frozen):
 
 
 class Phase(Frozen):
-    """A further stretch of training that continues with an augmentation of its own."""
+    """A further phase of a training, with its own augmentation."""
 
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     augmentation: Augmentation = Augmentation()
 
 
 class Recipe(Frozen):
-    """One model as data. The softmax layer with one unit per class is added by itself.
+    """One model as data. A softmax layer with one unit per class is added automatically.
 
     Attributes:
         layers: from the scaled image to the last hidden layer.
         then: phases that follow the first `epochs`, with the optimizer's state kept.
-        keep: the weights of the epoch that was `best` on the validation split, or the `last`.
-        test_time_augmentation: what the finished model looks at besides each image: its mirror
-            image (`flip`), and both moved by one pixel to two corners (`flip_and_shift`). It
-            answers with the mean, at two and six times the work.
-        precision: of the layers while they are trained; `bfloat16` where the hardware is made for
-            it and computes the same gradients, else `float32`. What is kept is always `float32`.
-        seed: of weights, order and augmentation; None takes the `seed` of params.yaml.
+        keep: the weights of the epoch that is `best` on the validation split, or the `last`.
+        test_time_augmentation: the views that the finished model averages over: each image and its
+            mirror image (`flip`), or both also moved by one pixel to two corners
+            (`flip_and_shift`), which takes two and six times the work.
+        precision: the type of the layers while they are trained; `bfloat16` only if the hardware
+            supports it and computes the same gradients. The saved model is always `float32`.
+        seed: seeds weights, order and augmentation; None takes the `seed` of params.yaml.
     """
 
     layers: tuple[AnyLayer, ...]
@@ -133,7 +133,7 @@ class Recipe(Frozen):
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """All stretches of training in order, the first one included."""
+        """All phases in order, including the first one."""
         return (Phase(epochs=self.epochs, augmentation=self.augmentation), *self.then)
 
     @property
@@ -143,7 +143,7 @@ class Recipe(Frozen):
 
     @property
     def parts(self) -> tuple[SingleLayer, ...]:
-        """What becomes one layer of Keras each, in order."""
+        """The parts of all layers, which become one Keras layer each, in order."""
         return tuple(part for layer in self.layers for part in layer.parts())
 
     @property

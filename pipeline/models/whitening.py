@@ -1,4 +1,4 @@
-"""A first convolution that is computed: patches of the training images, decorrelated."""
+"""A first convolution that is computed from the training images: it decorrelates patches."""
 
 import keras
 import numpy as np
@@ -7,22 +7,22 @@ from pipeline.artifacts.datasets import Images
 from pipeline.errors import TrainingError
 
 IMAGES_TO_LOOK_AT = 1_000
-# Beside the smallest variances of patches, which are noise and must not be blown up.
+# Added to the variances of patches: the smallest ones are noise, which must not be amplified.
 EPSILON = 5e-4
 
 
 def whiten(convolution: keras.layers.Conv2D, x_train: Images) -> None:
-    """Set the kernels of the first convolution, and its bias, which takes off the mean.
+    """Set the kernels of the first convolution, and its bias, which subtracts the mean.
 
     The kernels are the eigenvectors of the covariance of the patches, the largest first, each
     divided by its standard deviation; the second half is the negative of the first.
 
     Args:
-        convolution: of images that are scaled to [0, 1].
+        convolution: the layer; its inputs are images scaled to [0, 1].
         x_train: the training images, `uint8`.
 
     Raises:
-        TrainingError: it has more filters than there are kernels, or an odd number of them.
+        TrainingError: the layer has more filters than there are kernels, or an odd number.
     """
     size, _, channels, filters = convolution.kernel.shape
     most = 2 * size * size * channels

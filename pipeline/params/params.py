@@ -1,7 +1,7 @@
-"""params.yaml, read once into frozen typed values; what it must not say is an error."""
+"""params.yaml, read into frozen typed values; anything that is not allowed is an error."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 from ruamel.yaml import YAML
@@ -9,13 +9,13 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from pipeline.artifacts.project import PARAMS_FILE
-from pipeline.artifacts.record import Frozen
+from pipeline.artifacts.record import DeviceChoice, Frozen
 from pipeline.data.settings import ImageFolder, Name, Preprocess
 from pipeline.errors import ParamsError, did_you_mean
 from pipeline.models.layers import BY_KIND
 from pipeline.models.recipes import Recipe
 from pipeline.params.search import Space
-from pipeline.production.rules import Rules
+from pipeline.production.rules import Thresholds
 from pipeline.validation.limits import Limits
 
 
@@ -25,12 +25,12 @@ class Params(Frozen):
     dataset: Name
     models: Annotated[tuple[Name, ...], Field(min_length=1)]
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    device: Literal["auto", "cpu", "gpu"] = "auto"
+    device: DeviceChoice = "auto"
     deterministic: bool = False
     datasets: dict[Name, ImageFolder] = Field(default_factory=dict)
     validation: dict[Name, Limits] = Field(default_factory=dict)
     preprocess: Preprocess = Preprocess()
-    promotion: Rules = Rules()
+    promotion: Thresholds = Thresholds()
     auto_promote: bool = True
     recipes: dict[Name, dict[Name, Recipe]] = Field(default_factory=dict)
     search: dict[Name, dict[Name, Space]] = Field(default_factory=dict)
@@ -39,22 +39,27 @@ class Params(Frozen):
     @classmethod
     def _distinct(cls, models: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(models)) < len(models):
-            raise ValueError(f"one is named twice: {', '.join(models)}")
+            raise ValueError(f"a model is named twice: {', '.join(models)}")
         return models
 
     def recipes_for(self, dataset: str) -> dict[str, Recipe]:
-        """Return the recipes of a dataset: those its entry names, its own, or the default pair."""
-        return self.recipes.get(self.recipe_owner(dataset), {})
+        """Return the recipes of a dataset, by model."""
+        return self.recipes.get(self.recipes_key(dataset), {})
 
-    def recipe_owner(self, dataset: str) -> str:
-        """Return the key of `recipes` that holds the recipes of a dataset."""
+    def recipes_key(self, dataset: str) -> str:
+        """Return the key under `recipes` of what a dataset uses: its own, another's or `default`.
+
+        Raises:
+            ParamsError: the dataset's entry names recipes that do not exist.
+        """
         entry = self.datasets.get(dataset)
-        owner = entry.recipes if entry and entry.recipes else dataset
-        if entry and entry.recipes and owner not in self.recipes:
+        named = entry.recipes if entry else None
+        if named and named not in self.recipes:
             raise ParamsError(
-                f"datasets.{dataset}.recipes is {owner!r}; allowed: {', '.join(self.recipes)}"
+                f"datasets.{dataset}.recipes is {named!r}; allowed: {', '.join(self.recipes)}"
             )
-        return owner if self.recipes.get(owner) else "default"
+        key = named or dataset
+        return key if self.recipes.get(key) else "default"
 
     def recipe(self, dataset: str, model: str) -> Recipe:
         """Return one recipe with its seed filled in.
@@ -72,14 +77,12 @@ class Params(Frozen):
         return recipe if recipe.seed is not None else recipe.model_copy(update={"seed": self.seed})
 
     def space(self, dataset: str, model: str) -> Space:
-        """Return what a tuning of one recipe may change: its own space, or the default one.
+        """Return the search space of a recipe: its own, or the default one.
 
         Raises:
-            ParamsError: there is none.
+            ParamsError: there is no search space.
         """
-        entry = self.datasets.get(dataset)
-        owners = [dataset, *([entry.recipes] if entry and entry.recipes else []), "default"]
-        for owner in owners:
+        for owner in (dataset, self.recipes_key(dataset), "default"):
             if model in self.search.get(owner, {}):
                 return self.search[owner][model]
         allowed = [f"{owner}.{name}" for owner, models in self.search.items() for name in models]
@@ -93,8 +96,8 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     """Read and check params.yaml.
 
     Raises:
-        ParamsError: the file is missing, is not YAML, or says something that is not allowed;
-            the message gives key, line and what is allowed.
+        ParamsError: the file is missing, is not YAML, or holds something that is not allowed; the
+            message gives the key, the line and what is allowed.
     """
     try:
         raw = YAML(typ="safe").load(path)
@@ -134,7 +137,7 @@ def _explain_one(detail: dict[str, Any], lines: Any, path: Path) -> str:
 
 
 def _place(loc: tuple[Any, ...], lines: Any) -> tuple[list[Any], int]:
-    """Follow pydantic's location through the file: keys that are in it, and the line."""
+    """Translate pydantic's location into the keys and the line of the file."""
     keys: list[Any] = []
     line = 0
     for number, part in enumerate(loc):
@@ -149,7 +152,7 @@ def _place(loc: tuple[Any, ...], lines: Any) -> tuple[list[Any], int]:
 
 
 def _fields_at(loc: tuple[Any, ...]) -> list[str]:
-    """Return the keys that are allowed where pydantic met an unknown one."""
+    """Return the keys that are allowed where pydantic found an unknown one."""
     owner: type[Frozen] = Params
     for number, part in enumerate(loc[:-1]):
         if part in BY_KIND and "layers" in loc[:number]:

@@ -1,7 +1,7 @@
 """resolve: params.yaml -> one checked plan per dataset and model, every default filled in.
 
-The stages behind it depend on these small files instead of on keys of params.yaml. So recipes may
-be left out or borrowed, a change of one retrains one model, and a typo anywhere stops everything.
+The later stages depend on these small files instead of on keys of params.yaml. So recipes may be
+left out or borrowed, a change of a recipe retrains one model, and a typo stops everything.
 """
 
 from pathlib import Path
@@ -18,8 +18,8 @@ def resolve(params: Params, output: Path) -> DatasetPlan:
     """Write the plan of the dataset and of each model that params.yaml names.
 
     Args:
-        params: all of params.yaml.
-        output: `plan/<dataset>/`; gets `dataset.json` and `models/<model>.json`.
+        params: the whole of params.yaml.
+        output: `plan/<dataset>/`, for `dataset.json` and `models/<model>.json`.
 
     Raises:
         ParamsError: the dataset, a model or a check is unknown.
@@ -41,7 +41,9 @@ def plan_dataset(params: Params) -> DatasetPlan:
     name, known = params.dataset, known_names()
     doubled = sorted(set(params.datasets) & set(known))
     if doubled:
-        raise ParamsError(f"datasets.{doubled[0]} has the name of a known dataset: choose another")
+        raise ParamsError(
+            f"datasets.{doubled[0]} has the name of a known dataset: choose another name"
+        )
     allowed = [*known, *params.datasets]
     if name not in allowed:
         raise ParamsError(

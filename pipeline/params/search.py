@@ -1,4 +1,4 @@
-"""The search space of a recipe: which of its keys a tuning may change, and between what values."""
+"""The search space of a recipe: the keys that a tuning may change, and their values."""
 
 from typing import Annotated, Any
 
@@ -22,7 +22,7 @@ from pipeline.models.recipes import Recipe
 Number = StrictInt | StrictFloat
 Scalar = StrictBool | StrictInt | StrictFloat | StrictStr | None
 LAYER = "layers.<number from 0>.<key>, such as layers.2.dropout"
-# A share of the way from low to high at which no whole number stands by accident.
+# A fraction of the way from low to high that does not hit a whole number by accident.
 BETWEEN = 0.6180339
 
 
@@ -30,11 +30,11 @@ class Distribution(Frozen):
     """`{low: 1, high: 9}`, or `{choices: [16, 32]}`.
 
     Attributes:
-        low: the least value; low and high are whole numbers, or the values are fractions.
-        high: the greatest value.
-        step: the distance between two values; without it 1, or any fraction.
-        log: draw the logarithm evenly, for what spans powers of ten.
-        choices: the values, where they are not a range.
+        low: the smallest value; if low and high are whole numbers, all values are.
+        high: the largest value.
+        step: the distance between two values; by default 1, or any fraction.
+        log: draw evenly on a logarithmic scale, for ranges over powers of ten.
+        choices: a list of values instead of a range.
     """
 
     low: Number | None = None
@@ -48,7 +48,7 @@ class Distribution(Frozen):
         ends = [end for end in (self.low, self.high) if end is not None]
         if self.choices is not None:
             if ends or self.step is not None or self.log:
-                raise ValueError("choices stand alone: no low, high, step or log beside them")
+                raise ValueError("choices cannot be combined with low, high, step or log")
             return self
         if len(ends) < 2:
             raise ValueError("expected {low: …, high: …} or {choices: […]}")
@@ -74,7 +74,7 @@ class Distribution(Frozen):
         return self.low, self.high
 
     def samples(self) -> list[Any]:
-        """Return values that are allowed only if all are: the choices, or ends and between."""
+        """Return values that stand for all: the choices, or the ends and a value between."""
         if self.choices is not None:
             return list(self.choices)
         low, high = self.range
@@ -97,7 +97,7 @@ Space = Annotated[dict[str, Distribution], Field(min_length=1), AfterValidator(_
 
 
 def _fields(key: str) -> list[FieldInfo]:
-    """Return what a dotted key may mean: one field, or that of each kind of layer that has it."""
+    """Return the fields that a dotted key may mean: one, or one per kind of layer that has it."""
     first, *rest = key.split(".")
     if first == "layers":
         return _fields_of_layers(key, rest)
@@ -128,7 +128,7 @@ def _fields_of_layers(key: str, rest: list[str]) -> list[FieldInfo]:
 
 
 def _refusal(field: FieldInfo, value: Any) -> str | None:
-    """Return why a field does not take a value; None if it does."""
+    """Return the reason why a field does not take a value; None if it does."""
     annotation: Any = field.annotation
     if field.metadata:
         annotation = Annotated[annotation, *field.metadata]

@@ -1,23 +1,30 @@
-"""audit: what the registry shows against what the ledger says."""
+"""audit: compare what the registry shows with what the ledger says."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import PipelineError
-from pipeline.production import bookkeeping
 from pipeline.production.notify import Announcement, announce
-from pipeline.registry import versions as registry
-from pipeline.registry.ledger import Standing
+from pipeline.production.recording import (
+    LONGEST_REASON,
+    current_user,
+    expected_aliases,
+    record,
+    sync_aliases,
+    time_for,
+)
+from pipeline.registry import model_files, versions
+from pipeline.registry.ledger import Action, Standing
 from pipeline.registry.ledger_run import LedgerRun, ledger_of
 from pipeline.tracking.addresses import mlflow_page
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something about a model in the registry that the ledger does not account for.
+class Discrepancy:
+    """Something about a registered model that its ledger does not account for.
 
     Attributes:
-        holder: the version that the alias points at; None where nobody has it.
+        holder: the version that the alias points at; None where it points at none.
         ledger: the version that the ledger says.
     """
 
@@ -28,13 +35,13 @@ class Finding:
     message: str
 
 
-def audit(names: Sequence[str], restore: bool = False, who: str = "") -> list[Finding]:
-    """Hold the aliases and the files of registered models against the ledger.
+def audit(names: Sequence[str], restore: bool = False, who: str = "") -> list[Discrepancy]:
+    """Compare the aliases and the files of registered models with the ledger.
 
     Args:
-        names: of the models; none: all of them.
+        names: the models; none: all of them.
         restore: put aliases back that somebody has moved by hand.
-        who: asks.
+        who: asks; by default the user and the machine.
 
     Returns:
         What was found; with `restore`, what it was before it was put back.
@@ -43,78 +50,75 @@ def audit(names: Sequence[str], restore: bool = False, who: str = "") -> list[Fi
         TrackingError: there is no such model, or the store cannot be reached.
     """
     for name in names:
-        registry.check_name(name)
-    found: list[Finding] = []
-    for name in names or registry.names():
+        versions.check_name(name)
+    found: list[Discrepancy] = []
+    for name in names or versions.names():
         ledger = ledger_of(name)
-        now = bookkeeping.settle(ledger)
+        now = sync_aliases(ledger)
         moved = _moved(name, now)
         here = [*moved, *_damaged(name, now)]
         found += here
         if here:
-            _tell(name, here, who)
+            _announce(name, here, who)
         if restore and moved:
             _restore(ledger, now, moved, who)
     return found
 
 
-def _moved(name: str, now: Standing) -> list[Finding]:
+def _moved(name: str, now: Standing) -> list[Discrepancy]:
     """Return the aliases that do not point where the ledger says."""
-    holders = registry.alias_holders(name)
-    wanted = bookkeeping.wanted(now)
-    text = "nobody"
+    holders = versions.alias_holders(name)
+    nobody = "nobody"
     return [
-        Finding(
+        Discrepancy(
             name,
             alias,
             holders.get(alias),
             version,
-            f"{name}@{alias} is version {holders.get(alias, text)}; the ledger says "
-            f"{text if version is None else version}",
+            f"{name}@{alias} is version {holders.get(alias, nobody)}; the ledger says "
+            f"{nobody if version is None else version}",
         )
-        for alias, version in wanted.items()
+        for alias, version in expected_aliases(now).items()
         if holders.get(alias) != version
     ]
 
 
-def _damaged(name: str, now: Standing) -> list[Finding]:
+def _damaged(name: str, now: Standing) -> list[Discrepancy]:
     """Return the versions that serve, or would after a rollback, and are not what they were."""
     found = []
-    for alias, number in bookkeeping.wanted(now).items():
+    for alias, number in expected_aliases(now).items():
         if number is None:
             continue
         try:
-            version = registry.find(f"{name}/{number}")
-            registry.read_passport(version)
-            registry.fetch(version)
+            version = versions.find(f"{name}/{number}")
+            model_files.read_passport(version)
+            model_files.fetch(version)
         except PipelineError as error:
             if error.retryable:
                 raise
-            found.append(Finding(name, alias, number, number, str(error)))
+            found.append(Discrepancy(name, alias, number, number, str(error)))
     return found
 
 
-def _restore(ledger: LedgerRun, now: Standing, moved: Sequence[Finding], who: str) -> None:
-    """Put aliases back, and write down that it was necessary."""
-    when = bookkeeping.time_for(ledger, None)
-    reason = "; ".join(finding.message for finding in moved)[: bookkeeping.LONGEST_REASON]
+def _restore(ledger: LedgerRun, now: Standing, moved: Sequence[Discrepancy], who: str) -> None:
+    """Put aliases back, and record that it was necessary."""
+    when = time_for(ledger, None)
     if now.production is not None:
-        registry.find(f"{ledger.name}/{now.production}")  # it must be there to be pointed at
-    entry = bookkeeping.write(ledger, now, "restored", now.production, when, who, reason)
-    bookkeeping.settle(ledger)
-    bookkeeping.tell(entry, ledger.name)
+        versions.find(f"{ledger.name}/{now.production}")  # raises where it is gone
+    reason = "; ".join(row.message for row in moved)[:LONGEST_REASON]
+    record(ledger, now, Action.RESTORED, now.production, when=when, who=who, reason=reason)
 
 
-def _tell(name: str, found: Sequence[Finding], who: str) -> None:
+def _announce(name: str, found: Sequence[Discrepancy], who: str) -> None:
     announce(
         Announcement(
-            action="found",
+            action=Action.FOUND,
             name=name,
             version=found[0].holder,
             previous=found[0].ledger,
-            who=who or bookkeeping.me(),
+            who=who or current_user(),
             reason="the registry is not as the ledger says",
-            summary=tuple(finding.message for finding in found),
+            summary=tuple(row.message for row in found),
             url=mlflow_page(f"models/{name}"),
         )
     )

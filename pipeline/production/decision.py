@@ -1,12 +1,112 @@
-"""A decision about a version: every question that was asked, its answer, and what follows."""
+"""A decision about a version: what every rule answers, and what follows; pure, no I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
 
 from pipeline.artifacts.record import Frozen
+from pipeline.evaluation.paired import McNemar, mcnemar, paired_interval
+from pipeline.production.floors import floors
+from pipeline.production.rules import RULES, Thresholds
 
 
-class Check(Frozen):
-    """One question that was asked, and its answer.
+@dataclass(frozen=True)
+class Scored:
+    """A version, scored now on the test split that is here.
 
     Attributes:
+        right: (n,) whether each test image is classified correctly.
+        recalls: by class name; only classes with test images.
+        ingredients: equal for models that differ by chance alone; None where it is not known.
+        test_md5: of the test split that it was evaluated on when it was made.
+    """
+
+    version: int
+    right: NDArray[np.bool_]
+    recalls: Mapping[str, float]
+    ingredients: str | None
+    test_md5: str | None
+
+    @property
+    def accuracy(self) -> float:
+        """The share of test images that is classified correctly."""
+        return float(self.right.mean())
+
+
+@dataclass(frozen=True)
+class Candidate(Scored):
+    """A version that asks to go into production.
+
+    Attributes:
+        metrics: those that have a floor, by its key in params.yaml and in its unit.
+        missing: parts of its passport that are not known.
+        max_difference: how far the MLflow flavour is from the model file, asked now, and from what
+            Keras answered for the passport's examples.
+        validated: whether the data that it was made from passed the checks.
+        dirty: whether it was made by code that is in no commit.
+    """
+
+    metrics: Mapping[str, float]
+    missing: tuple[str, ...] = ()
+    max_difference: float = 0.0
+    validated: bool = True
+    dirty: bool = False
+
+
+@dataclass(frozen=True)
+class Incumbent:
+    """The version in production.
+
+    Attributes:
+        scored: None where it cannot be scored.
+        reason: why not.
+    """
+
+    version: int
+    scored: Scored | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the rules are asked about.
+
+    Attributes:
+        incumbent: None where nothing is in production.
+        test_md5: of the test split on which both are scored.
+    """
+
+    candidate: Candidate
+    incumbent: Incumbent | None
+    test_md5: str
+
+    @property
+    def old(self) -> Scored | None:
+        """The version in production, where it can be scored."""
+        return self.incumbent.scored if self.incumbent else None
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Return the interval of the difference in accuracy, candidate less incumbent."""
+        return paired_interval(*self._pair(), confidence)
+
+    def mcnemar(self) -> McNemar:
+        """Return McNemar's test of whether the candidate is better than the incumbent."""
+        return mcnemar(*self._pair())
+
+    def _pair(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        if self.old is None:
+            raise ValueError("the version in production is not scored")
+        return self.old.right, self.candidate.right
+
+
+class Answer(Frozen):
+    """What a rule answers.
+
+    Attributes:
+        name: of the rule.
         value: what was found.
         limit: what is allowed.
         message: the answer as a sentence.
@@ -23,43 +123,56 @@ class Decision(Frozen):
     """Whether a version may go into production, and why.
 
     Attributes:
-        test_md5: of the test split on which both were asked.
         incumbent: the version in production; None where there is none.
+        test_md5: of the test split on which both are scored.
+        answers: stored as `checks`.
     """
+
+    model_config = ConfigDict(serialize_by_alias=True)
 
     candidate: int
     incumbent: int | None
     test_md5: str
-    checks: tuple[Check, ...]
+    answers: tuple[Answer, ...] = Field(alias="checks")
 
     @property
     def passed(self) -> bool:
-        """Whether every check passed."""
-        return all(check.passed for check in self.checks)
+        """Whether every rule is met."""
+        return all(answer.passed for answer in self.answers)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The names of the rules that are not met."""
+        return tuple(answer.name for answer in self.answers if not answer.passed)
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """What did not pass, as sentences."""
-        return tuple(check.message for check in self.checks if not check.passed)
+        """What is not met, as sentences."""
+        return tuple(answer.message for answer in self.answers if not answer.passed)
 
 
-def at_least(name: str, value: float, floor: float, what: str) -> Check:
-    """Check that a value reaches a floor; `what` names it in the answer."""
-    good, bad = f"{what} {value:.4f}", f"{what} {value:.4f} is below the floor {floor:g}"
-    return answer(name, value >= floor, (value, floor), good, bad)
+def decide(case: Case, thresholds: Thresholds) -> Decision:
+    """Ask every rule whether a version may go into production.
 
-
-def at_most(name: str, value: float, most: float) -> Check:
-    """Check that a value is not above the most that is allowed."""
-    what = name.replace("_", " ")
-    good, bad = f"{what} {value:.4g}", f"{what} {value:.4g} is above {most:g}"
-    return answer(name, value <= most, (value, most), good, bad)
-
-
-def answer(
-    name: str, passed: bool, pair: tuple[float | str, float | str], good: str, bad: str
-) -> Check:
-    """Put a question's answer, with value and limit, into words: `good` or `bad`."""
-    value, limit = pair
-    message = good if passed else bad
-    return Check(name=name, value=value, limit=limit, passed=passed, message=message)
+    Args:
+        case: candidate and incumbent, scored on the same test split.
+        thresholds: from params.yaml.
+    """
+    answers = []
+    for rule in (*floors(), *RULES):
+        if (found := rule.find(case, thresholds)) is not None:
+            answers.append(
+                Answer(
+                    name=rule.name,
+                    value=found.value,
+                    limit=found.limit,
+                    passed=found.passed,
+                    message=rule.message(found, found.passed),
+                )
+            )
+    return Decision(
+        candidate=case.candidate.version,
+        incumbent=case.incumbent.version if case.incumbent else None,
+        test_md5=case.test_md5,
+        checks=tuple(answers),
+    )

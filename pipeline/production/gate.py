@@ -1,4 +1,4 @@
-"""The gate: ask a version and the one in production about the test split, now, and decide."""
+"""The gate: score a version and the one in production on the test split, now, and decide."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +11,16 @@ from pipeline.artifacts.datasets import Splits
 from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import ArtifactError, TrackingError
-from pipeline.evaluation.measures import calibration_error
-from pipeline.evaluation.portable import load_portable
+from pipeline.evaluation.litert import load_litert
+from pipeline.evaluation.metric import ImageMetric, SplitMetric
+from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.predictions import Predictions, Probabilities
 from pipeline.evaluation.quiet import quiet_stderr
 from pipeline.images import as_base64_png
-from pipeline.production import promotion
-from pipeline.production.decision import Decision
-from pipeline.production.promotion import Candidate, Incumbent, Scored
-from pipeline.production.rules import Rules
-from pipeline.registry import versions as registry
+from pipeline.production.decision import Candidate, Case, Decision, Incumbent, Scored, decide
+from pipeline.production.floors import check_floors
+from pipeline.production.rules import Thresholds
+from pipeline.registry import model_files, versions
 from pipeline.registry.passport import Example, Passport, test_md5
 from pipeline.registry.versions import Registered
 from pipeline.tracking.store import reaching
@@ -29,42 +29,45 @@ from pipeline.tracking.store import reaching
 IMAGES_TO_REPRODUCE = 512
 
 
-def examine(version: Registered, incumbent: int | None, splits: Splits, rules: Rules) -> Decision:
+def examine(
+    version: Registered, incumbent: int | None, splits: Splits, thresholds: Thresholds
+) -> Decision:
     """Decide whether a version may go into production.
 
     Args:
-        version: that asks to.
+        version: the candidate.
         incumbent: the version in production, if any.
         splits: only `test` is read.
-        rules: from params.yaml.
+        thresholds: from params.yaml.
 
     Raises:
         ArtifactError: the version has no passport, its files are not what was registered, or it
             takes other images than the test split has.
+        ParamsError: a floor is set for a metric that has none.
         TrackingError: the store cannot be reached, or the version does not load.
     """
-    passport = registry.read_passport(version)
+    check_floors(thresholds)
+    passport = model_files.read_passport(version)
     candidate = _candidate(version, passport, splits)
     old = None
     if incumbent is not None:
-        old = _incumbent(registry.find(f"{version.name}/{incumbent}"), splits)
-    return promotion.decide(candidate, old, rules, test_md5(splits.info))
+        old = _incumbent(versions.find(f"{version.name}/{incumbent}"), splits)
+    return decide(Case(candidate, old, test_md5(splits.info)), thresholds)
 
 
 def _candidate(version: Registered, passport: Passport, splits: Splits) -> Candidate:
-    probabilities = _ask(registry.fetch(version), splits)
-    scored = _scored(version, passport, splits, probabilities)
+    predictions = _predictions(model_files.fetch(version), splits)
+    scored = _scored(version, passport, predictions)
     code, checks = passport.provenance.code, passport.validation
     return Candidate(
         **vars(scored),
-        calibration_error=calibration_error(
-            Predictions(splits.info.class_names, splits.y("test"), probabilities)
-        ),
-        latency_p95_ms=passport.metrics["latency_p95_ms"],
-        size_mb=passport.metrics["size_bytes"] / 1e6,
+        metrics=_metrics_with_floors(passport, predictions),
         missing=passport.missing(),
-        apart=apart(
-            f"models:/{version.name}/{version.version}", splits, probabilities, passport.examples
+        max_difference=max_difference(
+            f"models:/{version.name}/{version.version}",
+            splits,
+            predictions.probabilities,
+            passport.examples,
         ),
         validated=checks.passed and checks.raw_md5 == passport.data.raw_md5,
         dirty=code.dirty is not False,
@@ -74,17 +77,17 @@ def _candidate(version: Registered, passport: Passport, splits: Splits) -> Candi
 def _incumbent(version: Registered, splits: Splits) -> Incumbent:
     try:
         has_passport = "passport_sha256" in version.tags
-        passport = registry.read_passport(version) if has_passport else None
-        probabilities = _ask(registry.fetch(version), splits)
+        passport = model_files.read_passport(version) if has_passport else None
+        predictions = _predictions(model_files.fetch(version), splits)
     except (ArtifactError, TrackingError) as error:
         if error.retryable:
             raise
         return Incumbent(version.version, reason=str(error))
-    return Incumbent(version.version, _scored(version, passport, splits, probabilities))
+    return Incumbent(version.version, _scored(version, passport, predictions))
 
 
-def _ask(folder: Path, splits: Splits) -> Probabilities:
-    """Ask the model of a folder about all test images.
+def _predictions(folder: Path, splits: Splits) -> Predictions:
+    """Return what the model of a folder predicts for the test split.
 
     Raises:
         ArtifactError: it takes other images, knows other classes, or is not what was trained.
@@ -96,60 +99,69 @@ def _ask(folder: Path, splits: Splits) -> Probabilities:
             f"it takes images {run.image_shape} of {len(run.class_names)} classes; {splits.path} "
             f"has {info.image_shape} of {len(info.class_names)}, or classes of other names"
         )
-    if not trained.portable.exists():
-        return _ask_keras(trained, splits)
-    if (found := sha256(trained.model)) != run.model_sha256:
+    ask = _ask_litert if trained.litert.exists() else _ask_keras
+    return Predictions(info.class_names, splits.y("test"), ask(trained, splits))
+
+
+def _ask_litert(trained: TrainedModel, splits: Splits) -> Probabilities:
+    if (found := sha256(trained.model)) != trained.run.model_sha256:
         raise ArtifactError(
-            f"{trained.model} has sha256 {found}; that of the trained model is {run.model_sha256}"
+            f"{trained.model} has sha256 {found}; that of the trained model is "
+            f"{trained.run.model_sha256}"
         )
-    return load_portable(trained).probabilities(splits.x("test"))
+    return load_litert(trained).probabilities(splits.x("test"))
 
 
 def _ask_keras(trained: TrainedModel, splits: Splits) -> Probabilities:
-    """Ask a version from before there were LiteRT files; TensorFlow is loaded for no other."""
+    """Ask a version from before there were LiteRT files; no other needs TensorFlow."""
     with quiet_stderr():
         from pipeline.evaluation.scoring import Scorer, load_checked
     model = load_checked(trained.model, trained.run.model_sha256)
     return Scorer(model).probabilities(splits.x("test"))
 
 
-def _scored(
-    version: Registered, passport: Passport | None, splits: Splits, probabilities: Probabilities
-) -> Scored:
-    y, names = np.asarray(splits.y("test")), splits.info.class_names
-    right = probabilities.argmax(axis=1) == y
+def _scored(version: Registered, passport: Passport | None, predictions: Predictions) -> Scored:
     return Scored(
         version=version.version,
-        right=right,
-        recalls={
-            name: float(right[y == label].mean())
-            for label, name in enumerate(names)
-            if (y == label).any()
-        },
-        skill=passport.origin_of_skill if passport else None,
+        right=predictions.right,
+        recalls=predictions.recalls(),
+        ingredients=passport.ingredients_digest if passport else None,
         test_md5=passport.test_md5 if passport else None,
     )
 
 
-def apart(
+def _metrics_with_floors(passport: Passport, predictions: Predictions) -> dict[str, float]:
+    """Return the metrics that have a floor: computed now, or as they were when evaluated."""
+    found = {}
+    for metric in METRICS:
+        if metric.floor is None:
+            continue
+        if isinstance(metric, ImageMetric | SplitMetric):
+            found[metric.floor.key] = metric.score(predictions) / metric.floor.units
+        elif metric.name in passport.metrics:
+            found[metric.floor.key] = passport.metrics[metric.name] / metric.floor.units
+    return found
+
+
+def max_difference(
     uri: str, splits: Splits, expected: Probabilities, examples: Sequence[Example] = ()
 ) -> float:
-    """Return how far a model, loaded and asked as callers do, is from what is expected of it.
+    """Return how far a model's probabilities, asked as callers ask it, are from those expected.
 
     Args:
         uri: of a logged or registered model.
         splits: the first images of `test` are asked about: as pixels all, as a file the first.
         expected: probabilities of the test split.
-        examples: what Keras said of these when the model was evaluated is expected as well.
+        examples: what Keras answered for these when the model was evaluated is expected as well.
 
     Raises:
         TrackingError: it does not load or does not answer.
     """
-    served: Any = registry.load(uri)
+    served: Any = model_files.load(uri)
     images = splits.x("test")[:IMAGES_TO_REPRODUCE]
     asked = [as_base64_png(images[0]), *images, *(example.png for example in examples)]
     with reaching(f"ask {uri}"):
         answer = served.predict(pd.DataFrame({"image": asked}))
-    said = np.stack(answer["probabilities"].to_list())
+    found = np.stack(answer["probabilities"].to_list())
     wanted = [expected[0], *expected[: len(images)], *(row.probabilities for row in examples)]
-    return float(np.abs(said - np.stack(wanted)).max())
+    return float(np.abs(found - np.stack(wanted)).max())

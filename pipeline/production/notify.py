@@ -1,6 +1,6 @@
-"""Tell people where they look that production has changed: a webhook of one's own, and Slack.
+"""Announce that production has changed: to a webhook of one's own, and to Slack.
 
-An announcement that does not arrive is a warning and no more: what it tells of has happened.
+An announcement that does not arrive is only a warning: what it is about has happened.
 """
 
 import os
@@ -9,29 +9,22 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-Action = Literal["promoted", "forced", "refused", "rolled back", "restored", "found"]
+from pipeline.registry.ledger import Action
+
 WEBHOOK, SLACK = "PIPELINE_WEBHOOK_URL", "SLACK_WEBHOOK_URL"
 # Seconds for the connection, and once more for the answer.
 TIMEOUT = 5.0
 ATTEMPTS = 3
 # Seconds before the second attempt; twice as many before the third.
 BACKOFF = 0.5
-# Slack refuses a block with more letters, of which one may become several.
+# Slack refuses a longer block, in which `&` counts as the five characters of `&amp;`.
 LONGEST_TEXT = 3000
-_TITLES: Mapping[Action, str] = {
-    "promoted": "{name}: version {version} is in production; before: {previous}",
-    "forced": "{name}: version {version} is in production, against the gate; before: {previous}",
-    "refused": "{name}: version {version} was refused; in production: {previous}",
-    "rolled back": "{name}: back to version {version}; before: {previous}",
-    "restored": "{name}: aliases were put back; in production: {version}",
-    "found": "{name}: aliases or files are not what the ledger says",
-}
 
 
 @dataclass(frozen=True)
@@ -39,11 +32,11 @@ class Announcement:
     """What happened to a registered model.
 
     Attributes:
-        version: that it is about; None where there is none.
+        version: the version that it is about; None where there is none.
         previous: the version in production before; where aliases were moved by hand, the one that
             the ledger says.
-        summary: what there is to say about it, in lines of plain text.
-        url: a page that says more.
+        summary: details, in lines of plain text.
+        url: the page that shows more.
     """
 
     action: Action
@@ -58,8 +51,7 @@ class Announcement:
     @property
     def title(self) -> str:
         """What happened, in one line."""
-        version, previous = self.version or "none", self.previous or "none"
-        return _TITLES[self.action].format(name=self.name, version=version, previous=previous)
+        return self.action.sentence(self.name, self.version, self.previous)
 
 
 class _Undelivered(Exception):
@@ -92,7 +84,7 @@ def announce(event: Announcement) -> None:
 
 
 def as_json(event: Announcement) -> dict[str, Any]:
-    """Return an announcement as the webhook of one's own gets it."""
+    """Return an announcement as the JSON that a webhook of one's own receives."""
     name = f"model.{event.action.replace(' ', '_')}"
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {"event": name, "time": now, "title": event.title, **asdict(event)}
@@ -103,7 +95,7 @@ def as_slack(event: Announcement) -> dict[str, Any]:
     title = _escape(event.title)
     texts = [f"*{_shorten(title)}*", _lines([f"{event.who}: {event.reason}", *event.summary])]
     if event.url:
-        # A bar would end the address.
+        # `|` would end the address.
         texts.append(f"<{_escape(event.url.replace('|', '%7C'))}|The version in MLflow>")
     blocks = [{"type": "section", "text": {"type": "mrkdwn", "text": text}} for text in texts]
     return {"text": title, "blocks": blocks}
@@ -124,10 +116,10 @@ def _lines(lines: Iterable[str]) -> str:
 
 
 def _host(url: str) -> str:
-    """Return the host of an address, which is all of it that may be shown.
+    """Return the host of an address; the rest may hold a secret.
 
     Raises:
-        _Undelivered: it is no address that anything could be sent to.
+        _Undelivered: it is not an HTTP address.
     """
     with suppress(ValueError):
         parts = urlsplit(url)
@@ -141,16 +133,16 @@ def _post(url: str, host: str, content: Mapping[str, Any]) -> None:
 
     Raises:
         _Retryable: no connection, or a status that says so.
-        _Undelivered: any other answer than a good one.
+        _Undelivered: any other status than 2xx.
     """
     try:
-        # Only the status counts; of a redirect a POST comes out as a GET.
+        # Only the status counts. A redirect is not followed: it would turn the POST into a GET.
         with requests.post(
             url, json=content, timeout=TIMEOUT, allow_redirects=False, stream=True
         ) as answer:
             status = answer.status_code
     except requests.ReadTimeout:
-        # It may have arrived: sent again, it would be there twice.
+        # It may have arrived, so it is not sent again.
         raise _Undelivered(f"{host} did not answer within {TIMEOUT:g} s") from None
     except requests.ConnectionError:
         raise _Retryable(f"no connection to {host}") from None

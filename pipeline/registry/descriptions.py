@@ -1,4 +1,4 @@
-"""What people read of a version in MLflow: its description, and its evaluation on the run."""
+"""What MLflow shows of a version: its description, and its evaluation on the run."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import mlflow
 from pipeline.registry.versions import Registered
 from pipeline.tracking.store import connect, reaching
 
-# What MLflow has room for.
+# MLflow takes no longer description.
 LONGEST = 5000
 
 
@@ -26,8 +26,8 @@ def fetch_evaluation(version: Registered, folder: Path) -> Path | None:
     """Download the evaluation of a version from the run that made it; None where it has none.
 
     Args:
-        version: one in the registry.
-        folder: where to.
+        version: whose evaluation.
+        folder: where it is downloaded to.
 
     Returns:
         A folder with `plots/` and `predictions/`, as `evaluate` wrote it.

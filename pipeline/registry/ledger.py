@@ -1,18 +1,64 @@
-"""Who moved production, when, from what to what and why: the entries, and what follows from them.
+"""The ledger of a registered model: who moved production, when, from what to what, and why.
 
 Entries are numbered and never change. Which version is in production follows from them alone; the
-alias in the registry is moved after them.
+aliases in the registry are moved after them.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from enum import StrEnum
 
 from pipeline.artifacts.record import Frozen
 
-Action = Literal["promoted", "forced", "rolled back", "restored", "refused"]
-MOVES = ("promoted", "forced", "rolled back")
+
+class Action(StrEnum):
+    """What came of asking for a change of production; the ledger has entries of the first five."""
+
+    PROMOTED = "promoted"
+    FORCED = "forced"
+    REFUSED = "refused"
+    ROLLED_BACK = "rolled back"
+    RESTORED = "restored"
+    WOULD_PASS = "would pass"
+    NOTHING = "nothing"
+    FOUND = "found"
+
+    @property
+    def words(self) -> str:
+        """What is said of the version, or of the model, in every place where people read it."""
+        return _WORDS[self]
+
+    def sentence(self, name: str, version: int | None, previous: int | None = None) -> str:
+        """Return what came of it as a sentence.
+
+        Args:
+            name: the registered model.
+            version: the version that it is about.
+            previous: the version in production before; None where there was none, or it is not
+                to be said.
+        """
+        of_model = self in (Action.RESTORED, Action.FOUND) or version is None
+        subject = name if of_model else f"{name} version {version}"
+        more = ""
+        if previous and self in MOVES:
+            more = f"; before: version {previous}"
+        elif previous and self == Action.REFUSED:
+            more = f": version {previous}"
+        return f"{subject} {self.words}{more}"
+
+
+_WORDS = {
+    Action.PROMOTED: "is in production",
+    Action.FORCED: "is in production, against the gate",
+    Action.REFUSED: "is refused; production stays as it is",
+    Action.ROLLED_BACK: "is in production again",
+    Action.RESTORED: "has its aliases back where the ledger says",
+    Action.WOULD_PASS: "passes the gate; nothing was changed",
+    Action.NOTHING: "is in production already",
+    Action.FOUND: "is not as the ledger says",
+}
+MOVES = (Action.PROMOTED, Action.FORCED, Action.ROLLED_BACK)
 
 
 class Entry(Frozen):
@@ -20,15 +66,15 @@ class Entry(Frozen):
 
     Attributes:
         sequence: counted from 1.
-        key: tells this entry from another that was written for the same place.
+        key: tells this entry from another one that was written under the same number.
         previous: the version in production before; None where there was none.
-        version: that is in production after, or was refused.
+        version: the version in production after, or the one that was refused.
         when: UTC, ISO 8601.
-        who: asked for it, as they say; by default the user and the machine.
+        who: the name that was given for who asked; by default the user and the machine.
         account: the MLflow account that wrote the entry, as the server confirmed it; None where
-            nothing did. An entry from before there was this field has none.
-        decision: the id under which the whole decision is kept; empty where none was taken.
-        commit: where the code stood from which it was asked for.
+            there are no accounts, and in entries from before this field.
+        decision: the id under which the whole decision is stored; empty where none was taken.
+        commit: the commit of the project from which it was asked for.
     """
 
     sequence: int
@@ -44,10 +90,10 @@ class Entry(Frozen):
     commit: str | None = None
 
     @property
-    def by(self) -> str:
-        """Who it was, in words that tell what is proven from what is only said."""
-        said = f"{self.who} (not proven)"
-        return f"MLflow account {self.account}; {said}" if self.account else said
+    def asked_by(self) -> str:
+        """Who asked, with what is proven told from what is not."""
+        unproven = f"{self.who} (not proven)"
+        return f"MLflow account {self.account}; {unproven}" if self.account else unproven
 
     @property
     def time(self) -> datetime:
@@ -88,7 +134,7 @@ def standing(entries: Sequence[Entry]) -> Standing:
     for entry in entries:
         if entry.action not in MOVES or entry.version is None:
             continue
-        if entry.action == "rolled back" and entry.version in versions:
+        if entry.action == Action.ROLLED_BACK and entry.version in versions:
             del versions[versions.index(entry.version) :]
         versions.append(entry.version)
         ever.add(entry.version)

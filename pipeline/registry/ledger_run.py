@@ -1,7 +1,7 @@
-"""Where a model's ledger is kept: in an MLflow run, as parameters, which MLflow never changes.
+"""Where a model's ledger is stored: in an MLflow run, as parameters, which MLflow never changes.
 
-Of two that write the same number, the store takes one and refuses the other: that is how two
-promotions at once are told apart, on any store and without a lock that somebody could leave behind.
+Of two processes that write the same number, the store takes one and refuses the other: on any store
+one of two promotions at once wins, without a lock that a killed process could leave behind.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ DONE = "done"
 
 
 class Conflict(TrackingError):
-    """Somebody else was first."""
+    """Another process wrote this entry first."""
 
 
 class LedgerRun:
@@ -61,15 +61,15 @@ class LedgerRun:
             with reaching("write the ledger"):
                 self._client.log_param(self.run_id, key, text)
         except TrackingError:
-            # Refused, or gone after it was written: what stands there tells.
+            # Refused, or the answer was lost after it was written: the ledger shows which.
             first = next((e for e in self.entries() if e.sequence == entry.sequence), None)
             if first is None:
                 raise
             if first.key != entry.key:
                 raise Conflict(
-                    f"somebody was first: entry {first.sequence} of the ledger of {self.name} says "
-                    f"{first.action} {first.version} by {first.by} at {first.when}; look at "
-                    f"`pipeline history {self.name}` and ask again",
+                    f"another process wrote this entry first: entry {first.sequence} of the ledger "
+                    f"of {self.name} is {first.action} {first.version} by {first.asked_by} at "
+                    f"{first.when}; see `pipeline history {self.name}` and try again",
                     retryable=True,
                 ) from None
         self._show(entry)
@@ -79,7 +79,7 @@ class LedgerRun:
         return f"{sequence:06}.{DONE}" in self._params()
 
     def mark_done(self, sequence: int) -> None:
-        """Remember that the aliases were moved as an entry says."""
+        """Write down that the aliases were moved as an entry says."""
         with reaching("write the ledger"):
             self._client.log_param(self.run_id, f"{sequence:06}.{DONE}", "yes")
 
@@ -101,12 +101,12 @@ class LedgerRun:
 
     def _show(self, entry: Entry) -> None:
         """Show an entry where people look: as a file of the run, and on the version's page."""
-        # The entry itself is written; what only shows it may fail.
+        # The entry itself is written, so this may fail.
         with contextlib.suppress(TrackingError), reaching("show the ledger"):
             rows = [row.model_dump(mode="json") for row in self.entries()]
             self._client.log_dict(self.run_id, {"model": self.name, "entries": rows}, "ledger.json")
             if entry.version is not None:
-                text = f"{entry.action} at {entry.when} by {entry.by}: {entry.reason}"
+                text = f"{entry.action} at {entry.when} by {entry.asked_by}: {entry.reason}"
                 number = str(entry.version)
                 self._client.set_model_version_tag(self.name, number, "last_decision", text)
 
@@ -115,14 +115,14 @@ class LedgerRun:
             run: MlflowRun = self._client.get_run(self.run_id)
         if run.info.lifecycle_stage != "active":
             raise TrackingError(
-                f"the ledger of {self.name}, run {self.run_id}, was deleted; bring it back: "
+                f"the ledger of {self.name}, run {self.run_id}, was deleted; restore it: "
                 f"mlflow runs restore --run-id {self.run_id}"
             )
         return dict(run.data.params)
 
 
 def ledger_of(name: str) -> LedgerRun:
-    """Return the ledger of a registered model, which gets one where it has none.
+    """Return the ledger of a registered model; it is created where there is none.
 
     Raises:
         TrackingError: there is no such model, or the store cannot be reached.
@@ -131,14 +131,14 @@ def ledger_of(name: str) -> LedgerRun:
     with reaching(f"find the ledger of {name}"):
         tags = client.get_registered_model(name).tags
         if RUN_TAG not in tags:
-            # A model of an earlier release, or one that something else has registered.
+            # Registered by an earlier release, or not by this pipeline.
             client.set_registered_model_tag(name, RUN_TAG, _new_run(client, name))
             tags = client.get_registered_model(name).tags
     return LedgerRun(name, client, tags[RUN_TAG])
 
 
 def create_registered_model(client: MlflowClient, name: str) -> None:
-    """Create a registered model with its ledger; where another process is first, its own holds."""
+    """Create a registered model with its ledger, unless another process has just done so."""
     run_id = _new_run(client, name)
     try:
         client.create_registered_model(name, tags={RUN_TAG: run_id})

@@ -3,20 +3,25 @@
 import hashlib
 import io
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.artifacts.datasets import SplitsInfo
-from pipeline.artifacts.models import RunInfo
+from pipeline.artifacts.datasets import Splits, SplitsInfo
+from pipeline.artifacts.models import Evaluation, RunInfo, TrainedModel
 from pipeline.artifacts.record import Frozen, Record
-from pipeline.artifacts.validation import CheckResult
+from pipeline.artifacts.validation import CheckResult, ValidationReport
 from pipeline.errors import ArtifactError
+from pipeline.images import as_base64_png
 from pipeline.tracking.provenance import Provenance
 
 FILE_NAME = "passport.json"
+DVC_LOCK = Path("dvc.lock")
+# Images in a passport, which a smoke test asks about before a version serves.
+EXAMPLES = 8
 
 
 class Validation(Frozen):
@@ -28,7 +33,7 @@ class Validation(Frozen):
 
 
 class Example(Frozen):
-    """An image of the test split and what the model says of it; enough for a smoke test.
+    """An image of the test split and what the model predicts for it; enough for a smoke test.
 
     Attributes:
         png: base64 of the image.
@@ -44,13 +49,13 @@ class Passport(Record):
     """`passport.json`, stored with every registered model.
 
     Attributes:
-        name: of the registered model: the dataset's.
+        name: the registered model's, which is the dataset's.
         run: the MLflow run, and the sha256 of the model file.
         data: the md5 of every processed array and of the raw data, and the sources they came from.
         metrics: of the test split, numbers by name; `<name>_low` and `<name>_high` are the 95%
             interval of `<name>`.
-        classes: the same of each class.
-        examples: what the model must say wherever it is loaded.
+        classes: the metrics of each class.
+        examples: what the model must predict wherever it is loaded.
         registered_at: UTC, ISO 8601.
     """
 
@@ -76,14 +81,14 @@ class Passport(Record):
         return self.provenance.sources or training_code(self.dvc_lock, self.run.model)
 
     @property
-    def origin_of_skill(self) -> str:
-        """What two models share that differ by chance alone: recipe, data and training code.
+    def ingredients_digest(self) -> str:
+        """The md5 of recipe, data and training code; models that share it differ by chance alone.
 
-        The seed is no part of it.
+        The seed is not part of it.
         """
         recipe = self.provenance.recipe.model_dump(mode="json", exclude={"seed"})
-        facts = [recipe, self.data.md5, self.training_code]
-        return hashlib.md5(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        ingredients = [recipe, self.data.md5, self.training_code]
+        return hashlib.md5(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
 
     def missing(self) -> tuple[str, ...]:
         """Name the parts that are not known; a model lacking one is not registered."""
@@ -121,10 +126,10 @@ def test_md5(data: SplitsInfo) -> str:
 def training_code(dvc_lock: str, model: str) -> dict[str, str]:
     """Return the md5 of the code that the training of a model depended on, from dvc.lock.
 
-    Provenance lists the files; that of models which were trained before it did has none.
+    It is asked for models from before provenance listed the files.
 
     Raises:
-        ArtifactError: it was cut off where somebody ended DVC.
+        ArtifactError: dvc.lock is torn.
     """
     try:
         lock = YAML(typ="safe").load(io.StringIO(dvc_lock)) or {}
@@ -136,7 +141,7 @@ def training_code(dvc_lock: str, model: str) -> dict[str, str]:
         }
     except (YAMLError, AttributeError, KeyError, TypeError) as error:
         raise ArtifactError(
-            "dvc.lock is torn, as DVC was ended while it wrote it; `make run` sets it aside"
+            "dvc.lock is torn: DVC was ended while it wrote it; `make run` sets it aside"
         ) from error
 
 
@@ -147,3 +152,43 @@ def passport_of(folder: Path) -> Passport:
         ArtifactError: it has none, or the file is torn.
     """
     return Passport.load(folder / FILE_NAME)
+
+
+def make_passport(
+    trained: TrainedModel, evaluation: Evaluation, splits: Splits, validation: ValidationReport
+) -> Passport:
+    """Gather what made a model, and what it predicts for some images.
+
+    Raises:
+        ArtifactError: a part is missing, or torn.
+    """
+    dvc_lock = DVC_LOCK.read_text() if DVC_LOCK.exists() else ""
+    training_code(dvc_lock, trained.run.model)  # raises where it is torn
+    x_test, y_test = splits.x("test"), splits.y("test")
+    passport = Passport(
+        name=splits.info.name,
+        run=trained.run,
+        provenance=Provenance.load(trained.provenance),
+        data=splits.info,
+        validation=Validation(
+            raw_md5=validation.raw_md5, passed=validation.passed, results=validation.results
+        ),
+        dvc_lock=dvc_lock,
+        metrics={k: v for k, v in evaluation.metrics.items() if isinstance(v, int | float)},
+        classes=evaluation.classes,
+        examples=tuple(
+            Example(
+                png=as_base64_png(x_test[row]),
+                label=int(y_test[row]),
+                probabilities=tuple(map(float, evaluation.probabilities[row])),
+            )
+            for row in range(min(EXAMPLES, len(x_test)))
+        ),
+        registered_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    if missing := passport.missing():
+        raise ArtifactError(
+            f"{trained.path} cannot be registered, as its passport lacks {', '.join(missing)}; "
+            "work in a git repository with a commit, and run all stages: dvc repro"
+        )
+    return passport

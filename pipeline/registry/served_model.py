@@ -21,7 +21,7 @@ from mlflow.pyfunc import PythonModel
 from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import ArtifactError, ImageError
-from pipeline.evaluation.portable import load_portable
+from pipeline.evaluation.litert import load_litert
 from pipeline.images import decode
 
 
@@ -44,7 +44,7 @@ class ImageClassifier(PythonModel):  # type: ignore[misc]
                 f"the model file has sha256 {found}; that of the trained model is "
                 f"{run.model_sha256}: it is not served"
             )
-        self.model = load_portable(trained)
+        self.model = load_litert(trained)
         # A server asks from many threads, and the interpreter can answer one at a time.
         self.turn = threading.Lock()
 

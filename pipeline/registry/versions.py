@@ -1,49 +1,17 @@
-"""The MLflow registry: log a model with its run, register it once, point aliases at it, find it."""
+"""Versions in the MLflow registry: create one, find it, point aliases at it."""
 
-import os
-import sys
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from types import ModuleType
 from typing import Any
 
-import mlflow
-import pandas as pd
-from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
-from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Schema
 
-import pipeline
-from pipeline.artifacts.files import sha256
-from pipeline.artifacts.models import TrainedModel
-from pipeline.errors import ArtifactError, PipelineError, TrackingError, did_you_mean
-from pipeline.evaluation.quiet import quiet_stderr
-from pipeline.images import as_base64_png
+from pipeline.errors import TrackingError, did_you_mean
 from pipeline.registry.ledger_run import create_registered_model
-from pipeline.registry.passport import FILE_NAME, Passport
-from pipeline.tracking.describe import serving_requirements
+from pipeline.registry.spec import Spec, parse_spec
 from pipeline.tracking.store import connect, reaching, store_uri
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # MLflow warns of the type hints in its own code
-    import mlflow.pyfunc
-
-SERVED_MODEL = Path(__file__).with_name("served_model.py")
-SIGNATURE = ModelSignature(
-    # Any: base64 text of an image file, or nested lists or an array of pixels.
-    inputs=Schema([ColSpec(AnyType(), "image")]),
-    outputs=Schema(
-        [
-            ColSpec(DataType.long, "label"),
-            ColSpec(DataType.string, "class_name"),
-            ColSpec(Array(DataType.double), "probabilities"),
-        ]
-    ),
-)
+CHALLENGER, PRODUCTION, PREVIOUS = "challenger", "production", "previous"
 
 
 @dataclass(frozen=True)
@@ -66,92 +34,6 @@ class Registered:
     def spec(self) -> str:
         """How it is named on the command line: `<name>/<version>`."""
         return f"{self.name}/{self.version}"
-
-
-def log_model(trained: TrainedModel, run_id: str, passport: Path, example: Any) -> str:
-    """Store the model in the form in which it is served, on the run that trained it.
-
-    Args:
-        trained: the model.
-        run_id: the run in this store.
-        passport: its file, which is stored with the model.
-        example: one `uint8` image (height, width, channels), shown to callers as PNG.
-
-    Returns:
-        The model's URI, which `load` takes.
-    """
-    client = connect()
-    with reaching("store the model"):
-        # Not through an active run: that would open the run again and change when it ended.
-        experiment_id = client.get_run(run_id).info.experiment_id
-        mlflow.set_experiment(experiment_id=experiment_id)
-        _delete_orphans(client, experiment_id, trained.run.dataset, run_id)
-        info = Model.log(
-            artifact_path=None,
-            name="model",
-            flavor=mlflow.pyfunc,
-            run_id=run_id,
-            python_model=str(SERVED_MODEL),
-            artifacts={
-                "model": str(trained.model),
-                "run": str(trained.path / "run.json"),
-                "portable": str(trained.portable),
-                "portable_record": str(trained.portable_record),
-                "passport": str(passport),
-            },
-            code_paths=[str(Path(pipeline.__file__).parent)],
-            signature=SIGNATURE,
-            input_example=pd.DataFrame({"image": [as_base64_png(example)]}),
-            # Named, so that MLflow need not find out by loading the model.
-            pip_requirements=serving_requirements(),
-        )
-    return str(info.model_uri)
-
-
-def _delete_orphans(client: MlflowClient, experiment_id: str, name: str, run_id: str) -> None:
-    """Delete what a registration that was killed has stored and never registered."""
-    used = {v.model_id for v in client.search_model_versions(f"name = '{name}'")}
-    query = f"source_run_id = '{run_id}'"
-    for model in client.search_logged_models([experiment_id], query):
-        if model.model_id not in used:
-            client.delete_logged_model(model.model_id)
-
-
-def load(uri: str) -> Any:
-    """Load a model as a caller would: a pyfunc with `predict`; one that is a pickle is not loaded.
-
-    Versions of earlier releases answer with Keras, on the backend that `KERAS_BACKEND` names.
-
-    Raises:
-        TrackingError: it does not load.
-        ArtifactError: it is not what was trained.
-    """
-    connect()
-    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    with reaching(f"load {uri}"), _code_of_the_model(), quiet_stderr():
-        return mlflow.pyfunc.load_model(uri)
-
-
-@contextmanager
-def _code_of_the_model() -> Iterator[None]:
-    """Let a model import the package that is stored with it, which may be of another release."""
-    path, ours = list(sys.path), _take_out_our_modules()
-    try:
-        yield
-    except Exception as error:
-        # The error is of that package, so it is none of the classes that this one knows.
-        if any(kind.__name__ == PipelineError.__name__ for kind in type(error).__mro__):
-            raise ArtifactError(str(error)) from error
-        raise
-    finally:
-        _take_out_our_modules()
-        sys.modules.update(ours)
-        sys.path[:] = path
-
-
-def _take_out_our_modules() -> dict[str, ModuleType]:
-    names = [name for name in sys.modules if name.partition(".")[0] == pipeline.__name__]
-    return {name: sys.modules.pop(name) for name in names}
 
 
 def find_version(name: str, run_id: str, model_sha256: str) -> Registered | None:
@@ -214,7 +96,7 @@ def check_name(name: str) -> None:
     """Refuse a name that no registered model has.
 
     Raises:
-        TrackingError: it names those there are.
+        TrackingError: there is none; the message names those there are.
     """
     known = names()
     if name not in known:
@@ -241,79 +123,28 @@ def find(spec: str) -> Registered:
         spec: `<name>@<alias>` or `<name>/<version>`.
 
     Raises:
+        ParamsError: it is of neither form.
         TrackingError: there is no such model, alias or version; the message names those there are.
     """
-    client = connect()
-    name, sign, wanted = spec.partition("@" if "@" in spec else "/")
-    number = _number(client, name, wanted, by_alias=sign == "@")
+    client, wanted = connect(), parse_spec(spec)
+    number = _number(client, wanted)
     with reaching(f"find {spec}"):
-        return _registered(client, name, int(number))
+        return _registered(client, wanted.name, number)
 
 
-def fetch(version: Registered) -> Path:
-    """Return the folder of a version's files: the models, `run.json`, `passport.json`.
-
-    Raises:
-        ArtifactError: a model or the passport is not what was registered.
-        TrackingError: a file is gone, or the store cannot be reached.
-    """
-    client = connect()
-    with reaching(f"fetch {version.spec}"):
-        uri = client.get_model_version_download_uri(version.name, str(version.version))
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/artifacts"))
-    _check_bytes(version, "model_sha256", folder / "model.keras")
-    _check_bytes(version, "portable_sha256", folder / "model.tflite")
-    _check_bytes(version, "passport_sha256", folder / FILE_NAME)
-    return folder
-
-
-def read_passport(version: Registered) -> Passport:
-    """Read what made a version, and nothing else of it.
-
-    Raises:
-        ArtifactError: it has no passport, or not the one it was registered with.
-        TrackingError: the store cannot be reached.
-    """
-    client = connect()
-    if "passport_sha256" not in version.tags:
-        raise ArtifactError(
-            f"{version.spec} has no passport: it was not registered by `pipeline register`, or by "
-            "one that made none; train and register it anew: dvc repro --force"
-        )
-    with reaching(f"fetch the passport of {version.spec}"), TemporaryDirectory() as folder:
-        uri = client.get_model_version_download_uri(version.name, str(version.version))
-        file = mlflow.artifacts.download_artifacts(f"{uri}/artifacts/{FILE_NAME}", dst_path=folder)
-        _check_bytes(version, "passport_sha256", Path(file))
-        return Passport.load(Path(file))
-
-
-def _check_bytes(version: Registered, tag: str, file: Path) -> None:
-    """Hold a file against the sha256 that its version was registered with."""
-    expected = version.tags.get(tag)
-    if expected is None and not file.exists():
-        return  # of a version that was registered without it
-    found = sha256(file) if file.exists() else "none: the file is gone"
-    if found != expected:
-        raise ArtifactError(
-            f"{file.name} of {version.spec} is not what was registered: sha256 {found}, "
-            f"registered: {expected}; roll back, or register the model anew"
-        )
-
-
-def _number(client: MlflowClient, name: str, wanted: str, by_alias: bool) -> str:
-    """Find the version that a spec means."""
+def _number(client: MlflowClient, spec: Spec) -> int:
+    """Find the version that a spec names."""
+    name = spec.name
     check_name(name)
     with reaching("read the registry"):
         aliases = dict(client.get_registered_model(name).aliases)
-        numbers = [v.version for v in client.search_model_versions(f"name = '{name}'")]
-    found = aliases.get(wanted) if by_alias else wanted
-    if found is None or str(found) not in map(str, numbers):
+        numbers = [int(v.version) for v in client.search_model_versions(f"name = '{name}'")]
+    found = str(aliases.get(spec.wanted)) if spec.sign == "@" else spec.wanted
+    if found not in map(str, numbers):
         allowed = [f"{name}@{alias}" for alias in sorted(aliases)]
-        allowed += [f"{name}/{number}" for number in sorted(map(int, numbers))]
-        raise TrackingError(
-            f"no model {name}{'@' if by_alias else '/'}{wanted}; there are: {', '.join(allowed)}"
-        )
-    return str(found)
+        allowed += [f"{name}/{number}" for number in sorted(numbers)]
+        raise TrackingError(f"no model {spec}; there are: {', '.join(allowed)}")
+    return int(found)
 
 
 def _registered(client: MlflowClient, name: str, number: int) -> Registered:

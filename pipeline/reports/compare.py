@@ -2,14 +2,28 @@
 
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from pipeline.artifacts.files import atomic
-from pipeline.reports.comparing import page
+from pipeline.reports.comparing import figures
 from pipeline.reports.comparing.comparison import Comparison, compare_sides
-from pipeline.reports.comparing.sides import load
+from pipeline.reports.comparing.side_by_side import (
+    SHARES,
+    Value,
+    confusion_difference,
+    difference_text,
+    label_text,
+    points,
+    value_text,
+)
+from pipeline.reports.comparing.sides import Side, load
+from pipeline.tracking.addresses import mlflow_page
 from pipeline.tracking.runs import existing_run
 
 FOLDER = Path("reports/compare")
 FLIPS = 36
+# Longer texts, such as params.yaml, are cut on the page.
+LONGEST = 400
 
 
 def compare(
@@ -35,7 +49,7 @@ def compare(
     found = compare_sides(load(a), load(b), root, flips)
     path = output or root / FOLDER / file_name(found)
     with atomic(path) as part:
-        part.write_text(page.render(found), encoding="utf-8")
+        part.write_text(page(found), encoding="utf-8")
     return found, path
 
 
@@ -54,3 +68,58 @@ def track(comparison: Comparison, path: Path) -> None:
     for side in {side.run_id: side for side in (comparison.a, comparison.b)}.values():
         run = existing_run(side.run_id, f"dvc repro --force train@{side.model}")
         run.log_text(text, f"comparisons/{file_name(comparison)}")
+
+
+def page(comparison: Comparison) -> str:
+    """Return the page: one HTML file that loads nothing, in which all values are escaped."""
+    environment = Environment(
+        loader=PackageLoader("pipeline.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "label": label_text,
+        "value": value_text,
+        "difference": difference_text,
+        "share": _share,
+        "points": points,
+        "cut": _cut,
+    }
+    return environment.get_template("compare.html.jinja").render(
+        comparison=comparison,
+        sides=(("a", comparison.a), ("b", comparison.b)),
+        link=_link,
+        shares=figures.dots([row for row in comparison.metrics if row.name in SHARES]),
+        others=[row for row in comparison.metrics if row.name not in SHARES],
+        recalls=figures.dots(comparison.recalls[: figures.MOST_CLASSES]),
+        matrix=_matrix(comparison),
+        curves=figures.curves(comparison.a, comparison.b),
+        frame=figures,
+    )
+
+
+def _matrix(comparison: Comparison) -> figures.Matrix | None:
+    if comparison.paired is None:
+        return None
+    a, b = comparison.a.predictions, comparison.b.predictions
+    return figures.matrix(confusion_difference(a, b), a.class_names)
+
+
+def _link(side: Side) -> str | None:
+    return mlflow_page(f"experiments/{side.experiment_id}/runs/{side.run_id}")
+
+
+def _share(value: Value | None) -> str:
+    """Return a share with its interval as text."""
+    if value is None:
+        return "not known"
+    if value.interval is None:
+        return f"{value.value:.2%}"
+    low, high = value.interval
+    return f"{value.value:.2%} ({100 * low:.1f} to {high:.1%})"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

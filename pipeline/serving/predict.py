@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.artifacts.models import RunInfo, TrainedModel
-from pipeline.errors import ArtifactError, ImageError, TrackingError
-from pipeline.evaluation.portable import PortableModel, load_portable
+from pipeline.errors import ArtifactError, ImageError
+from pipeline.evaluation.litert import LiteRTModel, load_litert
 from pipeline.images import EXTENSIONS, decode
+from pipeline.registry.spec import parse_spec
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,10 +47,10 @@ def predict(images: Sequence[Path], model: str, top: int = 1) -> list[Prediction
     files = find_images(images)
     trained = find_model(model)
     info = trained.run
-    portable = load_portable(trained)
+    litert = load_litert(trained)
     out: list[Prediction] = []
     for start in range(0, len(files), IMAGES_PER_BATCH):
-        out += _predict_batch(files[start : start + IMAGES_PER_BATCH], portable, info, top)
+        out += _predict_batch(files[start : start + IMAGES_PER_BATCH], litert, info, top)
     return out
 
 
@@ -73,7 +74,8 @@ def find_model(model: str) -> TrainedModel:
     """Return a model of this folder, or one from the registry.
 
     Raises:
-        TrackingError: it is neither.
+        ParamsError: it names neither.
+        TrackingError: there is no such version.
         ArtifactError: the version has no LiteRT file.
     """
     path = Path(model)
@@ -81,18 +83,15 @@ def find_model(model: str) -> TrainedModel:
         path = path.parent
     if (path / "run.json").exists():
         return TrainedModel(path)
-    if "@" not in model and "/" not in model:
-        raise TrackingError(
-            f"{model!r} is no model; allowed: <name>@<alias>, <name>/<version>, or the path of a "
-            "models/<dataset>/<model>"
-        )
-    from pipeline.registry.versions import fetch, find
+    spec = parse_spec(model, "or the path of a models/<dataset>/<model>")
+    from pipeline.registry.model_files import fetch
+    from pipeline.registry.versions import find
 
-    version = find(model)
+    version = find(str(spec))
     trained = TrainedModel(fetch(version))
-    if not trained.portable.exists():
+    if not trained.litert.exists():
         raise ArtifactError(
-            f"{version.spec} has no {trained.portable.name}: it was registered by an older version "
+            f"{version.spec} has no {trained.litert.name}: it was registered by an older version "
             "of the pipeline; load it with MLflow, as its model card shows, or train and register "
             "it anew: dvc repro --force"
         )
@@ -100,7 +99,7 @@ def find_model(model: str) -> TrainedModel:
 
 
 def _predict_batch(
-    files: list[Path], portable: PortableModel, info: RunInfo, top: int
+    files: list[Path], litert: LiteRTModel, info: RunInfo, top: int
 ) -> list[Prediction]:
     pixels: dict[Path, Any] = {}
     errors: dict[Path, str] = {}
@@ -111,7 +110,7 @@ def _predict_batch(
             errors[file] = str(error)
     if not pixels:
         return [Prediction(str(file), error=errors[file]) for file in files]
-    rows = dict(zip(pixels, portable.probabilities(np.stack(list(pixels.values()))), strict=True))
+    rows = dict(zip(pixels, litert.probabilities(np.stack(list(pixels.values()))), strict=True))
     return [
         Prediction(str(file), error=errors[file])
         if file in errors

@@ -24,7 +24,7 @@ SERVING = ("ai-edge-litert", "mlflow", "numpy", "pandas", "pillow", "pydantic")
 FLOW_RUN_ID, FLOW_RUN_URL = "FLOW_RUN_ID", "FLOW_RUN_URL"
 # What trains a model, in the package `pipeline`: dvc.yaml names the same for `train`.
 PACKAGES = ("artifacts", "models", "tracking", "training")
-MODULES = ("errors.py", "redaction.py")
+MODULES = ("errors.py", "parallel.py", "redaction.py")
 
 
 def describe(

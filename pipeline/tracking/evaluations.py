@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.artifacts.models import Evaluation, RunInfo
 from pipeline.errors import TrackingError
-from pipeline.tracking.runs import Run
+from pipeline.tracking.run import Run
 from pipeline.tracking.store import connect, reaching, store_uri
 
 EVALUATION, HISTORY, PROVENANCE = "evaluation", "history.csv", "provenance.json"
@@ -38,7 +38,7 @@ class Evaluated:
     folder: Path
 
 
-def log(run: Run, evaluation: Evaluation, portable_record: Path) -> None:
+def log(run: Run, evaluation: Evaluation, litert_record: Path) -> None:
     """Put an evaluation on the run that trained the model, its metrics as `test_…`.
 
     Raises:
@@ -57,7 +57,7 @@ def log(run: Run, evaluation: Evaluation, portable_record: Path) -> None:
     run.log_metrics({f"test_{key}": value for key, value in rows.items()})
     run.flush()
     run.log_artifact(evaluation.path, EVALUATION)
-    run.log_artifact(portable_record, EVALUATION)
+    run.log_artifact(litert_record, EVALUATION)
 
 
 def fetch(run_id: str, folder: Path) -> Evaluated:

@@ -15,7 +15,8 @@ from pipeline.artifacts.models import Evaluation, TrainedModel
 from pipeline.errors import ArtifactError
 from pipeline.tracking import evaluations, trainings
 from pipeline.tracking.provenance import Provenance
-from pipeline.tracking.runs import Run, find_run, stand_in
+from pipeline.tracking.run import Run
+from pipeline.tracking.runs import find_run, stand_in
 from pipeline.tracking.store import store_uri
 
 
@@ -43,7 +44,7 @@ def run_of(trained: TrainedModel, splits: Splits, evaluation: Evaluation | None 
     with stand_in(info.experiment, info.model, info.run_id) as run:
         _record(run, trained, splits)
         if evaluation is not None:
-            evaluations.log(run, evaluation, trained.portable_record)
+            evaluations.log(run, evaluation, trained.litert_record)
     print(
         f"run {info.run_id}, which trained {info.model}, is not in {store_uri()}: recorded there "
         f"again as run {run.run_id}",

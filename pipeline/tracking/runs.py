@@ -1,118 +1,27 @@
 """MLflow runs: one per trained model, from its first epoch to its evaluation."""
 
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
 
 import mlflow
-import numpy as np
-from mlflow.data.numpy_dataset import from_numpy
-from mlflow.entities import DatasetInput, Experiment, InputTag, Metric, Param, RunTag
+from mlflow.entities import Experiment
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 
-from pipeline.artifacts.datasets import Splits
 from pipeline.errors import TrackingError
 from pipeline.redaction import redact
-from pipeline.tracking.store import connect, database_file, impatient, reaching, store_uri
+from pipeline.tracking.run import Run
+from pipeline.tracking.store import connect, database_file, reaching, store_uri
 
-SECONDS_BETWEEN_FLUSHES = 3.0
-# While the store is away, training goes on and asks for it less and less often.
-LONGEST_PAUSE = 60.0
-# MLflow refuses larger batches.
-METRICS_PER_REQUEST = 1000
-PARAMS_PER_REQUEST = 100
 # Without it MLflow takes an experiment for one with language models.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-# The tag of a run that stands for one of another store: which one.
+# The tag of a run that stands for one of another store: that one's id.
 ORIGINAL = "original_run_id"
-
-
-class Run:
-    """What is written to one run; metrics are held back for a few seconds and sent together."""
-
-    def __init__(self, client: MlflowClient, run_id: str, experiment_id: str) -> None:
-        self.client, self.run_id, self.experiment_id = client, run_id, experiment_id
-        self._held: list[Metric] = []
-        self._flushed = time.monotonic()
-        self._pause = SECONDS_BETWEEN_FLUSHES
-
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Write parameters, nested ones with dotted names."""
-        rows = [Param(key, str(value)[:6000]) for key, value in flat(params).items()]
-        with reaching("log parameters"):
-            for start in range(0, len(rows), PARAMS_PER_REQUEST):
-                chunk = rows[start : start + PARAMS_PER_REQUEST]
-                self.client.log_batch(self.run_id, params=chunk)
-
-    def log_tags(self, tags: Mapping[str, Any]) -> None:
-        """Write tags; None is left out."""
-        rows = [RunTag(key, str(value)) for key, value in tags.items() if value is not None]
-        with reaching("log tags"):
-            self.client.log_batch(self.run_id, tags=rows)
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Hold metrics of one step; they are sent once the last request is seconds ago.
-
-        A store that is away does not stop the training: what is held is sent when it is back, at
-        the latest by `flush`. The store drops a metric that it has already, so none is doubled.
-        """
-        now = int(time.time() * 1000)
-        self._held += [Metric(key, float(value), now, step) for key, value in metrics.items()]
-        if time.monotonic() - self._flushed > self._pause:
-            self._flush_unless_away()
-
-    def _flush_unless_away(self) -> None:
-        try:
-            with impatient():
-                self.flush()
-            self._pause = SECONDS_BETWEEN_FLUSHES
-        except TrackingError as error:
-            if not error.retryable:
-                raise
-            self._flushed = time.monotonic()
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
-
-    def flush(self) -> None:
-        """Send all metrics that are held."""
-        with reaching("log metrics"):
-            while self._held:
-                self.client.log_batch(self.run_id, metrics=self._held[:METRICS_PER_REQUEST])
-                del self._held[:METRICS_PER_REQUEST]
-        self._flushed = time.monotonic()
-
-    def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Store a file, or all that is in a folder."""
-        with reaching(f"store {path.name}"):
-            if path.is_dir():
-                self.client.log_artifacts(self.run_id, str(path), folder)
-            else:
-                self.client.log_artifact(self.run_id, str(path), folder)
-
-    def log_text(self, text: str, name: str) -> None:
-        """Store a text."""
-        with reaching(f"store {name}"):
-            self.client.log_text(self.run_id, text, name)
-
-    def log_dataset(self, splits: Splits, digest: str) -> None:
-        """Name the data under DVC's md5: MLflow's own digest covers a dozen images."""
-        info = splits.info
-        # MLflow wants an array for the schema; one image says it all.
-        dataset = from_numpy(
-            np.zeros((1, *info.image_shape), np.uint8), name=info.name, digest=digest
-        )
-        tag = InputTag("mlflow.data.context", "training")
-        with reaching("log the dataset"):
-            self.client.log_inputs(
-                self.run_id, [DatasetInput(dataset._to_mlflow_entity(), tags=[tag])]
-            )
 
 
 @contextmanager
 def new_run(experiment: str, name: str) -> Iterator[Run]:
-    """Start a run and end it as it ended: FINISHED, FAILED with the reason, or KILLED.
+    """Start a run, and end it as FINISHED, FAILED with the reason, or KILLED.
 
     Raises:
         TrackingError: the store cannot be reached.
@@ -124,7 +33,7 @@ def new_run(experiment: str, name: str) -> Iterator[Run]:
         yield run
         run.flush()
     except BaseException as error:
-        # Whoever ends a process does it with something that is no ordinary exception.
+        # Ctrl-C and SIGTERM raise BaseException, not Exception.
         killed = not isinstance(error, Exception)
         _end(run, monitor, "KILLED" if killed else "FAILED", error)
         raise
@@ -133,12 +42,12 @@ def new_run(experiment: str, name: str) -> Iterator[Run]:
 
 @contextmanager
 def stand_in(experiment: str, name: str, original: str) -> Iterator[Run]:
-    """Start a run that is FINISHED and stands for one of another store once all is written to it.
+    """Start a run that stands for one of another store; it is FINISHED once all is written.
 
     Args:
-        experiment: as that of the other.
-        name: as that of the other.
-        original: the id of the other; `find_run` finds this one by it.
+        experiment: that of the other run.
+        name: that of the other run.
+        original: the id of the other run; `find_run` finds this one by it.
 
     Raises:
         TrackingError: the store cannot be reached.
@@ -147,7 +56,7 @@ def stand_in(experiment: str, name: str, original: str) -> Iterator[Run]:
     try:
         yield run
         run.flush()
-        note = f"Recorded again from the files that it left: trained as run {original}."
+        note = f"Recorded again from its files: trained as run {original}."
         with reaching("end the run"):
             run.client.set_terminated(run.run_id, "FINISHED")
         run.log_tags({"mlflow.note.content": note, ORIGINAL: original})
@@ -167,7 +76,7 @@ def _create(experiment: str, name: str) -> Run:
 
 
 def find_or_create_experiment(client: MlflowClient, experiment: str) -> str:
-    """Return the id of an experiment, which is created unless another process is just doing so."""
+    """Return the id of an experiment; it is created where there is none."""
     found = client.get_experiment_by_name(experiment)
     if found is not None:
         return _for_training(client, found)
@@ -177,6 +86,7 @@ def find_or_create_experiment(client: MlflowClient, experiment: str) -> str:
     try:
         return str(client.create_experiment(experiment, artifact_location=place, tags=KIND))
     except mlflow.exceptions.MlflowException:
+        # Another process may have created it meanwhile.
         found = client.get_experiment_by_name(experiment)
         if found is None:
             raise
@@ -184,10 +94,10 @@ def find_or_create_experiment(client: MlflowClient, experiment: str) -> str:
 
 
 def _for_training(client: MlflowClient, experiment: Experiment) -> str:
-    """Say what an experiment is for that somebody has made by hand, or with an older release."""
+    """Tag an experiment that was made by hand, or by an older release, as one for training."""
     for key, value in KIND.items():
         if key not in experiment.tags:
-            # Whose it is may have left others no right to change it; nothing depends on it.
+            # Its owner may have given us no right to change it; nothing depends on it.
             with suppress(mlflow.exceptions.MlflowException):
                 client.set_experiment_tag(experiment.experiment_id, key, value)
     return str(experiment.experiment_id)
@@ -196,8 +106,8 @@ def _for_training(client: MlflowClient, experiment: Experiment) -> str:
 def _end(run: Run, monitor: SystemMetricsMonitor, status: str, error: BaseException | None) -> None:
     """End a run; a store that has gone away must not hide why the training failed."""
     monitor.finish()
-    # By itself it drops the last interval, which is all that a short training has. Where the store
-    # is gone, what follows says so.
+    # The monitor drops its last interval, which is all that a short training has. If the store is
+    # gone, the calls below say so.
     with suppress(Exception):
         monitor.collect_metrics()
         monitor.publish_metrics(monitor.aggregate_metrics())
@@ -215,11 +125,11 @@ def _end(run: Run, monitor: SystemMetricsMonitor, status: str, error: BaseExcept
 
 
 def existing_run(run_id: str, retrain: str) -> Run:
-    """Return a run that was made before.
+    """Return a run that exists already.
 
     Args:
         run_id: its id.
-        retrain: the command that makes it anew.
+        retrain: the command that trains the model again, for the error.
 
     Raises:
         TrackingError: this store does not have it, or cannot be reached.
@@ -227,7 +137,7 @@ def existing_run(run_id: str, retrain: str) -> Run:
     found = find_run(run_id)
     if found is None:
         raise TrackingError(
-            f"the MLflow store {store_uri()} has no run {run_id}, which made this model; point "
+            f"the MLflow store {store_uri()} has no run {run_id}, which trained this model; point "
             f"MLFLOW_TRACKING_URI at the store that has it, or train again: {retrain}"
         )
     return found
@@ -255,7 +165,7 @@ def find_run(run_id: str) -> Run | None:
 
 
 def end_runs_of(flow_run_id: str) -> None:
-    """Say KILLED on what a flow run that is no more has left RUNNING.
+    """End as KILLED the runs that a flow run which died has left RUNNING.
 
     Raises:
         TrackingError: the store cannot be reached.
@@ -266,14 +176,3 @@ def end_runs_of(flow_run_id: str) -> None:
         query = f"tags.flow_run_id = '{flow_run_id}' and attributes.status = 'RUNNING'"
         for run in client.search_runs(everywhere, query):
             client.set_terminated(run.info.run_id, "KILLED")
-
-
-def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return `{"a": {"b": 1}}` as `{"a.b": 1}`."""
-    out: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            out |= flat(value, f"{prefix}{key}.")
-        else:
-            out[f"{prefix}{key}"] = value
-    return out

@@ -1,6 +1,5 @@
-"""The MLflow store: where it is, how it is reached, and what is said when it is not."""
+"""The MLflow store: where it is, how to connect, and what the error says where that fails."""
 
-import fcntl
 import logging
 import os
 import socket
@@ -13,6 +12,7 @@ from pathlib import Path
 import mlflow
 import requests
 import sqlalchemy
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.utils.credentials import get_default_host_creds
@@ -27,9 +27,9 @@ from pipeline.redaction import redact
 
 DEFAULT_STORE = f"{project.STORE} in the project"
 ALLOWED = "sqlite:///FILE, postgresql+psycopg2://…, mysql://…, http://… or https://…"
-# Where the server says who asks.
+# The page of the server that names the account of the request.
 CURRENT_ACCOUNT = "/api/2.0/mlflow/users/current"
-# A store that has not answered by then is not there; once it has, MLflow's own patience holds.
+# A store that has not answered by then is not there; after that MLflow's own time limits hold.
 SECONDS_TO_ANSWER = 5
 IMPATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -60,17 +60,17 @@ def _default_file() -> Path:
 
 
 def database_file(uri: str) -> Path | None:
-    """Return the file of a SQLite store; None of any other."""
+    """Return the file of a SQLite store; None for any other."""
     found = uri.startswith("sqlite:///")
     return Path(uri.removeprefix("sqlite:///")).absolute() if found else None
 
 
 @contextmanager
 def reaching(what: str) -> Iterator[None]:
-    """Turn whatever the store says into one line.
+    """Turn any error of the store into one line.
 
     Raises:
-        TrackingError: `what` could not be done.
+        TrackingError: `what` failed.
     """
     try:
         yield
@@ -83,10 +83,10 @@ def reaching(what: str) -> Iterator[None]:
 
 
 def connect() -> MlflowClient:
-    """Return a client of the store, which is made ready where it is new.
+    """Return a client of the store; a new database is set up first.
 
     Raises:
-        TrackingError: the store does not answer within about 15 s, or is of no kind that works.
+        TrackingError: the store does not answer within about 15 s, or is of an unsupported kind.
     """
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -102,7 +102,7 @@ def connect() -> MlflowClient:
 
 
 def server_time() -> datetime | None:
-    """Return what time it is for the MLflow server, to the second; None where there is none."""
+    """Return the MLflow server's time, to the second; None where there is no server."""
     uri = store_uri()
     if not uri.startswith(("http://", "https://")):
         return None
@@ -113,10 +113,9 @@ def server_time() -> datetime | None:
 
 
 def account() -> str | None:
-    """Return the account under which the MLflow server knows this process; None without accounts.
+    """Return the MLflow account of this process; None where the server has no accounts.
 
-    It is what the server says of whoever sent this request, with its password, and not what is
-    typed anywhere.
+    The server says it about the request, which comes with the password; nobody can type it.
 
     Raises:
         TrackingError: the server does not answer.
@@ -135,7 +134,7 @@ def account() -> str | None:
 
 
 def _check_database(uri: str) -> None:
-    """Open a connection and close it: MLflow would try again for half an hour."""
+    """Open a connection and close it: MLflow itself would try again for half an hour."""
     url = sqlalchemy.make_url(uri)
     if url.host:
         ports = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -144,21 +143,21 @@ def _check_database(uri: str) -> None:
     engine = sqlalchemy.create_engine(url)
     with engine.connect() as connection:
         if url.get_backend_name() == "sqlite":
-            # Fails on a file that is no database, and on one that is read-only.
+            # Fails on a file that is not a database, and on one that is read-only.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
     engine.dispose()
 
 
 @contextmanager
 def in_turn() -> Iterator[None]:
-    """Let one process of a project at a time change its registry, whatever copy it works in.
+    """Let one process at a time change the registry of a project, in all copies of it.
 
     Raises:
         TrackingError: there is no store, or the folder of its file is read-only.
     """
     file, root = database_file(store_uri()), project.find()
     if file is None and root is not None:
-        # On a server it helps those who share this folder; others are told apart by the ledger.
+        # A server has other clients too; the ledger decides between them.
         beside = project.store_file(root)
         file = beside if os.access(beside.parent, os.W_OK) else None
     with ExitStack() as held:
@@ -169,18 +168,17 @@ def in_turn() -> Iterator[None]:
 
 @contextmanager
 def _alone(file: Path | None, suffix: str) -> Iterator[None]:
-    """Hold the lock beside a SQLite file: of several processes that create it, all but one fail."""
+    """Hold a lock beside a SQLite file, as only one process at a time can create a database."""
     if file is None:
         yield
         return
-    with file.with_name(f"{file.name}.{suffix}").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(file.with_name(f"{file.name}.{suffix}")):
         yield
 
 
 @contextmanager
 def impatient() -> Iterator[None]:
-    """Let MLflow give up soon, where the user has not said how long to wait."""
+    """Let MLflow give up soon, unless the user has said how long to wait."""
     unset = {name: value for name, value in IMPATIENCE.items() if name not in os.environ}
     os.environ.update(unset)
     try:
@@ -191,7 +189,7 @@ def impatient() -> Iterator[None]:
 
 
 def _is_retryable(error: BaseException | None) -> bool:
-    """Return whether the store may answer in a while: it is away, overloaded or locked."""
+    """Return whether the store may answer later: it is away, overloaded or locked."""
     while error is not None:
         if isinstance(error, RestException):
             status = int(error.get_http_status_code())
@@ -199,14 +197,14 @@ def _is_retryable(error: BaseException | None) -> bool:
         if isinstance(error, RequestsConnectionError | Timeout | ConnectionError | TimeoutError):
             return True
         if isinstance(error, OperationalError):
-            # SQLite's other complaints are about the file: missing, read-only, no database.
+            # SQLite's other errors are about the file: missing, read-only, not a database.
             return database_file(store_uri()) is None or "locked" in str(error)
         error = error.__cause__ or error.__context__
     return False
 
 
 def _cause(error: Exception) -> str:
-    """Return the innermost cause that an error tells of, on one line."""
+    """Return the innermost cause of an error, on one line."""
     text = " ".join(str(getattr(error, "orig", None) or error).split()).split(" Traceback ")[0]
-    # Cut in two, a password would not be known for one.
+    # Redacted before it is cut: half a password would not be recognised as one.
     return redact(text.rpartition("Caused by ")[2])[:300] or type(error).__name__

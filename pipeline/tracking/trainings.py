@@ -5,7 +5,7 @@ from typing import Any
 from pipeline.artifacts.datasets import Splits
 from pipeline.tracking.describe import LIBRARIES
 from pipeline.tracking.provenance import Provenance
-from pipeline.tracking.runs import Run, flat
+from pipeline.tracking.run import Run, flat
 
 
 def describe(

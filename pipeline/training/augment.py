@@ -1,7 +1,7 @@
-"""Random changes of training images, inside the compiled step, drawn anew for each image.
+"""Random changes of training images, inside the compiled step, different for each image.
 
-Turning, zooming and shifting are one warp, so that pixels are interpolated once; flips, crops and
-cutouts only move or blank pixels.
+Rotation, zoom and shift are one warp, so that pixels are interpolated once; flip, crop and cutout
+only move or blank pixels.
 """
 
 import math
@@ -19,9 +19,9 @@ def augment(images: Any, augmentation: Augmentation, draws: Any, mirrored: Any) 
 
     Args:
         images: `uint8`, (n, height, width, channels).
-        augmentation: what may change, and how far; without any the images come back as they are.
-        draws: uniform in [0, 1), (DRAWS, n); equal draws make equal changes.
-        mirrored: `bool`, (n,): which images are mirrored from left to right, where any are.
+        augmentation: what may change, and by how much; by default nothing.
+        draws: random numbers, uniform in [0, 1), (DRAWS, n); equal draws make equal changes.
+        mirrored: `bool`, (n,): which images are mirrored from left to right, if `flip` allows it.
 
     Returns:
         `uint8`, of the same shape.
@@ -39,14 +39,14 @@ def augment(images: Any, augmentation: Augmentation, draws: Any, mirrored: Any) 
 
 
 def _warp(images: Any, augmentation: Augmentation, draws: Any) -> Any:
-    """Turn, zoom and shift around the centre, with bilinear interpolation."""
+    """Rotate, zoom and shift around the centre, with bilinear interpolation."""
     height, width = images.shape[1:3]
     angle, zoom, move_y, move_x = (2 * draws[row] - 1 for row in range(4))
     angle = angle * math.radians(augmentation.rotation)
     scale = 1 + augmentation.zoom * zoom
     cos, sin = ops.cos(angle) / scale, ops.sin(angle) / scale
     centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
-    # The matrix leads from each pixel of the result back to where its value is found.
+    # The matrix maps each pixel of the result back to the place that its value comes from.
     back_x = centre_x + augmentation.shift * width * move_x
     back_y = centre_y + augmentation.shift * height * move_y
     zero = ops.zeros_like(cos)
@@ -66,7 +66,7 @@ def _warp(images: Any, augmentation: Augmentation, draws: Any) -> Any:
 
 
 def _move(images: Any, axis: int, flipped: Any, border: int, draw: Any) -> Any:
-    """Cut a window of the old size out of the images with a reflected border; mirror some."""
+    """Cut a window of the same size out of images with a reflected border; mirror some."""
     size = images.shape[axis]
     period = max(2 * (size - 1), 1)
     start = ops.cast(ops.floor(draw * (2 * border + 1)), "int32") - border
@@ -74,19 +74,19 @@ def _move(images: Any, axis: int, flipped: Any, border: int, draw: Any) -> Any:
     indices = ops.minimum(indices, period - indices)
     if flipped is not None:
         indices = ops.where(flipped[:, None], size - 1 - indices, indices)
-    # Picking rows or columns by index is several times faster than a select between two images.
+    # Taking rows or columns by index is several times faster than selecting from two images.
     return ops.vectorized_map(lambda pair: ops.take(*pair, axis=axis - 1), (images, indices))
 
 
 def _cutout(images: Any, share: float, draws: Any) -> Any:
-    """Blank one square that lies inside the image, in black."""
+    """Blank one square inside the image, in black."""
     rows, columns = (_span(images.shape[1 + side], share, draws[side]) for side in range(2))
     square = ops.logical_and(rows[:, :, None, None], columns[:, None, :, None])
     return images * ops.cast(ops.logical_not(square), "uint8")
 
 
 def _span(size: int, share: float, draw: Any) -> Any:
-    """Mark `share` of the positions along a side, in one piece, for each image: (n, size)."""
+    """Mark a contiguous `share` of the positions along a side, for each image: (n, size)."""
     length = round(share * size)
     start = ops.floor(draw * (size - length + 1))[:, None]
     positions = ops.arange(size, dtype="float32")

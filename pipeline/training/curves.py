@@ -1,4 +1,4 @@
-"""The picture of a training: how loss, accuracy and learning rate went."""
+"""The learning curves of a training: loss, accuracy and learning rate."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ def draw_curves(path: Path, history: dict[str, list[float]]) -> None:
     """Draw loss, accuracy and learning rate over the epochs.
 
     Args:
-        path: of the PNG file.
+        path: where the PNG file is written.
         history: the columns of `history.csv`.
     """
     figure = new_figure(12, 3.6)

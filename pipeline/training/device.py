@@ -1,24 +1,28 @@
-"""The device that trains: taken as found, described, or refused."""
+"""The device that trains: chosen, described, or refused."""
 
-import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
 import pynvml
 
+from pipeline.artifacts.record import DeviceChoice
 from pipeline.errors import TrainingError
+from pipeline.parallel import cores
 from pipeline.tracking.describe import cpu_flags, cpu_name
 from pipeline.training.claim import claim, visible
 
 
 @dataclass(frozen=True)
 class Device:
-    """What computes: `cpu` or `gpu`, its name, and how many CPU threads serve it.
+    """The device that trains.
 
     Attributes:
-        driver: version of the GPU's driver, where it tells.
-        memory_gib: of the GPU, where its driver tells.
+        kind: `cpu` or `gpu`.
+        name: the model of the CPU or GPU.
+        threads: the number of CPU threads per operation.
+        driver: the version of the GPU's driver, if known.
+        memory_gib: the GPU's memory, if known.
     """
 
     kind: Literal["cpu", "gpu"]
@@ -31,7 +35,7 @@ class Device:
         return f"{self.kind}: {self.name}, {self.threads} threads"
 
     def hardware(self) -> dict[str, Any]:
-        """Return what is known of a GPU and of what drives it; nothing of a CPU."""
+        """Return what is known of a GPU, its driver and its libraries; of a CPU nothing."""
         if self.kind == "cpu":
             return {}
         return {
@@ -43,7 +47,7 @@ class Device:
 
 
 def _backend() -> Any:
-    """Return how Keras' backend sees the devices."""
+    """Return the module for the devices of Keras' backend."""
     if keras.backend.backend() == "jax":
         from pipeline.training.backends import device_jax
 
@@ -59,18 +63,18 @@ def gpus() -> list[Any]:
     return found
 
 
-def choose(wanted: Literal["auto", "cpu", "gpu"], *, small_steps: bool = False) -> Device:
-    """Set Keras' backend to the wanted device; call it before anything is built.
+def choose(wanted: DeviceChoice, *, small_steps: bool = False) -> Device:
+    """Make Keras' backend use a device; to be called before anything is built.
 
     A GPU is claimed until this process ends: no two trainings share one.
 
     Args:
         wanted: `auto` takes a GPU where there is one.
-        small_steps: each operation gets one thread, as more would only wait for each other.
+        small_steps: each operation gets one thread, as more would slow down small operations.
 
     Raises:
         TrainingError: a GPU is wanted and there is none, or none is free, or the backend already
-            runs on another.
+            uses another device.
     """
     if small_steps:
         _backend().use_one_thread()
@@ -87,8 +91,8 @@ def choose(wanted: Literal["auto", "cpu", "gpu"], *, small_steps: bool = False) 
     return describe(used[0], names[number])
 
 
-def require(wanted: Literal["auto", "cpu", "gpu"]) -> list[Any]:
-    """Return the GPUs that may be used: none for `cpu`.
+def require(wanted: DeviceChoice) -> list[Any]:
+    """Return the GPUs that may be used; for `cpu` there are none.
 
     Raises:
         TrainingError: a GPU is wanted and there is none.
@@ -102,7 +106,7 @@ def require(wanted: Literal["auto", "cpu", "gpu"]) -> list[Any]:
 
 
 def describe(gpu: Any, name: str) -> Device:
-    """Return what the backend and the driver tell of a GPU."""
+    """Describe a GPU as the backend and the driver know it."""
     driver, memory = None, None
     try:
         pynvml.nvmlInit()
@@ -115,12 +119,12 @@ def describe(gpu: Any, name: str) -> Device:
         driver = str(pynvml.nvmlSystemGetDriverVersion())
         memory = round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30, 1)
     except pynvml.NVMLError:
-        pass  # a GPU of another maker
+        pass  # not a GPU of NVIDIA
     return Device("gpu", _backend().name_of(gpu), _threads(), driver, memory)
 
 
 def computes_bfloat16() -> bool:
-    """Whether the device that is used has instructions for `bfloat16`."""
+    """Whether the device in use has instructions for `bfloat16`."""
     if used := _backend().used():
         capability = _backend().capability_of(used[0])
         return capability is not None and capability >= (8, 0)
@@ -128,7 +132,7 @@ def computes_bfloat16() -> bool:
 
 
 def make_deterministic(seed: int) -> None:
-    """Let equal seeds give equal weights on CPU; it cannot be undone in this process."""
+    """Make equal seeds give equal weights on CPU, for the rest of this process."""
     # TensorFlow refuses to be deterministic before it has been given a seed.
     keras.utils.set_random_seed(seed)
     _backend().make_deterministic()
@@ -136,6 +140,4 @@ def make_deterministic(seed: int) -> None:
 
 def _threads() -> int:
     """Return how many threads compute an operation."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return _backend().threads() or cores
+    return _backend().threads() or cores()

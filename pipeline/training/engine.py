@@ -38,7 +38,7 @@ _SECONDS_PER_CHUNK = 1.0
 
 @dataclass(frozen=True)
 class Data:
-    """What a fit sees: images `uint8` (n, height, width, channels), labels `int64` (n,)."""
+    """The data of a training: images `uint8` (n, height, width, channels), labels `int64` (n,)."""
 
     x_train: Images
     y_train: Labels
@@ -60,17 +60,18 @@ def fit(
     """Train a model in place, through all phases of its recipe.
 
     Args:
-        model: from `models.build.build` with the same recipe and seed.
-        recipe: everything but the layers is read from it.
-        data: to train on, and to validate on after each epoch.
-        seed: of the order of the images and their augmentation.
-        deterministic: equal seeds give equal weights on CPU, more slowly; for the whole process.
+        model: the result of `models.build.build` with the same recipe and seed.
+        recipe: sets everything but the layers.
+        data: images to train on, and to validate on after each epoch.
+        seed: seeds the order of the images and their augmentation.
+        deterministic: whether equal seeds give equal weights on CPU, more slowly; it stays on for
+            the whole process.
         on_epoch: called after each epoch.
         on_progress: called about once a second.
 
     Raises:
-        TrainingError: the data do not fit the model, the loss is not finite, or the model has
-            ceased to predict a class.
+        TrainingError: the data do not fit the model, the loss is not finite, or the trained model
+            never predicts a class.
     """
     check(data, model.input_shape[1:])
     if deterministic:
@@ -94,10 +95,10 @@ def fit(
 
 
 def check(data: Data, image_shape: tuple[int, int, int]) -> None:
-    """Refuse data that cannot teach the model.
+    """Refuse data that the model cannot learn from.
 
     Raises:
-        TrainingError: empty, wrongly shaped or labelled, or without images of some class.
+        TrainingError: a split is empty or has wrong shapes or labels, or a class has no images.
     """
     check_arrays("train", data.x_train, data.y_train, image_shape, data.class_names)
     check_arrays("val", data.x_val, data.y_val, image_shape, data.class_names)

@@ -16,7 +16,7 @@ from pipeline.training.sums import ALIGNMENT, Indices, Mirrored
 # Share of the free memory that the images may take; a step needs memory too, and so do others.
 SHARE_OF_MEMORY = 0.5
 BYTES_PER_CHUNK = 2**26
-_CGROUP = Path("/sys/fs/cgroup")
+CGROUP = Path("/sys/fs/cgroup")
 
 # Waits for the images, and returns images, labels and the indices of the batches among them.
 Prefetched = Callable[[], tuple[Any, Any, Indices]]
@@ -71,8 +71,8 @@ def memory() -> int:
     """Return how many bytes of memory are free, on this machine or in this container."""
     free = int(psutil.virtual_memory().available)
     try:
-        most = int((_CGROUP / "memory.max").read_text())
-        return min(free, most - int((_CGROUP / "memory.current").read_text()))
+        most = int((CGROUP / "memory.max").read_text())
+        return min(free, most - int((CGROUP / "memory.current").read_text()))
     except (OSError, ValueError):
         return free  # no container, or one without a limit
 

@@ -1,4 +1,4 @@
-"""A recipe's loss, optimizer and learning rate schedule, as Keras computes them."""
+"""A recipe's loss, optimizer and learning rate schedule, as objects of Keras."""
 
 import math
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def loss_of(recipe: Recipe, num_classes: int) -> Callable[[Any, Any], Any]:
 def optimizer_of(
     recipe: Recipe, total_steps: int, precision: str = "float32"
 ) -> keras.optimizers.Optimizer:
-    """Return the optimizer, with the learning rate laid out over all steps of all phases.
+    """Return the optimizer; its learning rate schedule covers all steps of all phases.
 
     Args:
         recipe: names the optimizer and the schedule.
@@ -62,10 +62,10 @@ def optimizer_class(kind: OptimizerKind) -> Any:
 
 
 class Muon(keras.optimizers.Muon):  # type: ignore[misc]
-    """Keras' Muon, for convolutions as well: their kernels are matrices with a row per input.
+    """Keras' Muon, also for convolutions, whose kernels become matrices with a row per input.
 
-    Each update of a kernel is made orthogonal, so that no direction of it is learned much faster
-    than another. Vectors and the output layer are updated as by AdamW.
+    Each update of a kernel is made orthogonal, so that no direction is learned much faster than
+    another. Vectors and the output layer are updated as AdamW does.
     """
 
     def __init__(self, *, precision: str, weight_decay: float = 0.004, **settings: Any) -> None:
@@ -77,13 +77,13 @@ class Muon(keras.optimizers.Muon):  # type: ignore[misc]
         return len(variable.shape) < 2 or OUTPUT_LAYER in variable.path
 
     def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
-        """Return the orthogonal matrix next to an update of a kernel."""
+        """Return the orthogonal matrix closest to an update of a kernel."""
         matrix = keras.ops.cast(keras.ops.reshape(x, (-1, x.shape[-1])), self.precision)
         update = super().zeropower_via_newtonschulz5(matrix, steps)
         return keras.ops.reshape(keras.ops.cast(update, "float32"), x.shape)
 
     def lr_adjust(self, x: Any) -> Any:
-        """Scale an orthogonal update to steps as large as those of AdamW."""
+        """Scale an orthogonal update to the step size of AdamW."""
         rows, columns = math.prod(x.shape[:-1]), x.shape[-1]
         return x * (math.sqrt(max(rows, columns)) * self.rms_rate)
 
@@ -99,11 +99,13 @@ def schedule_of(schedule: Schedule, rate: float, total_steps: int) -> Any:
 
 @keras.saving.register_keras_serializable("pipeline")
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """Straight up for `warmup` of the steps, then down to `final` of the peak.
+    """A linear warmup over a fraction of the steps, then a decay to a fraction of the peak.
 
     Attributes:
         peak: the highest learning rate.
-        shape: of the way down: `triangular` is straight, `cosine` half a wave.
+        warmup: the fraction of the steps that the warmup takes.
+        final: the fraction of the peak that the decay ends at.
+        shape: the shape of the decay: `triangular` is linear, `cosine` half a wave.
     """
 
     def __init__(
@@ -115,7 +117,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ign
     def __call__(self, step: Any) -> Any:
         """Return the learning rate of a step, counted from 0."""
         ops = keras.ops
-        # The first step is already one part of the climb: a rate of 0 would waste it.
+        # The first step is part of the warmup already: a rate of 0 would waste it.
         step = ops.cast(step, "float32") + 1.0
         climb = max(self.warmup * self.total_steps, 1.0)
         done = ops.clip((step - climb) / max(self.total_steps - climb, 1.0), 0.0, 1.0)
@@ -125,6 +127,6 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ign
         return self.peak * ops.where(step < climb, step / climb, down)
 
     def get_config(self) -> dict[str, Any]:
-        """Return what rebuilds the schedule."""
+        """Return the arguments that rebuild the schedule."""
         names = ("peak", "total_steps", "warmup", "final", "shape")
         return {name: getattr(self, name) for name in names}

@@ -1,4 +1,4 @@
-"""What somebody who waits for a training sees: a live line on a terminal, a log elsewhere."""
+"""The progress of a training: a live line on a terminal, a log elsewhere."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 from pipeline.training.history import Epoch, Progress
 
 SECONDS_BETWEEN_LINES = 1.0
-# How `TrainProgress` writes an epoch down, for who reads it from a pipe.
+# A line of `TrainProgress` about an epoch, for programs that read it from a pipe.
 LINE = re.compile(r"(?P<name>.+): epoch (?P<epoch>\d+)/(?P<epochs>\d+) (?P<text>loss .*)")
 
 
@@ -31,7 +31,7 @@ class TrainProgress:
         self.bar = Bar(*columns, console=Console(stderr=True), disable=not self.live)
         self.task = self.bar.add_task(name, total=epochs, text="compiling")
         self.left = self.validated = ""
-        self.said = 0.0
+        self.last_line_at = 0.0
 
     def __enter__(self) -> Self:
         """Start the live line."""
@@ -44,21 +44,21 @@ class TrainProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Leave the last state of the live line standing."""
+        """Stop the live line; its last state stays on the screen."""
         self.bar.stop()
 
     def on_progress(self, now: Progress) -> None:
-        """Move the live line on, about once a second."""
+        """Update the live line, about once a second."""
         self.left = f", {clock(now.seconds_left)} left"
         self._move(now.epoch - 1 + now.step / now.steps, now)
 
     def on_epoch(self, row: Epoch) -> None:
-        """Write a line per epoch, at most one a second and always the last."""
+        """Log a line per epoch, at most one a second, and always the last one."""
         self.validated = f" val_accuracy {row.val_accuracy:.4f}"
         self._move(row.epoch, row)
         now, last = time.monotonic(), row.epoch == self.epochs
-        if not self.live and (last or now - self.said >= SECONDS_BETWEEN_LINES):
-            self.said = now
+        if not self.live and (last or now - self.last_line_at >= SECONDS_BETWEEN_LINES):
+            self.last_line_at = now
             text = (
                 f"epoch {row.epoch}/{self.epochs} loss {row.loss:.4f} accuracy {row.accuracy:.4f} "
                 f"val_loss {row.val_loss:.4f} val_accuracy {row.val_accuracy:.4f}"
@@ -66,7 +66,7 @@ class TrainProgress:
             print(f"{self.name}: {text}{'' if last else self.left}", file=sys.stderr, flush=True)
 
     def _move(self, completed: float, now: Epoch | Progress) -> None:
-        """Set the live line, which must fit a terminal of 100 columns."""
+        """Set the text of the live line, which must fit a terminal of 100 columns."""
         left = self.left if completed < self.epochs else ""
         text = f"{now.epoch}/{self.epochs} loss {now.loss:.4f} accuracy {now.accuracy:.4f}"
         self.bar.update(self.task, completed=completed, text=text + self.validated + left)

@@ -79,18 +79,18 @@ def score(labels: Any, probabilities: Any, losses: Any, counted: Any = None) -> 
     return ops.sum(losses), correct, predicted
 
 
-def nothing(num_classes: int) -> Any:
+def zero_sums(num_classes: int) -> Any:
     """Return sums that are 0."""
     ops = keras.ops
     return ops.zeros([]), ops.zeros([], "int32"), ops.zeros([num_classes], "int32")
 
 
-def added(sums: Any, more: Any) -> Any:
+def add_sums(sums: Any, more: Any) -> Any:
     """Add two sums."""
     return tuple(a + b for a, b in zip(sums, more, strict=True))
 
 
-def read(count: Any, sums: Any) -> Sums:
+def read_sums(count: Any, sums: Any) -> Sums:
     """Copy the sums from the device."""
     loss, correct, predicted = map(np.asarray, sums)
     return Sums(int(count), float(loss), int(correct), predicted.astype(np.int64))

@@ -3,7 +3,7 @@
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import pandas as pd
@@ -11,10 +11,12 @@ import pandas as pd
 from pipeline.artifacts.datasets import Splits, SplitsInfo
 from pipeline.artifacts.files import atomic, dvc_md5, sha256
 from pipeline.artifacts.models import RunInfo, TrainedModel
+from pipeline.artifacts.record import DeviceChoice
 from pipeline.models.build import build, steps_are_small
 from pipeline.models.plan import ModelPlan
 from pipeline.tracking.describe import describe, used
-from pipeline.tracking.runs import Run, new_run
+from pipeline.tracking.run import Run
+from pipeline.tracking.runs import new_run
 from pipeline.tracking.trainings import describe as describe_training
 from pipeline.training.curves import draw_curves
 from pipeline.training.device import choose, make_deterministic
@@ -28,21 +30,21 @@ def train(
     plan: ModelPlan,
     output: Path,
     *,
-    device: Literal["auto", "cpu", "gpu"] = "auto",
+    device: DeviceChoice = "auto",
     deterministic: bool = False,
 ) -> TrainedModel:
     """Train one model.
 
     Args:
-        splits: what to train and validate on.
+        splits: the images to train and validate on.
         plan: the recipe.
         output: `models/<dataset>/<model>/`.
-        device: `gpu` where there is none is refused before anything starts.
-        deterministic: the same seed gives the same weights on CPU.
+        device: `gpu` is refused before anything starts if there is no GPU.
+        deterministic: whether the same seed gives the same weights on CPU.
 
     Raises:
         TrainingError: no such device, a recipe that does not fit, a loss that is not finite, …;
-            the run says FAILED and why.
+            the MLflow run is marked FAILED, with the reason.
         TrackingError: the MLflow store cannot be reached.
     """
     info = splits.info
@@ -50,7 +52,7 @@ def train(
     seed = plan.recipe.seed or 0
     if deterministic:
         make_deterministic(seed)
-    # Asked once, before training: it is this code that trains, whatever is edited meanwhile.
+    # Recorded before training: this is the code that trains, even if it is edited meanwhile.
     trained = TrainedModel(output)
     provenance = describe(
         plan.recipe,
@@ -108,7 +110,7 @@ def _data(splits: Splits, info: SplitsInfo) -> Data:
 
 
 def _fit(run: Run, model: keras.Model, plan: ModelPlan, data: Data, deterministic: bool) -> History:
-    """Fit the model while the run and whoever watches hear of every epoch."""
+    """Fit the model; log every epoch to the run and show the progress."""
     with TrainProgress(f"{plan.dataset} {plan.model}", plan.recipe.total_epochs) as progress:
 
         def on_epoch(row: Epoch) -> None:
@@ -128,7 +130,7 @@ def _fit(run: Run, model: keras.Model, plan: ModelPlan, data: Data, deterministi
 
 
 def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel) -> None:
-    """Write the model and its history, and keep history and curves with the run."""
+    """Write the model and its history; log history and curves to the run."""
     with atomic(trained.model) as part:
         model.save(part)
     rows = pd.DataFrame([asdict(row) for row in history.epochs])
@@ -143,7 +145,7 @@ def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel)
 def _conclude(
     run: Run, model: keras.Model, history: History, trained: TrainedModel
 ) -> dict[str, Any]:
-    """Return what is known at the end, which the run is told as well."""
+    """Return the outcome of the training, and log it to the run."""
     seconds = round(sum(row.seconds for row in history.epochs), 2)
     outcome = {
         "parameters": model.count_params(),

@@ -1,7 +1,7 @@
-"""The twin of a model that is trained in its place: the same weights, computed faster.
+"""The twin of a model, which is trained in its place: the same weights, computed faster.
 
-What is trained is never what is kept: after the training its weights return to the plain Keras
-model, in `float32`, which any machine loads and whose answers do not depend on how it was trained.
+The twin is never saved: its weights are copied back to the plain Keras model, in `float32`, which
+any machine loads and whose answers do not depend on how it was trained.
 """
 
 import warnings
@@ -18,7 +18,8 @@ from pipeline.training.backends.steps import steps
 from pipeline.training.device import computes_bfloat16
 
 Precision = Literal["float32", "bfloat16"]
-# The least cosine of the gradients of one array, in both precisions. Rounding alone leaves 0.99.
+# The smallest cosine that is accepted between the gradients of an array in both precisions.
+# Rounding alone leaves 0.99.
 LEAST_COSINE = 0.9
 
 
@@ -26,8 +27,8 @@ def twin(model: keras.Model, precision: Precision) -> keras.Model:
     """Return a model with the same weights that computes in that precision.
 
     Args:
-        model: from `models.build.build`.
-        precision: of the layers in between. Weights, scaling and softmax stay `float32`.
+        model: the result of `models.build.build`.
+        precision: the type for the layers in between. Weights, scaling and softmax stay `float32`.
     """
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
     fast = _fast()
@@ -53,7 +54,7 @@ def twin(model: keras.Model, precision: Precision) -> keras.Model:
 
 
 def _pools_after_relu(model: keras.Model) -> dict[str, str]:
-    """Return by convolution with relu the pooling that follows it."""
+    """Return the names of convolutions with relu, each with the pooling that follows it."""
     return {
         layer.name: following.name
         for layer, following in pairwise(model.layers)
@@ -65,10 +66,10 @@ def _pools_after_relu(model: keras.Model) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike two models see the gradient of the array on which they agree least.
+    """How far the gradients of two models agree on the array where they differ most.
 
     Attributes:
-        cosine: of both gradients; 1 where they are alike.
+        cosine: the cosine between both gradients; 1 if they point the same way.
         variable: the path of the array.
     """
 
@@ -77,7 +78,7 @@ class Agreement:
 
     @property
     def suffices(self) -> bool:
-        """Whether both learn the same."""
+        """Whether both models learn the same."""
         return self.cosine >= LEAST_COSINE
 
     def __str__(self) -> str:
@@ -87,19 +88,19 @@ class Agreement:
 def agreement(
     model: keras.Model, other: keras.Model, recipe: Recipe, x: Images, y: Labels
 ) -> Agreement:
-    """Compare the gradients of both: some hardware computes some layers wrongly.
+    """Compare the gradients of two models: some hardware computes some layers wrongly.
 
-    Both are asked with the same drawn weights, whatever theirs are, so that the answer is of the
-    recipe, the images and the hardware, and the same for every seed.
+    Both models get the same random weights for this, so that the result depends on the recipe, the
+    images and the hardware, but not on the seed.
 
     Args:
-        model: the one in `float32`.
+        model: the model in `float32`.
         other: its twin.
-        recipe: of both.
-        x: the training images, of which some are looked at.
+        recipe: the recipe of both.
+        x: the training images, of which a batch is used.
         y: their labels.
     """
-    some = slice(0, recipe.batch_size)  # which takes no more memory than a step
+    some = slice(0, recipe.batch_size)  # takes no more memory than a step
     found = []
     for one in (model, other):
         before = one.get_weights()
@@ -117,7 +118,7 @@ def safe_twin(
     """Return the twin to train, in the recipe's precision if this hardware computes that right.
 
     Args:
-        model: from `models.build.build`.
+        model: the result of `models.build.build`.
         recipe: the recipe of the model.
         x: the training images, of which a batch is used to compare gradients.
         y: their labels.
@@ -140,9 +141,9 @@ def safe_twin(
 
 
 def _draw_weights(model: keras.Model) -> None:
-    """Draw all kernels as Keras begins them, from a seed that is always the same.
+    """Draw all kernels with Keras' default initializer, always from the same seed.
 
-    All weights are numbers that `bfloat16` has: what is compared is how both compute.
+    All weights are rounded to `bfloat16`, so that only the computations differ.
     """
     for number, variable in enumerate(model.trainable_variables):
         if len(variable.shape) > 1:
@@ -154,12 +155,12 @@ def _draw_weights(model: keras.Model) -> None:
 def _cosine(a: Any, b: Any) -> float:
     a, b = (np.asarray(array, np.float64).ravel() for array in (a, b))
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
-    # An array without any gradient, in both, is one that both leave alone.
+    # An array that has no gradient in either model agrees.
     return float(a @ b) / lengths if lengths else float(not a.any() and not b.any())
 
 
 def _fast() -> dict[Any, Any]:
-    """Return what stands for which layer, constraint or function: what is faster on the backend."""
+    """Return faster replacements of layers, constraints and functions on the backend."""
     if keras.backend.backend() == "jax":
         from pipeline.training.backends import fused_jax
 

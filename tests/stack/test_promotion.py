@@ -116,7 +116,7 @@ def test_a_better_one_is_promoted_its_reseed_refused_and_both_are_shown(
     workers, poor_in_production
 ):
     poor, good, reseed = poor_in_production
-    asked = {"dataset": "digits", "version": good, "requested_by": "Ada"}
+    asked = {"dataset": "digits", "version": good, "who": "Ada"}
     name, message, run_id = state(workers, "promote/promote", **asked)
     assert name == "Promoted", message
     entry = last_entry()
@@ -147,7 +147,7 @@ def test_rollback_returns_to_the_one_before(workers, poor_in_production):
     poor, good, _ = poor_in_production
     if production() == poor:
         state(workers, "promote/promote", dataset="digits", version=good)
-    asked = {"dataset": "digits", "reason": "confuses 3 and 8", "requested_by": "Ada"}
+    asked = {"dataset": "digits", "reason": "confuses 3 and 8", "who": "Ada"}
     name, message, _ = state(workers, "rollback/rollback", **asked)
     assert name == "Rolled back", message
     entry = last_entry()
@@ -175,7 +175,7 @@ def approval(workers):
 
 def paused(workers, version):
     """Ask for a promotion, and return its run once it waits for a person."""
-    asked = {"dataset": "digits", "version": version, "requested_by": "Bob"}
+    asked = {"dataset": "digits", "version": version, "who": "Bob"}
     run_id = workers.server.start("promote/promote", asked)
     workers.server.wait(run_id, {"PAUSED", "COMPLETED", "FAILED"}, 240)
     assert workers.server.flow_run(run_id)["state_name"] == "Paused"
@@ -281,7 +281,7 @@ def test_an_alias_that_was_moved_by_hand_is_found_and_put_back(workers, mlflow, 
     assert "**left**" in workers.server.artifacts(run_id)["audit"]["data"]
     assert production() == good, "looking changes nothing"
 
-    name, message, run_id = state(workers, "audit/audit", restore=True, requested_by="Ada")
+    name, message, run_id = state(workers, "audit/audit", restore=True, who="Ada")
     assert name == "Restored", message
     assert "put back" in workers.server.artifacts(run_id)["audit"]["data"]
     assert production() == poor

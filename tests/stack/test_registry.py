@@ -18,9 +18,9 @@ from pipeline.artifacts.models import Evaluation, TrainedModel
 from pipeline.errors import TrackingError
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.production.audit import audit
-from pipeline.production.production import promote
-from pipeline.production.rules import Rules
-from pipeline.registry import versions as registry
+from pipeline.production.promote import promote
+from pipeline.production.rules import Thresholds
+from pipeline.registry import versions
 from pipeline.registry.ledger_run import LedgerRun, ledger_of
 from pipeline.training.train import train
 from tests.stack.conftest import Stack
@@ -56,14 +56,14 @@ def project(stack: Stack, tmp_path_factory):
             evaluate(trained, splits, folder / "evaluation" / name)
             one = {name: (TrainedModel(folder / name), Evaluation(folder / "evaluation" / name))}
             output, first = folder / "registered.json", name == "short"
-            register(one, splits, tiny_validation(), Rules(), output, auto_promote=first)
+            register(one, splits, tiny_validation(), Thresholds(), output, auto_promote=first)
         yield SimpleNamespace(folder=folder, splits=splits)
 
 
 @pytest.fixture
 def second(project):
     """Return the project with the poor model in production, whatever a test before has done."""
-    holders = registry.alias_holders("tiny")
+    holders = versions.alias_holders("tiny")
     if holders["production"] != 1:
         command(project, "rollback", "tiny", "--to", "1", "--reason", "as it was")
     return project
@@ -88,8 +88,8 @@ def command(project, *arguments, code=0):
 
 
 def test_promoted_rolled_back_and_told(second):
-    assert "is in production: promoted" in command(second, "promote", "tiny", "2")
-    assert registry.alias_holders("tiny") == {"challenger": 2, "production": 2, "previous": 1}
+    assert "tiny version 2 is in production" in command(second, "promote", "tiny", "2")
+    assert versions.alias_holders("tiny") == {"challenger": 2, "production": 2, "previous": 1}
     began = time.monotonic()
     said = command(second, "rollback", "tiny", "--reason", "a test", "--json")
     assert time.monotonic() - began < 30
@@ -105,12 +105,12 @@ def test_of_many_at_once_one_wins(second):
     processes = [start(second, "promote", "tiny", "2", "--json") for _ in range(3)]
     outputs = [(p.communicate(timeout=300), p.returncode) for p in processes]
     actions = [json.loads(out)["action"] for (out, _), code in outputs if code == 0]
-    # Who comes after the winner is told so, or finds it in production already.
+    # A process that comes later is told so, or finds it in production already.
     assert actions.count("promoted") == 1
     lost = [error for (_, error), code in outputs if code]
-    assert all("somebody was first" in error for error in lost)
+    assert all("another process wrote this entry first" in error for error in lost)
     assert len(ledger_of("tiny").entries()) == before + 1
-    assert registry.alias_holders("tiny")["production"] == 2
+    assert versions.alias_holders("tiny")["production"] == 2
 
 
 class Line:
@@ -159,13 +159,13 @@ def test_a_server_that_goes_away_between_two_steps(second, monkeypatch):
         patch.setenv("MLFLOW_TRACKING_URI", line.url)
         patch.setattr(LedgerRun, "append", append_and_cut)
         with pytest.raises(TrackingError) as caught:
-            promote(registry.find("tiny/2"), second.splits, Rules())
+            promote(versions.find("tiny/2"), second.splits, Thresholds())
     line.listener.close()
     assert caught.value.retryable, str(caught.value)
-    assert registry.alias_holders("tiny")["production"] == 1, "what served before still serves"
+    assert versions.alias_holders("tiny")["production"] == 1, "what served before still serves"
     assert len(ledger_of("tiny").entries()) == before + 1
     assert audit(["tiny"]) == [], "the next who asks finishes it"
-    assert registry.alias_holders("tiny")["production"] == 2
+    assert versions.alias_holders("tiny")["production"] == 2
 
 
 def test_nothing_is_written_where_the_server_goes_away_before_the_entry(second, monkeypatch):
@@ -182,9 +182,9 @@ def test_nothing_is_written_where_the_server_goes_away_before_the_entry(second, 
         patch.setenv("MLFLOW_TRACKING_URI", line.url)
         patch.setattr(LedgerRun, "keep_decision", keep_and_cut)
         with pytest.raises(TrackingError) as caught:
-            promote(registry.find("tiny/2"), second.splits, Rules())
+            promote(versions.find("tiny/2"), second.splits, Thresholds())
     line.listener.close()
     assert caught.value.retryable, str(caught.value)
     assert ledger_of("tiny").entries() == before
     assert audit(["tiny"]) == []
-    assert registry.alias_holders("tiny")["production"] == 1
+    assert versions.alias_holders("tiny")["production"] == 1

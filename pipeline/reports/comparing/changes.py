@@ -14,8 +14,9 @@ from ruamel.yaml.error import YAMLError
 from pipeline.models.recipes import Recipe
 from pipeline.registry.passport import Passport
 from pipeline.tracking.provenance import Provenance
+from pipeline.tracking.run import flat
 
-Rows = dict[str, str]
+Entries = dict[str, str]
 SECTIONS = ("recipe", "params", "data", "code", "packages", "hardware")
 
 
@@ -29,7 +30,7 @@ class Origin:
         full: whether a passport told it, which knows more of data and code.
     """
 
-    sections: Mapping[str, Rows | None]
+    sections: Mapping[str, Entries | None]
     layers: tuple[str, ...] = ()
     full: bool = False
 
@@ -67,10 +68,10 @@ def from_run(
     named = {"processed data, md5": "data_md5", "raw data, md5": "raw_md5"}
     data |= {key: tags[tag] for key, tag in named.items() if tag in tags}
     if made is None:
-        known: dict[str, Rows | None] = {"data": data}
+        known: dict[str, Entries | None] = {"data": data}
         return Origin({name: known.get(name) for name in SECTIONS})
     environment = made.environment
-    sections: dict[str, Rows | None] = {
+    sections: dict[str, Entries | None] = {
         "recipe": _recipe(made),
         "params": _params(made.params_yaml),
         "data": data,
@@ -85,9 +86,9 @@ def from_run(
     return Origin(sections, _layers(made.recipe), full=passport is not None)
 
 
-def _recipe(made: Provenance) -> Rows:
-    rows = _flat(made.recipe.model_dump(mode="json", exclude={"layers"}, exclude_none=True))
-    return rows | {"deterministic": str(made.deterministic)}
+def _recipe(made: Provenance) -> Entries:
+    recipe = made.recipe.model_dump(mode="json", exclude={"layers"}, exclude_none=True)
+    return _texts(recipe) | {"deterministic": str(made.deterministic)}
 
 
 def _layers(recipe: Recipe) -> tuple[str, ...]:
@@ -101,7 +102,7 @@ def _layers(recipe: Recipe) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _params(text: str) -> Rows | None:
+def _params(text: str) -> Entries | None:
     """Return params.yaml without the recipes: the one that was used is compared by itself."""
     try:
         content = YAML(typ="safe").load(io.StringIO(text))
@@ -109,10 +110,14 @@ def _params(text: str) -> Rows | None:
         return None
     if not isinstance(content, dict):
         return None
-    return _flat({key: value for key, value in content.items() if key != "recipes"})
+    return _texts({key: value for key, value in content.items() if key != "recipes"})
 
 
-def _data(passport: Passport) -> Rows:
+def _texts(nested: Mapping[str, Any]) -> Entries:
+    return {key: str(value) for key, value in flat(nested).items()}
+
+
+def _data(passport: Passport) -> Entries:
     data = passport.data
     return {
         "classes": ", ".join(data.class_names),
@@ -124,7 +129,7 @@ def _data(passport: Passport) -> Rows:
     }
 
 
-def _code(made: Provenance, passport: Passport | None) -> Rows:
+def _code(made: Provenance, passport: Passport | None) -> Entries:
     code = made.code
     digest = hashlib.sha256(code.diff.encode()).hexdigest()
     changed = f"{len(code.diff.splitlines())} lines of diff, sha256 {digest[:12]}"
@@ -137,16 +142,6 @@ def _code(made: Provenance, passport: Passport | None) -> Rows:
         **{path: f"sha256 {digest[:12]}" for path, digest in code.lockfiles.items()},
         **{path: f"md5 {digest[:12]}" for path, digest in modules.items()},
     }
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> Rows:
-    rows: Rows = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            rows |= _flat(value, f"{prefix}{key}.")
-        else:
-            rows[f"{prefix}{key}"] = str(value)
-    return rows
 
 
 def differences(a: Origin, b: Origin) -> tuple[Section, ...]:

@@ -8,10 +8,10 @@ from typing import Any
 from pipeline.errors import ArtifactError, ParamsError
 from pipeline.evaluation.intervals import CONFIDENCE
 from pipeline.evaluation.metrics import BY_NAME
-from pipeline.reports.comparing import findings
+from pipeline.reports.comparing import side_by_side
 from pipeline.reports.comparing.changes import Section, differences
-from pipeline.reports.comparing.findings import ComparedMetric, Paired
-from pipeline.reports.comparing.gallery import Gallery, Here, hang, look
+from pipeline.reports.comparing.flips import Flips, LocalData, find_data, show_flips
+from pipeline.reports.comparing.side_by_side import ComparedMetric, Paired
 from pipeline.reports.comparing.sides import Side
 
 
@@ -25,7 +25,7 @@ class Comparison:
         paired: on the same images; None where they have none in common.
         reason: why there is no paired test.
         sections: what changed of what made them.
-        gallery: the images on which they differ.
+        flips: the images on which they differ.
     """
 
     a: Side
@@ -35,7 +35,7 @@ class Comparison:
     paired: Paired | None
     reason: str
     sections: tuple[Section, ...]
-    gallery: Gallery
+    flips: Flips
 
     @property
     def verdict(self) -> str:
@@ -73,38 +73,38 @@ def compare_sides(a: Side, b: Side, root: Path, flips: int) -> Comparison:
             f"{a.spec} is of the dataset {a.dataset}, {b.spec} of {b.dataset}; only models of one "
             "dataset can be compared"
         )
-    here = look(a.dataset, root)
-    reason = _why_not_paired(a, b, here)
-    said_a, said_b = a.predictions, b.predictions
-    pairs, gallery = None, Gallery(reason=reason)
+    local = find_data(a.dataset, root)
+    reason = _why_not_paired(a, b, local)
+    predictions_a, predictions_b = a.predictions, b.predictions
+    pairs, shown = None, Flips(reason=reason)
     if not reason:
-        if said_a.y.tolist() != said_b.y.tolist():
+        if predictions_a.y.tolist() != predictions_b.y.tolist():
             raise ArtifactError(
                 f"{a.spec} and {b.spec} are said to have one test split, and their evaluations "
                 "have different labels; evaluate both again: dvc repro --force evaluate"
             )
-        pairs = findings.paired(said_a, said_b)
-        gallery = hang(a, b, findings.flips(said_a, said_b), here, flips)
-    same_classes = said_a.class_names == said_b.class_names
+        pairs = side_by_side.paired(predictions_a, predictions_b)
+        shown = show_flips(a, b, side_by_side.flipped(predictions_a, predictions_b), local, flips)
+    same_classes = predictions_a.class_names == predictions_b.class_names
     return Comparison(
         a=a,
         b=b,
-        metrics=findings.metrics(a.metrics, b.metrics, said_a, said_b),
-        recalls=findings.recalls(said_a, said_b) if same_classes else (),
+        metrics=side_by_side.metrics(a, b),
+        recalls=side_by_side.recalls(predictions_a, predictions_b) if same_classes else (),
         paired=pairs,
         reason=reason,
         sections=differences(a.origin, b.origin),
-        gallery=gallery,
+        flips=shown,
     )
 
 
-def _why_not_paired(a: Side, b: Side, here: Here) -> str:
+def _why_not_paired(a: Side, b: Side, local: LocalData) -> str:
     """Say why two models cannot be compared image by image; nothing where they can."""
     if a.predictions.class_names != b.predictions.class_names:
         return "They have different classes: no test of the pair, no flips."
     if a.data_md5 == b.data_md5:
         return ""
-    tests = here.test_md5_of(a), here.test_md5_of(b)
+    tests = local.test_md5_of(a), local.test_md5_of(b)
     if None in tests:
         return (
             "They were made from different data, and whether the test split is the same is known "
@@ -128,7 +128,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "recalls": list(map(_metric, comparison.recalls)),
         "paired": asdict(comparison.paired) if comparison.paired else None,
         "not_paired": comparison.reason or None,
-        "no_images": comparison.gallery.reason or None,
+        "no_images": comparison.flips.reason or None,
         "changes": {
             section.name: {
                 "unknown": list(section.unknown),

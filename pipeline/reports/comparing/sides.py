@@ -1,24 +1,27 @@
 """One of the models that are compared: what it is, what it says of the test split, what made it."""
 
+import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from pipeline.artifacts.models import Evaluation, TrainedModel
-from pipeline.errors import ArtifactError, ParamsError
+from pipeline.errors import ArtifactError
 from pipeline.evaluation.predictions import Predictions
-from pipeline.registry import versions as registry
+from pipeline.registry import model_files, versions
+from pipeline.registry.spec import parse_spec
 from pipeline.registry.versions import Registered
 from pipeline.reports.comparing.changes import Origin, from_run
-from pipeline.reports.comparing.predictions import read_history, read_predictions
 from pipeline.tracking import evaluations
 from pipeline.tracking.provenance import Provenance
 from pipeline.workspace import Workspace
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
-ALLOWED = "<name>@<alias>, <name>/<version>, an MLflow run id, or a folder models/<dataset>/<model>"
+OTHERS = "an MLflow run id, or a folder models/<dataset>/<model>"
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,7 @@ def load(spec: str) -> Side:
         return _from_run(spec, spec, None)
     if path.is_dir() or spec.count("/") > 1:
         raise ArtifactError(f"{spec} holds no trained model (no run.json); train one: dvc repro")
-    if "@" not in spec and "/" not in spec:
-        raise ParamsError(f"{spec!r} is no model; allowed: {ALLOWED}")
-    version = registry.find(spec)
+    version = versions.find(str(parse_spec(spec, OTHERS)))
     return _from_run(version.spec, version.run_id, version)
 
 
@@ -89,7 +90,7 @@ def _from_run(spec: str, run_id: str, version: Registered | None) -> Side:
     if not run_id:
         raise ArtifactError(f"{spec} was registered without a run: nothing is known of it")
     has_passport = version is not None and "passport_sha256" in version.tags
-    passport = registry.read_passport(version) if version and has_passport else None
+    passport = model_files.read_passport(version) if version and has_passport else None
     with TemporaryDirectory() as folder:
         found = evaluations.fetch(run_id, Path(folder))
         file = found.folder / evaluations.PROVENANCE
@@ -101,9 +102,9 @@ def _from_run(spec: str, run_id: str, version: Registered | None) -> Side:
             dataset=found.tags.get("dataset", version.name if version else "unknown"),
             model=found.tags.get("model", "unknown"),
             aliases=version.aliases if version else (),
-            predictions=read_predictions(found.folder / evaluations.EVALUATION),
+            predictions=_read_predictions(found.folder / evaluations.EVALUATION),
             metrics=_numbers(Evaluation(found.folder / evaluations.EVALUATION)),
-            history=read_history(found.folder / evaluations.HISTORY),
+            history=_read_history(found.folder / evaluations.HISTORY),
             origin=from_run(found.tags, provenance, passport),
             data_md5=found.tags.get("data_md5", "unknown"),
             test_md5=passport.test_md5 if passport else None,
@@ -129,9 +130,9 @@ def _from_folder(path: Path) -> Side:
         dataset=run.dataset,
         model=run.model,
         aliases=(),
-        predictions=read_predictions(evaluation.path),
+        predictions=_read_predictions(evaluation.path),
         metrics=_numbers(evaluation),
-        history=read_history(trained.history),
+        history=_read_history(trained.history),
         origin=from_run(tags, Provenance.load(trained.provenance), None),
         data_md5=run.data_md5,
         test_md5=None,
@@ -140,3 +141,49 @@ def _from_folder(path: Path) -> Side:
 
 def _numbers(evaluation: Evaluation) -> dict[str, float]:
     return {k: float(v) for k, v in evaluation.metrics.items() if isinstance(v, int | float)}
+
+
+def _read_predictions(folder: Path) -> Predictions:
+    """Read the predictions of an evaluation, classes in the order of the labels.
+
+    Raises:
+        ArtifactError: a file is missing, or they do not fit each other.
+    """
+    # classes.json is sorted by name: only this one has the order.
+    names = tuple(row[0] for row in _rows(folder / "predictions" / "confusion_counts.csv")[1:])
+    labels = {name: label for label, name in enumerate(names)}
+    actual = [row[0] for row in _rows(folder / "confusion.csv")[1:]]
+    probabilities = np.array(Evaluation(folder).probabilities)
+    if probabilities.shape != (len(actual), len(names)) or not set(actual) <= set(labels):
+        raise ArtifactError(
+            f"{folder} holds probabilities {probabilities.shape} of {len(actual)} images and "
+            f"{len(names)} classes, which do not fit; evaluate the model again"
+        )
+    return Predictions(names, np.array([labels[name] for name in actual]), probabilities)
+
+
+def _read_history(path: Path) -> dict[str, tuple[float, ...]]:
+    """Read the columns of `history.csv`.
+
+    Raises:
+        ArtifactError: it is missing or torn.
+    """
+    head, *rows = _rows(path)
+    try:
+        return {
+            name: tuple(map(float, column))
+            for name, column in zip(head, zip(*rows, strict=True), strict=True)
+        }
+    except ValueError as error:
+        raise ArtifactError(f"{path} is torn: {error}; train the model again") from error
+
+
+def _rows(path: Path) -> list[list[str]]:
+    try:
+        with path.open(newline="") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, ValueError, csv.Error) as error:
+        raise ArtifactError(f"cannot read {path}: {error}; make it anew: dvc repro") from error
+    if not rows:
+        raise ArtifactError(f"{path} is empty; make it anew: dvc repro --force")
+    return rows

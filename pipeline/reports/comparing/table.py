@@ -9,8 +9,8 @@ from rich.table import Table
 
 from pipeline.reports.comparing.changes import Section
 from pipeline.reports.comparing.comparison import Comparison
-from pipeline.reports.comparing.findings import ComparedMetric
-from pipeline.reports.comparing.wording import (
+from pipeline.reports.comparing.side_by_side import (
+    ComparedMetric,
     difference_text,
     interval_text,
     label_text,

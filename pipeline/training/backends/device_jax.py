@@ -1,4 +1,4 @@
-"""Devices as JAX sees them; `device_tensorflow` gives the same of TensorFlow."""
+"""The devices of JAX; `device_tensorflow` has the same functions for TensorFlow."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from platformdirs import user_cache_path
 from pipeline.tracking.describe import cpu_flags
 
 NAME = "JAX"
-# Of compilations on disk; those that were not used for longest make room.
+# The most that compilations take on disk; those not used for the longest time are deleted first.
 MOST_BYTES_KEPT = 2**30
 
 
@@ -20,14 +20,14 @@ def gpus() -> list[Any]:
     try:
         return list(jax.devices("gpu"))
     except RuntimeError:
-        return []  # this build of JAX knows none
+        return []  # this build of JAX has no support for GPUs
 
 
 def use(chosen: list[Any]) -> None:
-    """Compute on the GPU that is chosen, or on none; compile once for all processes."""
+    """Use the chosen GPU, or none; keep compilations on disk for the next process."""
     jax.config.update("jax_default_device", chosen[0] if chosen else jax.devices("cpu")[0])
     if jax.config.jax_compilation_cache_dir:
-        return  # set by whoever started this process
+        return  # set by the user
     # Code that was compiled for another CPU may not run on this one, which may share the folder.
     cpu = hashlib.sha256(" ".join(sorted(cpu_flags())).encode()).hexdigest()[:12]
     folder = user_cache_path("image-classification-pipeline") / "jax" / cpu
@@ -54,20 +54,20 @@ def capability_of(gpu: Any) -> tuple[int, int] | None:
 
 
 def libraries() -> dict[str, Any]:
-    """Return the version of what the GPU is driven with."""
+    """Return the version of CUDA."""
     return {"cuda": jax.extend.backend.get_backend().platform_version}
 
 
 def threads() -> int:
-    """Return 0: one thread for each core."""
+    """Return 0, which means one thread per core."""
     return 0
 
 
 def use_one_thread() -> None:
-    """Do nothing: XLA decides itself what is worth a second thread."""
+    """Do nothing: XLA itself decides when a second thread is worth it."""
 
 
 def make_deterministic() -> None:
-    """Let equal seeds give equal weights, which they do anyway on CPU."""
+    """Make equal seeds give equal weights; on CPU they do so anyway."""
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()

@@ -1,4 +1,4 @@
-"""Devices as TensorFlow sees them; `device_jax` gives the same of JAX."""
+"""The devices of TensorFlow; `device_jax` has the same functions for JAX."""
 
 from contextlib import suppress
 from typing import Any
@@ -14,19 +14,19 @@ def gpus() -> list[Any]:
 
 
 def use(chosen: list[Any]) -> None:
-    """Compute on the GPU that is chosen, or on none.
+    """Use the chosen GPU, or none.
 
     Raises:
-        RuntimeError: something was computed already, elsewhere.
+        RuntimeError: something was computed already on another device.
     """
-    # Without growth TensorFlow takes all of a GPU's memory at once.
+    # Without memory growth TensorFlow takes all memory of a GPU at once.
     for gpu in chosen:
         tf.config.experimental.set_memory_growth(gpu, True)
     tf.config.set_visible_devices(chosen, "GPU")
 
 
 def used() -> list[Any]:
-    """List the GPUs that are computed on."""
+    """List the GPUs in use."""
     return list(tf.config.get_visible_devices("GPU"))
 
 
@@ -50,17 +50,17 @@ def libraries() -> dict[str, Any]:
 
 
 def threads() -> int:
-    """Return the threads per operation; 0 is one for each core."""
+    """Return the threads per operation; 0 means one per core."""
     return int(tf.config.threading.get_intra_op_parallelism_threads())
 
 
 def use_one_thread() -> None:
-    """Compute each operation in one thread; two operations may still go side by side."""
-    # A process that has computed something keeps the threads that it has.
+    """Compute each operation in one thread; two operations may still run in parallel."""
+    # TensorFlow refuses to change this after the first computation.
     with suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
 def make_deterministic() -> None:
-    """Let equal seeds give equal weights; the seed must have been set."""
+    """Make equal seeds give equal weights; the seed must have been set."""
     tf.config.experimental.enable_op_determinism()

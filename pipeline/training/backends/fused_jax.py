@@ -1,4 +1,4 @@
-"""Keras' layers as XLA computes them faster; `fused` gives the same of TensorFlow."""
+"""Keras' layers in a form that XLA computes faster; see also `fused_tensorflow`."""
 
 from functools import partial, reduce
 from itertools import product
@@ -10,13 +10,13 @@ from jax import numpy as jnp
 
 
 class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
-    """Batch normalisation that reads the images once for both moments."""
+    """Batch normalisation that computes both moments in one pass over the images."""
 
     def _moments(self, inputs: Any, mask: Any) -> Any:
         if mask is not None:
             return super()._moments(inputs, mask)
         axes = tuple(range(inputs.ndim - 1))
-        # A sum of squares loses what is small beside the mean: it is taken off first, about.
+        # A sum of squares loses precision if the mean is large: an estimate is subtracted first.
         shift = jax.lax.stop_gradient(self.moving_mean.value)
         centred = inputs - shift
         mean = jnp.mean(centred, axes)
@@ -25,10 +25,10 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
 
 
 class MaxPooling2D(keras.layers.MaxPooling2D):  # type: ignore[misc]
-    """The largest of each window, where windows lie side by side.
+    """Max pooling with windows that do not overlap.
 
-    XLA takes its gradient by scattering, which is the slowest operation of a small network on a
-    GPU. Here it is a comparison with what was largest.
+    XLA computes the gradient by scattering, which is the slowest operation of a small network on a
+    GPU. Here it is a comparison with the position of the largest value.
     """
 
     def call(self, inputs: Any) -> Any:
@@ -40,7 +40,7 @@ class MaxPooling2D(keras.layers.MaxPooling2D):  # type: ignore[misc]
 
 
 def _whole_windows(images: Any, size: int, padding: str) -> Any:
-    """Fill the images up to whole windows, on both sides, or cut off what is too much."""
+    """Pad the images to whole windows, on both sides, or cut off the rest."""
     over = [side % size for side in images.shape[1:3]]
     if padding == "valid":
         height, width = (side - more for side, more in zip(images.shape[1:3], over, strict=True))
@@ -56,12 +56,12 @@ def _largest(images: Any, size: int) -> Any:
 
 
 def _corners(images: Any, size: int) -> list[Any]:
-    """Return for each place in a window what lies there, of all windows."""
+    """Return, for each position in a window, the values there in all windows."""
     return [images[:, row::size, column::size] for row, column in product(range(size), repeat=2)]
 
 
 def _forward(images: Any, size: int) -> Any:
-    """Pool, and remember in a byte which was the first of the largest, as Keras does."""
+    """Pool, and keep in a byte the position of the first largest value, as Keras does."""
     pooled, corners = _largest(images, size), _corners(images, size)
     first = jnp.full(pooled.shape, len(corners) - 1, jnp.uint8)
     for place, corner in reversed(list(enumerate(corners[:-1]))):
@@ -70,7 +70,7 @@ def _forward(images: Any, size: int) -> Any:
 
 
 def _backward(size: int, first: Any, upstream: Any) -> Any:
-    """Give the gradient to that one."""
+    """Give the gradient to that position."""
     images, height, width, channels = first.shape
     places = jnp.arange(size * size, dtype=jnp.uint8).reshape(1, 1, size, 1, size, 1)
     first, upstream = (each[:, :, None, :, None] for each in (first, upstream))

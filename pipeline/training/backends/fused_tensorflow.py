@@ -1,8 +1,8 @@
 """Keras' optimizers and layers on TensorFlow's faster kernels.
 
-Keras writes each as some ten operations that read and write whole arrays; at small batches the
-update alone is up to half of a training step. The kernels compute the same formulas in one pass,
-and keep their state in the same variables.
+Keras computes each with about ten operations that read and write whole arrays; with small batches
+the update of the weights takes up to half of a training step. The kernels compute the same formulas
+in one pass, and keep their state in the same variables.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 _RAW = tf.raw_ops
-# A convolution is written as one matrix only where that has at most so many times its numbers.
+# A convolution becomes a matrix product only if the matrix has at most so many times its weights.
 _MOST_COPIES = 4
 
 
@@ -39,14 +39,14 @@ class Adam(keras.optimizers.Adam):  # type: ignore[misc]
 
 
 class AdamW(Adam, keras.optimizers.AdamW):  # type: ignore[misc]
-    """Adam, whose weights Keras lets decay before the update."""
+    """Adam with weight decay, which Keras applies before the update."""
 
 
 class RMSprop(keras.optimizers.RMSprop):  # type: ignore[misc]
     """RMSprop that is not centered."""
 
     def build(self, variables: Any) -> None:
-        """Make the state; the kernel asks for a momentum even where there is none."""
+        """Create the state; the kernel needs a momentum variable even without momentum."""
         if not self.built:
             super().build(variables)
             if not self.momentum:
@@ -91,7 +91,7 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
     """Batch normalisation of images."""
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise, and move the averages while training."""
+        """Normalise; while training, update the moving averages."""
         if not training or len(inputs.shape) != 4:
             return super().call(inputs, training=training, mask=mask)
         nothing = tf.zeros([0])
@@ -104,7 +104,7 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
             epsilon=self.epsilon,
             is_training=True,
         )
-        # The kernel gives the variance of the population; Keras averages that of the batch.
+        # The kernel returns the variance with n - 1; Keras averages the one with n.
         count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
         variance *= (count - 1) / count
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
@@ -113,10 +113,10 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
 
 
 class MaxPooling2D(keras.layers.MaxPooling2D):  # type: ignore[misc]
-    """The largest of each window; of `relu_before_pooling`, it sees to the gradient as well.
+    """Max pooling; after `relu_before_pooling` it also computes the gradient of the relu.
 
     Attributes:
-        follows_relu: whether that is what it gets.
+        follows_relu: whether its input comes from `relu_before_pooling`.
     """
 
     follows_relu = False
@@ -129,9 +129,9 @@ class MaxPooling2D(keras.layers.MaxPooling2D):  # type: ignore[misc]
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
 def relu_before_pooling(inputs: Any) -> Any:
-    """Relu that leaves its gradient to the pooling, where a quarter of the numbers is left.
+    """Relu that leaves its gradient to the pooling, which has a quarter of the values.
 
-    No gradient flows where the largest of a window is 0, nor to what is not the largest.
+    No gradient flows where the largest value of a window is 0, nor to the other values.
     """
     return tf.nn.relu(inputs), lambda upstream: upstream
 
@@ -142,10 +142,10 @@ def _gradient_of_relu(pooled: Any) -> Any:
 
 
 class Dropout(keras.layers.Dropout):  # type: ignore[misc]
-    """Dropout that draws 16 bits for each number, instead of a number of 32."""
+    """Dropout that draws 16 random bits per value, instead of 32."""
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Drop some of the numbers while training, and enlarge the others."""
+        """Drop some of the values while training, and scale up the others."""
         if not training or not self.rate:
             return inputs
         dropped, count = round(self.rate * 2**16), tf.size(inputs)
@@ -158,10 +158,10 @@ class Dropout(keras.layers.Dropout):  # type: ignore[misc]
 
 
 class MaxNorm(keras.constraints.MaxNorm):  # type: ignore[misc]
-    """The largest norm of the columns of a kernel, which is written only where one is larger."""
+    """Max norm of the columns of a kernel; writes the kernel only if a column is longer."""
 
     def __call__(self, w: Any) -> Any:
-        """Return the kernel, no column of which is longer than allowed."""
+        """Return the kernel with no column longer than allowed."""
         w = tf.convert_to_tensor(w)
         bound = super().__call__
         norms = _RAW.EuclideanNorm(input=w, axis=self.axis)
@@ -169,10 +169,10 @@ class MaxNorm(keras.constraints.MaxNorm):  # type: ignore[misc]
 
 
 class Conv2D(keras.layers.Conv2D):  # type: ignore[misc]
-    """A convolution; of images of few pixels, with which small networks end, a matrix product.
+    """A convolution; on images of few pixels, as at the end of small networks, a matrix product.
 
-    The kernels for convolutions take as long for a few pixels as for many, and multiply the zeros
-    of the padding as well.
+    The kernels for convolutions take as long for few pixels as for many, and multiply the zeros of
+    the padding too.
     """
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
@@ -186,7 +186,7 @@ class Conv2D(keras.layers.Conv2D):  # type: ignore[misc]
         taps = self.kernel_size[0] * self.kernel_size[1]
         if pixels_out * pixels_in > _MOST_COPIES * taps:
             return super().convolution_op(inputs, kernel)
-        # Which tap leads from which pixel to which: none or one.
+        # Which tap connects which pair of pixels: none or one.
         leads = np.einsum("oit,puv->opiutv", *seen).reshape(-1, taps)
         blocks = tf.matmul(
             tf.constant(leads, kernel.dtype), tf.reshape(kernel, [taps, -1])
@@ -198,7 +198,7 @@ class Conv2D(keras.layers.Conv2D):  # type: ignore[misc]
 
 
 def _seen(size: int, taps: int, stride: int, padding: str) -> NDArray[np.float32]:
-    """Return (outputs, inputs, taps) of one axis: 1 where a tap lies on an input, for an output."""
+    """Return (outputs, inputs, taps) along one axis: 1 where a tap reads an input for an output."""
     outputs, before = (size - taps) // stride + 1, 0
     if padding == "same":
         outputs = -(-size // stride)

@@ -1,6 +1,6 @@
-"""Steps as compiled JAX functions. What a step changes is handed in and out, and then put back.
+"""Steps as compiled JAX functions; they take and return the state, which is then assigned.
 
-One compilation serves all models of one description: weights and seeds are handed in as well.
+One compilation serves all models with the same description: weights and seeds are arguments.
 """
 
 import json
@@ -23,19 +23,19 @@ from pipeline.training.sums import (
     Mirrored,
     Sums,
     Train,
-    added,
+    add_sums,
     images_per_forward,
-    nothing,
-    read,
+    read_sums,
     score,
+    zero_sums,
 )
 
-_MOST_KEPT = 8  # compiled functions of each kind, each with the variables of one model
+_MOST_KEPT = 8  # compiled functions of each kind; each keeps the variables of one model
 
 
 @dataclass(frozen=True)
 class _Model:
-    """A model that stands for all of its description, which compare equal."""
+    """A model; equal to every other one with the same description."""
 
     description: str
     recipe: Recipe
@@ -44,9 +44,9 @@ class _Model:
 
 @dataclass(frozen=True)
 class _Training:
-    """A training that stands for all that differ in weights and seed alone."""
+    """A training; equal to every other one that differs only in weights and seed."""
 
-    of: _Model
+    described: _Model
     augmentation: Augmentation
     total_steps: int
     optimizer: keras.optimizers.Optimizer = field(compare=False)
@@ -58,7 +58,7 @@ def _model(model: keras.Model, recipe: Recipe) -> _Model:
 
 
 def put(x: Images, y: Labels) -> tuple[Any, Any]:
-    """Bring images and labels to the device."""
+    """Move images and labels to the device."""
     return jnp.asarray(x), jnp.asarray(y, jnp.int32)
 
 
@@ -70,34 +70,41 @@ def compile_training(
     seed: int,
     total_steps: int,
 ) -> Train:
-    """Return what trains on each row of indices in turn, until the loss is not finite."""
-    train_steps = _train_steps(
+    """Return a function that trains on each row of indices, until the loss is not finite."""
+    train_steps = compiled_steps(
         _Training(_model(model, recipe), augmentation, total_steps, optimizer)
     )
     key = jax.random.key(seed)
     variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
 
     def run(x: Any, y: Any, indices: Indices, mirrored: Mirrored) -> Sums:
-        # Indices are filled up to those of an epoch, and the count says how many are run.
+        # Indices are padded to the rows of an epoch; the count says how many rows are run.
         fill = ((0, max(0, len(x) // indices.shape[1] - len(indices))), (0, 0))
         fill = fill if indices.shape[1] == recipe.batch_size else ((0, 0), (0, 0))
-        state = (*([v.value for v in kind] for kind in variables), nothing(model.output_shape[-1]))
-        steps, (*values, sums) = train_steps(
+        state = (
+            *([v.value for v in kind] for kind in variables),
+            zero_sums(model.output_shape[-1]),
+        )
+        steps, (*changed, sums) = train_steps(
             state, key, x, y, np.pad(indices, fill), np.pad(mirrored, fill), len(indices)
         )
-        for kind, new in zip(variables, values, strict=True):
+        for kind, new in zip(variables, changed, strict=True):
             for variable, value in zip(kind, new, strict=True):
                 variable.assign(value)
-        return read(steps, sums)
+        return read_sums(steps, sums)
 
     return run
 
 
 @lru_cache(maxsize=_MOST_KEPT)
-def _train_steps(training: _Training) -> Any:
-    """Compile the steps; the smaller last batch of an epoch has a compilation of its own."""
-    model, optimizer, augmentation = training.of.model, training.optimizer, training.augmentation
-    loss = loss_of(training.of.recipe, model.output_shape[-1])
+def compiled_steps(training: _Training) -> Any:
+    """Compile the steps; the smaller last batch of an epoch is compiled separately."""
+    model, optimizer, augmentation = (
+        training.described.model,
+        training.optimizer,
+        training.augmentation,
+    )
+    loss = loss_of(training.described.recipe, model.output_shape[-1])
     iterations = optimizer.variables.index(optimizer.iterations)
 
     def loss_and_more(trained: Any, others: Any, images: Any, labels: Any) -> Any:
@@ -118,7 +125,7 @@ def _train_steps(training: _Training) -> Any:
             images = augment(images, augmentation, draws, mirrored)
         (_, (others, more)), gradients = differentiate(trained, others, images, y[indices])
         trained, moments = optimizer.stateless_apply(moments, gradients, trained)
-        return trained, others, moments, added(sums, more)
+        return trained, others, moments, add_sums(sums, more)
 
     @jax.jit  # type: ignore[untyped-decorator]
     def train_steps(
@@ -138,20 +145,20 @@ def _train_steps(training: _Training) -> Any:
 
 
 def compile_forward(model: keras.Model, recipe: Recipe) -> Measure:
-    """Return what measures the model on all images, in large batches."""
+    """Return a function that measures the model on all images, in large batches."""
     forward = _forward(_model(model, recipe))
 
     def measure(x: Any, y: Any) -> Sums:
-        return read(1, forward(_values(model), x, y))
+        return read_sums(1, forward(_values(model), x, y))
 
     return measure
 
 
 @lru_cache(maxsize=_MOST_KEPT)
-def _forward(of: _Model) -> Any:
-    """Compile the measurement, block by block; the last block begins within the one before."""
-    model = of.model
-    loss = loss_of(of.recipe, model.output_shape[-1])
+def _forward(described: _Model) -> Any:
+    """Compile the measurement in blocks; the last block overlaps the one before."""
+    model = described.model
+    loss = loss_of(described.recipe, model.output_shape[-1])
     most = images_per_forward(model.input_shape[1:])
 
     @jax.jit  # type: ignore[untyped-decorator]
@@ -164,9 +171,9 @@ def _forward(of: _Model) -> Any:
             probabilities, _ = model.stateless_call(*variables, images, training=False)
             counted = start + jnp.arange(size) >= number * size
             losses = loss(labels, probabilities)
-            return added(sums, score(labels, probabilities, losses, counted))
+            return add_sums(sums, score(labels, probabilities, losses, counted))
 
-        return jax.lax.fori_loop(0, -(-len(x) // size), block, nothing(model.output_shape[-1]))
+        return jax.lax.fori_loop(0, -(-len(x) // size), block, zero_sums(model.output_shape[-1]))
 
     return forward
 
@@ -178,18 +185,18 @@ def gradients(model: keras.Model, recipe: Recipe, x: Images, y: Labels) -> list[
 
 
 @lru_cache(maxsize=_MOST_KEPT)
-def _gradients(of: _Model) -> Any:
-    """Compile the gradients. The images are handed in: XLA would fold constants for seconds."""
-    loss = loss_of(of.recipe, of.model.output_shape[-1])
+def _gradients(described: _Model) -> Any:
+    """Compile the gradients; images are arguments, as XLA would fold constants for seconds."""
+    loss = loss_of(described.recipe, described.model.output_shape[-1])
 
     def mean_loss(trained: Any, others: Any, x: Any, y: Any) -> Any:
-        probabilities, _ = of.model.stateless_call(trained, others, x, training=False)
+        probabilities, _ = described.model.stateless_call(trained, others, x, training=False)
         return jnp.mean(loss(y, probabilities))
 
     return jax.jit(jax.grad(mean_loss))
 
 
 def _values(model: keras.Model) -> Any:
-    """Return the values of its variables: those that are trained, and the others."""
+    """Return the values of the trainable variables, and of the others."""
     kinds = (model.trainable_variables, model.non_trainable_variables)
     return tuple([variable.value for variable in kind] for kind in kinds)

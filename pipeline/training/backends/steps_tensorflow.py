@@ -1,4 +1,4 @@
-"""Steps as compiled TensorFlow functions: many at a time, so that Python is asked once a second."""
+"""Steps as compiled TensorFlow functions: many per call, so that Python runs once a second."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,25 +17,25 @@ from pipeline.training.sums import (
     Measure,
     Mirrored,
     Train,
-    added,
+    add_sums,
     images_per_forward,
-    nothing,
-    read,
+    read_sums,
     score,
+    zero_sums,
 )
 
-# XLA makes a step of dense layers a fifth to a half faster on CPU and those of convolutions many
-# times slower; it takes two seconds to compile, which so many steps repay.
-_STEPS_THAT_REPAY_XLA = 10_000
+# On CPU XLA makes steps of dense layers a fifth to a half faster, and steps of convolutions many
+# times slower. It takes two seconds to compile, which pays off after so many steps.
+STEPS_WORTH_XLA = 10_000
 
 
 def put(x: Images, y: Labels) -> tuple[Any, Any]:
-    """Bring images and labels to the device, without a copy where they are there."""
+    """Move images and labels to the device, without a copy if they are there already."""
     return _tensor(x), tf.convert_to_tensor(y, tf.int32)
 
 
 def _tensor(x: Images) -> Any:
-    """Share the memory of the array, or of its file, where TensorFlow computes on it as it lies."""
+    """Share the memory of the array, or of its file, if TensorFlow can compute on it in place."""
     shared = x.flags.writeable and x.flags.c_contiguous and x.ctypes.data % ALIGNMENT == 0
     if shared and not tf.config.get_visible_devices("GPU"):
         return tf.experimental.dlpack.from_dlpack(np.asarray(x).__dlpack__())
@@ -50,7 +50,7 @@ def compile_training(
     seed: int,
     total_steps: int,
 ) -> Train:
-    """Return what trains on each row of indices in turn, until the loss is not finite."""
+    """Return a function that trains on each row of indices, until the loss is not finite."""
     variables, loss = model.trainable_variables, loss_of(recipe, model.output_shape[-1])
 
     def train_step(x: Any, y: Any, indices: Any, mirrored: Any) -> Any:
@@ -67,13 +67,13 @@ def compile_training(
         return score(labels, probabilities, losses)
 
     def train_steps(x: Any, y: Any, indices: Any, mirrored: Any, count: Any) -> Any:
-        step, sums = tf.constant(0), nothing(model.output_shape[-1])
+        step, sums = tf.constant(0), zero_sums(model.output_shape[-1])
         while step < count and tf.math.is_finite(sums[0]):
-            sums = added(sums, train_step(x, y, indices[step], mirrored[step]))
+            sums = add_sums(sums, train_step(x, y, indices[step], mirrored[step]))
             step += 1
         return step, sums
 
-    # One trace serves every number of steps, and the smaller last batch of an epoch as well.
+    # One trace serves any number of steps, and the smaller last batch of an epoch too.
     signature = [
         tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8),
         tf.TensorSpec([None], tf.int32),
@@ -82,45 +82,49 @@ def compile_training(
         tf.TensorSpec([], tf.int32),
     ]
     traced = tf.function(train_steps, input_signature=signature)
-    if not _repays_xla(recipe, total_steps):
-        return lambda x, y, indices, mirrored: read(*traced(x, y, indices, mirrored, len(indices)))
+    if not _is_worth_xla(recipe, total_steps):
+        return lambda x, y, indices, mirrored: read_sums(
+            *traced(x, y, indices, mirrored, len(indices))
+        )
     compiled = tf.function(train_steps, input_signature=signature, jit_compile=True)
 
     def run(x: Any, y: Any, indices: Indices, mirrored: Mirrored) -> Any:
         if indices.shape[1] != recipe.batch_size:
-            return read(*traced(x, y, indices, mirrored, len(indices)))
-        # XLA compiles for one shape: indices are filled up, and the count says how many are run.
+            return read_sums(*traced(x, y, indices, mirrored, len(indices)))
+        # XLA compiles for one shape: indices are padded, and the count says how many rows are run.
         fill = ((0, max(0, len(x) // recipe.batch_size - len(indices))), (0, 0))
-        return read(*compiled(x, y, np.pad(indices, fill), np.pad(mirrored, fill), len(indices)))
+        return read_sums(
+            *compiled(x, y, np.pad(indices, fill), np.pad(mirrored, fill), len(indices))
+        )
 
     return run
 
 
-def _repays_xla(recipe: Recipe, total_steps: int) -> bool:
-    """Whether XLA makes the training shorter, what it takes to compile included."""
+def _is_worth_xla(recipe: Recipe, total_steps: int) -> bool:
+    """Whether XLA makes the training shorter, including the time to compile."""
     on_gpu = bool(tf.config.get_visible_devices("GPU"))
-    return not (recipe.convolves or on_gpu) and total_steps >= _STEPS_THAT_REPAY_XLA
+    return not (recipe.convolves or on_gpu) and total_steps >= STEPS_WORTH_XLA
 
 
 def compile_forward(model: keras.Model, recipe: Recipe) -> Measure:
-    """Return what measures the model on all images, in large batches."""
+    """Return a function that measures the model on all images, in large batches."""
     loss = loss_of(recipe, model.output_shape[-1])
     shape = model.input_shape[1:]
     size = images_per_forward(shape)
 
     def forward(x: Any, y: Any) -> Any:
-        sums = nothing(model.output_shape[-1])
+        sums = zero_sums(model.output_shape[-1])
         for start in tf.range(0, tf.shape(x)[0], size):
             # One block at a time: by default ten are in memory at once.
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
             images, labels = x[start : start + size], y[start : start + size]
             probabilities = model(images, training=False)
-            sums = added(sums, score(labels, probabilities, loss(labels, probabilities)))
+            sums = add_sums(sums, score(labels, probabilities, loss(labels, probabilities)))
         return tf.constant(1), sums
 
     signature = [tf.TensorSpec([None, *shape], tf.uint8), tf.TensorSpec([None], tf.int32)]
     traced: Callable[..., Any] = tf.function(forward, input_signature=signature)
-    return lambda x, y: read(*traced(x, y))
+    return lambda x, y: read_sums(*traced(x, y))
 
 
 def gradients(model: keras.Model, recipe: Recipe, x: Images, y: Labels) -> list[Any]:
@@ -132,7 +136,7 @@ def gradients(model: keras.Model, recipe: Recipe, x: Images, y: Labels) -> list[
             loss = tf.reduce_mean(loss_of(recipe, model.output_shape[-1])(y, probabilities))
         return tape.gradient(loss, model.trainable_variables)
 
-    # Compiled as the training is: its kernels are others than those of single operations, of
-    # which BiasAddGrad sums bfloat16 so coarsely that large sums stand still.
+    # Compiled like the training, which uses other kernels than single operations do; of those,
+    # BiasAddGrad sums bfloat16 so coarsely that large sums stop growing.
     compiled: Callable[..., Any] = tf.function(computed)
     return [np.asarray(gradient) for gradient in compiled(x, y)]

@@ -1,4 +1,4 @@
-"""Where the marks of the charts are; the page draws and colours them."""
+"""The figures of the page: where their marks are; the template draws and colours them."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pipeline.reports.comparing.findings import ComparedMetric, Value
+from pipeline.reports.comparing.side_by_side import ComparedMetric, Value
 from pipeline.reports.comparing.sides import Side
 
-# Of the curves, in units of the drawing.
+# Of the curves, in SVG units.
 WIDTH, HEIGHT = 460, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 30
 # More rows and columns than these nobody reads.
@@ -46,7 +46,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Curves:
-    """One chart of curves over the epochs."""
+    """One figure of curves over the epochs."""
 
     title: str
     lines: tuple[Line, ...]
@@ -56,7 +56,7 @@ class Curves:
 
 
 def curves(a: Side, b: Side) -> tuple[Curves, ...]:
-    """Lay loss and accuracy of both models over one another."""
+    """Draw loss and accuracy of both models in the same axes."""
     return tuple(_curves(title, column, a, b) for title, column in CURVES.items())
 
 
@@ -132,7 +132,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Row:
+class DotRow:
     """A metric and where its two marks are; None of a model that lacks it."""
 
     metric: ComparedMetric
@@ -144,7 +144,7 @@ class Row:
 class Dots:
     """Metrics on one scale."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[DotRow, ...]
     ticks: tuple[Tick, ...]
 
 
@@ -154,7 +154,7 @@ def dots(metrics: Sequence[ComparedMetric]) -> Dots:
     edges = [edge for value in values for edge in (value.value, *(value.interval or ()))]
     # A little room, so that no dot is cut in half.
     axis = _Axis.around(edges, 2, 98, percent=True)
-    rows = tuple(Row(row, _mark(row.a, axis), _mark(row.b, axis)) for row in metrics)
+    rows = tuple(DotRow(row, _mark(row.a, axis), _mark(row.b, axis)) for row in metrics)
     return Dots(rows, axis.ticks)
 
 
@@ -168,7 +168,7 @@ def _mark(value: Value | None, axis: _Axis) -> Mark | None:
 
 @dataclass(frozen=True)
 class Cell:
-    """How much more often B says a class than A; `strength` is 0 to 1."""
+    """How much more often B predicts a class than A; `strength` is 0 to 1."""
 
     count: int
     strength: float
@@ -192,8 +192,8 @@ def matrix(difference: NDArray[np.int64], names: Sequence[str]) -> Matrix:
     largest = max(int(moved.max()), 1)
     rows = tuple(
         tuple(
-            Cell(count := int(difference[true, said]), abs(count) / largest, names[said])
-            for said in chosen
+            Cell(count := int(difference[true, predicted]), abs(count) / largest, names[predicted])
+            for predicted in chosen
         )
         for true in chosen
     )

@@ -1,7 +1,7 @@
-"""Entries in the ledger of a registered model, and the aliases that follow them.
+"""Record an entry in the ledger of a registered model, and let its aliases follow.
 
-An entry is written first, then the aliases are moved. Whoever is killed in between leaves an entry
-that is not done; the next one who asks moves the aliases as it says.
+An entry is written first, then the aliases are moved. A process that is killed in between leaves an
+entry that is not done; the next command that asks moves the aliases as it says.
 """
 
 import getpass
@@ -13,42 +13,41 @@ from uuid import uuid4
 from pipeline.errors import ParamsError, TrackingError
 from pipeline.production.decision import Decision
 from pipeline.production.notify import Announcement, announce
-from pipeline.production.promotion import PREVIOUS, PRODUCTION
-from pipeline.registry import versions as registry
+from pipeline.registry import versions
 from pipeline.registry.ledger import Action, Entry, Standing, standing
 from pipeline.registry.ledger_run import Conflict, LedgerRun
-from pipeline.registry.versions import Registered
+from pipeline.registry.versions import PREVIOUS, PRODUCTION, Registered
 from pipeline.tracking.addresses import mlflow_page
 from pipeline.tracking.store import account, server_time
 from pipeline.tracking.working_tree import head
 
-# Clocks differ a little; what they differ by more would put entries into a wrong order.
+# Clocks differ a little; if they differ by more, entries would be in the wrong order.
 CLOCKS_DIFFER = timedelta(seconds=60)
 # An entry is a line, not an essay.
 LONGEST_REASON = 500
 
 
-def settle(ledger: LedgerRun) -> Standing:
-    """Let the aliases follow the last entry, where it is not done, and return how things stand."""
+def sync_aliases(ledger: LedgerRun) -> Standing:
+    """Move the aliases as the last entry says, unless that is done, and return what serves."""
     while True:
         entries = ledger.entries()
         now = standing(entries)
-        last = next((e for e in reversed(entries) if e.action != "refused"), None)
+        last = next((e for e in reversed(entries) if e.action != Action.REFUSED), None)
         if last is None or ledger.is_done(last.sequence):
             return now
-        holders = registry.alias_holders(ledger.name)
-        for alias, version in wanted(now).items():
-            # One that was deleted cannot be pointed at; the audit tells of it.
-            there = version is None or registry.exists(ledger.name, version)
+        holders = versions.alias_holders(ledger.name)
+        for alias, version in expected_aliases(now).items():
+            # No alias can point at a version that was deleted; the audit reports it.
+            there = version is None or versions.exists(ledger.name, version)
             if holders.get(alias) != version and there:
-                registry.set_alias(ledger.name, alias, version)
-        # Whoever wrote an entry in the meantime has moved them too, perhaps before.
+                versions.set_alias(ledger.name, alias, version)
+        # Another process that wrote an entry meanwhile may have moved them before this one did.
         if ledger.entries() == entries:
             ledger.mark_done(last.sequence)
 
 
-def wanted(now: Standing) -> Mapping[str, int | None]:
-    """Return where the aliases have to point."""
+def expected_aliases(now: Standing) -> Mapping[str, int | None]:
+    """Return the version that each alias has to point at."""
     return {PRODUCTION: now.production, PREVIOUS: now.previous}
 
 
@@ -86,66 +85,85 @@ def check_reason(reason: str) -> None:
     """
     if len(reason) > LONGEST_REASON:
         raise ParamsError(
-            f"the reason has {len(reason)} letters; allowed: {LONGEST_REASON}: keep it short, and "
-            "name the page that says more"
+            f"the reason is {len(reason)} characters long; allowed: {LONGEST_REASON}: keep it "
+            "short, and name the page that says more"
         )
 
 
-def write(
+def record(
     ledger: LedgerRun,
     now: Standing,
     action: Action,
     version: int | None,
+    *,
     when: datetime,
     who: str,
     reason: str,
     decision: Decision | None = None,
 ) -> Entry:
-    """Write the next entry.
+    """Write the next entry, let the aliases follow and announce it.
 
     Raises:
-        Conflict: somebody else has written it.
+        Conflict: another process wrote it first.
+        TrackingError: the store cannot be reached.
     """
-    kept = ledger.keep_decision(decision.model_dump(mode="json")) if decision else ""
-    entry = Entry(
-        sequence=now.sequence + 1,
-        key=uuid4().hex,
-        action=action,
-        previous=now.production,
-        version=version,
-        who=who or me(),
-        account=account(),
-        when=when.isoformat(timespec="seconds"),
-        reason=reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 1]}…",
-        decision=kept,
-        commit=head(),
+    stored = ledger.keep_decision(decision.model_dump(mode="json")) if decision else ""
+    entry = _append(
+        ledger,
+        now,
+        Entry(
+            sequence=now.sequence + 1,
+            key=uuid4().hex,
+            action=action,
+            previous=now.production,
+            version=version,
+            who=who or current_user(),
+            account=account(),
+            when=when.isoformat(timespec="seconds"),
+            reason=reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 1]}…",
+            decision=stored,
+            commit=head(),
+        ),
     )
+    if action != Action.REFUSED:
+        sync_aliases(ledger)
+    _announce(entry, ledger.name, _lines(decision))
+    return entry
+
+
+def _append(ledger: LedgerRun, now: Standing, entry: Entry) -> Entry:
     while True:
         try:
             ledger.append(entry)
             return entry
         except Conflict:
-            # What somebody else wrote down may have changed nothing, such as a refusal.
+            # What another process wrote may have changed nothing, such as a refusal.
             fresh = standing(ledger.entries())
             if fresh.versions != now.versions:
                 raise
             entry = entry.model_copy(update={"sequence": fresh.sequence + 1})
 
 
-def me() -> str:
+def current_user() -> str:
     """Return who works here: the user and the machine."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def tell(entry: Entry, name: str, lines: Sequence[str] = ()) -> None:
-    """Tell those who want to know of an entry."""
+def _lines(decision: Decision | None) -> Sequence[str]:
+    """Return what there is to say about a decision: what failed, else all of it."""
+    if decision is None:
+        return ()
+    return decision.failures or [answer.message for answer in decision.answers]
+
+
+def _announce(entry: Entry, name: str, lines: Sequence[str]) -> None:
     announce(
         Announcement(
             action=entry.action,
             name=name,
             version=entry.version,
             previous=entry.previous,
-            who=entry.by,
+            who=entry.asked_by,
             reason=entry.reason,
             summary=tuple(lines),
             url=mlflow_page(f"models/{name}/versions/{entry.version}"),

@@ -1,7 +1,6 @@
-"""A trained model as a LiteRT file, which is asked without TensorFlow."""
+"""A trained model as a LiteRT file, which runs without TensorFlow."""
 
 import hashlib
-import os
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -13,20 +12,21 @@ from pipeline.artifacts.record import Record
 from pipeline.errors import ArtifactError
 from pipeline.evaluation.latency import Latency, latency
 from pipeline.evaluation.quiet import quiet_stderr
+from pipeline.parallel import cores
 
-# What is computed of a batch stays in the cache; of large images few are asked about at once.
+# Small batches stay in the CPU cache, so large images go in smaller ones.
 IMAGES_PER_BATCH = 128
 VALUES_PER_BATCH = 2**19
 
 
-class PortableRecord(Record):
+class LiteRTRecord(Record):
     """`portable.json`: which model the LiteRT file beside it is, and how it was checked.
 
     Attributes:
         sha256: of the LiteRT file.
         model_sha256: of the Keras file that it was made from.
-        images: how many test images both were asked about.
-        difference: the largest one between two probabilities.
+        images: how many test images both were compared on.
+        difference: the largest difference between two probabilities.
     """
 
     sha256: str
@@ -35,15 +35,8 @@ class PortableRecord(Record):
     difference: float
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use; models are served elsewhere than on Linux too."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-class PortableModel:
-    """A LiteRT model for batches of any size; one thread at a time may ask it."""
+class LiteRTModel:
+    """A LiteRT model for batches of any size, used by one thread at a time."""
 
     def __init__(self, content: bytes, threads: int | None = None) -> None:
         """Read a model.
@@ -55,10 +48,10 @@ class PortableModel:
         Raises:
             ValueError: the bytes are no LiteRT model.
         """
-        threads = threads or usable_cores()
+        threads = threads or cores()
         with quiet_stderr():
             self._interpreter = Interpreter(model_content=content, num_threads=threads)
-            # Packs the weights, once; another batch size costs nothing later.
+            # Packs the weights once; resizing the batch later costs nothing.
             self._interpreter.allocate_tensors()
         (images,), (answers,) = (
             self._interpreter.get_input_details(),
@@ -92,15 +85,15 @@ class PortableModel:
         return answers
 
 
-def load_portable(trained: TrainedModel) -> PortableModel:
-    """Load the LiteRT file of a model, after its bytes were checked and not before.
+def load_litert(trained: TrainedModel) -> LiteRTModel:
+    """Load the LiteRT file of a model, once its sha256 has been checked.
 
     Raises:
         ArtifactError: it is missing, of another model, not what was checked, or does not load.
     """
-    file, content = trained.portable, read_checked(trained)
+    file, content = trained.litert, read_checked(trained)
     try:
-        return PortableModel(content)
+        return LiteRTModel(content)
     except ValueError as error:
         raise ArtifactError(f"cannot load {file}: {' '.join(str(error).split())}") from error
 
@@ -111,24 +104,23 @@ def read_checked(trained: TrainedModel) -> bytes:
     Raises:
         ArtifactError: it is missing, of another model, or not what was checked.
     """
-    run, file = trained.run, trained.portable
+    run, file = trained.run, trained.litert
     make = f"make it, with dataset: {run.dataset} in params.yaml: dvc repro evaluate@{run.model}"
-    if not file.exists() or not trained.portable_record.exists():
+    if not file.exists() or not trained.litert_record.exists():
         raise ArtifactError(
-            f"{trained.path} has no {file.name} with its {trained.portable_record.name}: the model "
-            f"was not evaluated, or by an older version; {make}"
+            f"{trained.path} has no {file.name} with its {trained.litert_record.name}: the model "
+            f"was not evaluated, or only by an older version; {make}"
         )
-    record = PortableRecord.load(trained.portable_record)
+    record = LiteRTRecord.load(trained.litert_record)
     if record.model_sha256 != run.model_sha256:
         raise ArtifactError(
-            f"{file} was made from a model with sha256 {record.model_sha256}; that of the trained "
-            f"model is {run.model_sha256}; {make}"
+            f"{file} was made from a model with sha256 {record.model_sha256}; the trained model "
+            f"has {run.model_sha256}; {make}"
         )
     content = file.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != record.sha256:
         raise ArtifactError(
-            f"{file} has sha256 {found}; that of the one that was checked is {record.sha256}; "
-            f"{make}"
+            f"{file} has sha256 {found}; the file that was checked had {record.sha256}; {make}"
         )
     return content

@@ -1,6 +1,5 @@
-"""How two models differ on the test split: pure functions of what both say of it."""
+"""How two models differ on the test split: pure functions of their predictions."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +8,13 @@ from numpy.typing import NDArray
 from pipeline.evaluation.intervals import CONFIDENCE, Interval, intervals, share_interval
 from pipeline.evaluation.measures import confusion
 from pipeline.evaluation.metric import ImageMetric, SplitMetric
-from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.metrics import BY_NAME, METRICS
 from pipeline.evaluation.paired import mcnemar, paired_interval
-from pipeline.evaluation.predictions import Predictions
+from pipeline.evaluation.predictions import Hits, Predictions
+from pipeline.reports import wording
+from pipeline.reports.comparing.sides import Side
 
+ARROWS = {"higher": " ↑", "lower": " ↓", None: ""}
 # Of the test split, from 0 to 1: the page shows them on one scale.
 SHARES = tuple(
     metric.name
@@ -71,18 +73,16 @@ class Paired:
         return self.both + self.only_a + self.only_b + self.neither
 
 
-def metrics(
-    a: Mapping[str, float], b: Mapping[str, float], said_a: Predictions, said_b: Predictions
-) -> tuple[ComparedMetric, ...]:
+def metrics(a: Side, b: Side) -> tuple[ComparedMetric, ...]:
     """Put the metrics of two models side by side, with 95% intervals."""
-    known = _values(a, said_a), _values(b, said_b)
+    known = _values(a), _values(b)
     names = [metric.name for metric in METRICS if metric.name in {*known[0], *known[1]}]
     return tuple(ComparedMetric(name, known[0].get(name), known[1].get(name)) for name in names)
 
 
-def _values(numbers: Mapping[str, float], said: Predictions) -> dict[str, Value]:
-    ends = intervals(said)
-    return {name: Value(value, ends.get(name)) for name, value in numbers.items()}
+def _values(side: Side) -> dict[str, Value]:
+    found = intervals(side.predictions)
+    return {name: Value(value, found.get(name)) for name, value in side.metrics.items()}
 
 
 def paired(a: Predictions, b: Predictions) -> Paired:
@@ -107,15 +107,15 @@ def paired(a: Predictions, b: Predictions) -> Paired:
     )
 
 
-def flips(a: Predictions, b: Predictions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def flipped(a: Predictions, b: Predictions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the test images that go right -> wrong and those that go wrong -> right.
 
     In both the most confident mistake comes first.
     """
     right_a, right_b = a.right, b.right
     lost, won = np.flatnonzero(right_a & ~right_b), np.flatnonzero(~right_a & right_b)
-    by_b = np.argsort(-b.probabilities[lost].max(axis=1), kind="stable")
-    by_a = np.argsort(-a.probabilities[won].max(axis=1), kind="stable")
+    by_b = np.argsort(-b.confidence[lost], kind="stable")
+    by_a = np.argsort(-a.confidence[won], kind="stable")
     return lost[by_b], won[by_a]
 
 
@@ -126,18 +126,50 @@ def recalls(a: Predictions, b: Predictions) -> tuple[ComparedMetric, ...]:
         a: of any test split.
         b: with the same classes.
     """
+    hits_a, hits_b = a.hits_by_class(), b.hits_by_class()
     rows = [
-        ComparedMetric(name, _recall(a, label), _recall(b, label))
-        for label, name in enumerate(a.class_names)
+        ComparedMetric(name, _share(hits_a[name]), _share(hits_b[name])) for name in a.class_names
     ]
     return tuple(sorted(rows, key=lambda row: -abs(row.difference or 0)))
 
 
-def _recall(said: Predictions, label: int) -> Value | None:
-    hits = said.predicted[said.y == label] == label
+def _share(hits: Hits) -> Value | None:
     return Value(float(hits.mean()), share_interval(hits)) if len(hits) else None
 
 
 def confusion_difference(a: Predictions, b: Predictions) -> NDArray[np.int64]:
-    """Return how much more often B says each class (column) of each true class (row) than A."""
+    """Return the confusion matrix of B minus that of A; a row is a true class."""
     return confusion(b) - confusion(a)
+
+
+def label_text(name: str) -> str:
+    """Name a metric, with an arrow in the direction that is better."""
+    return wording.label(name) + (ARROWS[BY_NAME[name].better] if name in BY_NAME else "")
+
+
+def value_text(value: Value | None, name: str) -> str:
+    """Write the value of a metric with its unit."""
+    return "not known" if value is None else wording.value_text(name, value.value)
+
+
+def interval_text(value: Value | None, name: str) -> str:
+    """Write the interval of a metric; nothing where it has none."""
+    return wording.interval_text(name, value.interval) if value and value.interval else ""
+
+
+def difference_text(metric: ComparedMetric) -> str:
+    """Write B - A: shares in percentage points, losses as they are, the rest in percent of A."""
+    difference = metric.difference
+    if difference is None or metric.a is None:
+        return ""
+    unit = BY_NAME[metric.name].unit
+    if unit == "share":
+        return f"{points(difference)} points"
+    if unit in ("nats", "probability"):
+        return f"{difference:+.4f}"
+    return f"{difference / metric.a.value:+.0%}" if metric.a.value else ""
+
+
+def points(share: float) -> str:
+    """Write a difference of shares in percentage points."""
+    return f"{100 * share:+.2f}"

@@ -16,7 +16,7 @@ from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import RunInfo, TrainedModel
 from pipeline.errors import ArtifactError
 from pipeline.evaluation.export import TOLERANCE, export
-from pipeline.evaluation.portable import PortableModel, PortableRecord, load_portable
+from pipeline.evaluation.litert import LiteRTModel, LiteRTRecord, load_litert
 from pipeline.evaluation.scoring import Scorer
 from pipeline.models import build as models
 from pipeline.models.layer import Activation
@@ -88,9 +88,9 @@ def trained(small, tmp_path):
 def test_every_layer_and_activation_answers_as_keras_does(tmp_path):
     convolutions = ({"conv": 4, "activation": name} for name in get_args(Activation))
     model = build(*convolutions, *all_in_a_row())
-    portable, x, expected = exported(model, tmp_path)
-    assert np.abs(portable.probabilities(x) - expected).max() <= TOLERANCE
-    record = PortableRecord.load(tmp_path / "model/portable.json")
+    litert, x, expected = exported(model, tmp_path)
+    assert np.abs(litert.probabilities(x) - expected).max() <= TOLERANCE
+    record = LiteRTRecord.load(tmp_path / "model/portable.json")
     assert record.images == len(x)
     assert record.difference <= TOLERANCE
     assert record.sha256 == sha256(tmp_path / "model/model.tflite")
@@ -102,8 +102,8 @@ def test_every_layer_and_activation_answers_as_keras_does(tmp_path):
 def test_a_model_that_looks_several_times(views, tmp_path):
     layers = {"layers": [{"conv": 4}, "flatten"], "epochs": 1, "test_time_augmentation": views}
     model = models.build(Recipe.model_validate(layers), (8, 8, 3), 3, 0)
-    portable, x, expected = exported(model, tmp_path)
-    assert np.abs(portable.probabilities(x) - expected).max() <= TOLERANCE
+    litert, x, expected = exported(model, tmp_path)
+    assert np.abs(litert.probabilities(x) - expected).max() <= TOLERANCE
 
 
 @pytest.mark.long
@@ -113,8 +113,8 @@ def test_a_model_that_looks_several_times(views, tmp_path):
 def test_every_recipe_answers_as_keras_does(dataset, model, tmp_path):
     shape = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "digits": (8, 8, 1)}
     built = models.build(RECIPES[dataset][model], shape.get(dataset, (32, 32, 3)), 10, 0)
-    portable, x, expected = exported(built, tmp_path)
-    assert np.abs(portable.probabilities(x) - expected).max() <= TOLERANCE
+    litert, x, expected = exported(built, tmp_path)
+    assert np.abs(litert.probabilities(x) - expected).max() <= TOLERANCE
 
 
 def test_a_file_that_answers_otherwise_is_refused_and_not_kept(tmp_path):
@@ -124,8 +124,8 @@ def test_a_file_that_answers_otherwise_is_refused_and_not_kept(tmp_path):
     wrong[2] = np.roll(wrong[2], 1)
     with pytest.raises(ArtifactError, match=r"of 5 test images differ by up to 0\.\d"):
         export(model, trained, x, wrong)
-    assert not trained.portable.exists()
-    assert not trained.portable_record.exists()
+    assert not trained.litert.exists()
+    assert not trained.litert_record.exists()
     with pytest.raises(ArtifactError, match="differ by up to nan"):
         export(model, trained, x, np.full_like(wrong, np.nan))
 
@@ -142,21 +142,21 @@ def test_an_operation_that_litert_lacks_is_named(tmp_path):
 
 
 def test_batches_of_any_size_say_the_same_as_one_by_one(small):
-    portable = load_portable(small)
-    x = images(2 * portable.batch_size + 7, *SHAPE)
-    single = np.concatenate([portable.probabilities(image[None]) for image in x])
-    assert np.abs(portable.probabilities(x) - single).max() < 1e-6
-    assert portable.probabilities(x[:, ::-1]).shape == (len(x), 3)  # not contiguous
+    litert = load_litert(small)
+    x = images(2 * litert.batch_size + 7, *SHAPE)
+    single = np.concatenate([litert.probabilities(image[None]) for image in x])
+    assert np.abs(litert.probabilities(x) - single).max() < 1e-6
+    assert litert.probabilities(x[:, ::-1]).shape == (len(x), 3)  # not contiguous
 
 
 def test_large_images_are_asked_about_few_at_a_time(tmp_path):
     model = build({"conv": 2, "strides": 8}, "global_average_pool", shape=(512, 512, 3))
-    portable, _, _ = exported(model, tmp_path, count=3)
-    assert portable.batch_size == 1
+    litert, _, _ = exported(model, tmp_path, count=3)
+    assert litert.batch_size == 1
 
 
 def test_latency_is_measured(small):
-    measured = load_portable(small).latency()
+    measured = load_litert(small).latency()
     assert 0 < measured.p50_ms <= measured.p95_ms
     assert measured.images_per_second > 0
 
@@ -165,31 +165,31 @@ def test_latency_is_measured(small):
 def test_a_model_without_it_says_what_makes_it(trained, name):
     (trained.path / name).unlink()
     with pytest.raises(ArtifactError, match=r"dataset: tiny .* dvc repro evaluate@dense"):
-        load_portable(trained)
+        load_litert(trained)
 
 
 def test_other_bytes_than_those_that_were_checked_are_not_loaded(trained):
-    with trained.portable.open("ab") as file:
+    with trained.litert.open("ab") as file:
         file.write(b"x")
-    with pytest.raises(ArtifactError, match=r"sha256 .* that of the one that was checked"):
-        load_portable(trained)
+    with pytest.raises(ArtifactError, match=r"sha256 .* the file that was checked had"):
+        load_litert(trained)
 
 
 def test_the_file_of_an_earlier_training_is_not_taken_for_this_one(trained):
     run = json.loads((trained.path / "run.json").read_text())
     (trained.path / "run.json").write_text(json.dumps(run | {"model_sha256": "1" * 64}))
-    with pytest.raises(ArtifactError, match=r"the trained model is 1{64}; .*evaluate@dense"):
-        load_portable(trained)
+    with pytest.raises(ArtifactError, match=r"the trained model has 1{64}; .*evaluate@dense"):
+        load_litert(trained)
 
 
 def test_bytes_that_are_no_model_are_refused(trained):
-    trained.portable.write_bytes(b"no model")
-    record = PortableRecord.load(trained.portable_record)
-    record.model_copy(update={"sha256": sha256(trained.portable)}).save(trained.portable_record)
+    trained.litert.write_bytes(b"no model")
+    record = LiteRTRecord.load(trained.litert_record)
+    record.model_copy(update={"sha256": sha256(trained.litert)}).save(trained.litert_record)
     with pytest.raises(ArtifactError, match=r"cannot load .*model\.tflite"):
-        load_portable(trained)
+        load_litert(trained)
     with pytest.raises(ValueError, match="model"):
-        PortableModel(b"")
+        LiteRTModel(b"")
 
 
 # predict

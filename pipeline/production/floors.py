@@ -1,0 +1,66 @@
+"""The floors of metrics, as rules of the gate: one for each entry of `METRICS` that has a floor."""
+
+from typing import TYPE_CHECKING
+
+from pipeline.errors import ParamsError, did_you_mean
+from pipeline.evaluation.metric import Metric
+from pipeline.evaluation.metrics import FLOORS
+from pipeline.production.rules import Found, Rule, Thresholds
+
+if TYPE_CHECKING:
+    from pipeline.production.decision import Candidate, Case
+
+
+def floors() -> tuple[Rule, ...]:
+    """Return a rule for each metric that has a floor, in the order of `METRICS`."""
+    return tuple(_rule(key, metric) for key, metric in FLOORS.items())
+
+
+def check_floors(thresholds: Thresholds) -> None:
+    """Refuse a floor of a metric that has none, and one that can never be met.
+
+    Raises:
+        ParamsError: it says what was received and what is allowed.
+    """
+    for key, limit in thresholds.floors.items():
+        if key not in FLOORS:
+            raise ParamsError(
+                f"promotion.floors.{key}: unknown metric; allowed: {', '.join(FLOORS)}"
+                f"{did_you_mean(key, list(FLOORS))}"
+            )
+        if FLOORS[key].unit in ("share", "probability") and (limit or 0) > 1:
+            raise ParamsError(
+                f"promotion.floors.{key}: received {limit:g}; allowed: from 0 to 1, or null"
+            )
+
+
+def _rule(key: str, metric: Metric) -> Rule:
+    higher = metric.better == "higher"
+
+    def find(case: "Case", thresholds: Thresholds) -> Found | None:
+        limit = thresholds.floors.get(key)
+        if limit is None:
+            if not higher:
+                return None
+            limit = 0.0  # shown all the same
+        words = {"metric": _label(metric, case.candidate)}
+        if (value := case.candidate.metrics.get(key)) is None:
+            return Found(False, "unknown", limit, {**words, "number": "unknown"})
+        passed = value >= limit if higher else value <= limit
+        return Found(passed, value, limit, {**words, "number": f"{value:.4g}"})
+
+    return Rule(
+        key,
+        question=f"{metric.label}: at {'least' if higher else 'most'} this much?",
+        passed="{metric} {number}",
+        failed=f"{{metric}} {{number}} is not {'at least' if higher else 'at most'} {{limit:g}}",
+        find=find,
+        thresholds=(f"floors.{key}",),
+    )
+
+
+def _label(metric: Metric, candidate: "Candidate") -> str:
+    if metric.name != "recall_lowest":
+        return metric.label
+    worst = min(candidate.recalls, key=lambda name: (candidate.recalls[name], name))
+    return f"{metric.label}, {worst},"

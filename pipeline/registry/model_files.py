@@ -1,0 +1,185 @@
+"""The files of a version in the registry: a model is logged in the form in which it is served.
+
+A version is fetched, and what is fetched is checked against what was registered; a model is loaded
+with the code that is stored with it.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.models import Model, ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Schema
+
+import pipeline
+from pipeline.artifacts.files import sha256
+from pipeline.artifacts.models import TrainedModel
+from pipeline.errors import ArtifactError, PipelineError
+from pipeline.evaluation.quiet import quiet_stderr
+from pipeline.images import as_base64_png
+from pipeline.registry.passport import FILE_NAME, Passport
+from pipeline.registry.versions import Registered
+from pipeline.tracking.describe import serving_requirements
+from pipeline.tracking.store import connect, reaching
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # MLflow warns of the type hints in its own code
+    import mlflow.pyfunc
+
+SERVED_MODEL = Path(__file__).with_name("served_model.py")
+SIGNATURE = ModelSignature(
+    # Any: base64 text of an image file, or nested lists or an array of pixels.
+    inputs=Schema([ColSpec(AnyType(), "image")]),
+    outputs=Schema(
+        [
+            ColSpec(DataType.long, "label"),
+            ColSpec(DataType.string, "class_name"),
+            ColSpec(Array(DataType.double), "probabilities"),
+        ]
+    ),
+)
+
+
+def log_model(trained: TrainedModel, run_id: str, passport: Path, example: Any) -> str:
+    """Store the model in the form in which it is served, on the run that trained it.
+
+    Args:
+        trained: the model.
+        run_id: the run in this store.
+        passport: its file, which is stored with the model.
+        example: one `uint8` image (height, width, channels), shown to callers as PNG.
+
+    Returns:
+        The model's URI, which `load` takes.
+    """
+    client = connect()
+    with reaching("store the model"):
+        # Not through an active run: that would open the run again and change when it ended.
+        experiment_id = client.get_run(run_id).info.experiment_id
+        mlflow.set_experiment(experiment_id=experiment_id)
+        _delete_orphans(client, experiment_id, trained.run.dataset, run_id)
+        info = Model.log(
+            artifact_path=None,
+            name="model",
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
+            python_model=str(SERVED_MODEL),
+            artifacts={
+                "model": str(trained.model),
+                "run": str(trained.path / "run.json"),
+                "portable": str(trained.litert),
+                "portable_record": str(trained.litert_record),
+                "passport": str(passport),
+            },
+            code_paths=[str(Path(pipeline.__file__).parent)],
+            signature=SIGNATURE,
+            input_example=pd.DataFrame({"image": [as_base64_png(example)]}),
+            # Named, so that MLflow need not find out by loading the model.
+            pip_requirements=serving_requirements(),
+        )
+    return str(info.model_uri)
+
+
+def _delete_orphans(client: MlflowClient, experiment_id: str, name: str, run_id: str) -> None:
+    """Delete what a registration that was killed has stored and never registered."""
+    used = {v.model_id for v in client.search_model_versions(f"name = '{name}'")}
+    query = f"source_run_id = '{run_id}'"
+    for model in client.search_logged_models([experiment_id], query):
+        if model.model_id not in used:
+            client.delete_logged_model(model.model_id)
+
+
+def load(uri: str) -> Any:
+    """Load a model as a caller would: a pyfunc with `predict`; one that is a pickle is not loaded.
+
+    Versions of earlier releases answer with Keras, on the backend that `KERAS_BACKEND` names.
+
+    Raises:
+        TrackingError: it does not load.
+        ArtifactError: it is not what was trained.
+    """
+    connect()
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    with reaching(f"load {uri}"), _code_of_the_model(), quiet_stderr():
+        return mlflow.pyfunc.load_model(uri)
+
+
+@contextmanager
+def _code_of_the_model() -> Iterator[None]:
+    """Let a model import the package that is stored with it, which may be of another release."""
+    path, ours = list(sys.path), _take_out_our_modules()
+    try:
+        yield
+    except Exception as error:
+        # The error is of that package, so it is none of the classes that this one knows.
+        if any(kind.__name__ == PipelineError.__name__ for kind in type(error).__mro__):
+            raise ArtifactError(str(error)) from error
+        raise
+    finally:
+        _take_out_our_modules()
+        sys.modules.update(ours)
+        sys.path[:] = path
+
+
+def _take_out_our_modules() -> dict[str, ModuleType]:
+    names = [name for name in sys.modules if name.partition(".")[0] == pipeline.__name__]
+    return {name: sys.modules.pop(name) for name in names}
+
+
+def fetch(version: Registered) -> Path:
+    """Return the folder of a version's files: the models, `run.json`, `passport.json`.
+
+    Raises:
+        ArtifactError: a model or the passport is not what was registered.
+        TrackingError: a file is gone, or the store cannot be reached.
+    """
+    client = connect()
+    with reaching(f"fetch {version.spec}"):
+        uri = client.get_model_version_download_uri(version.name, str(version.version))
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/artifacts"))
+    _check_bytes(version, "model_sha256", folder / "model.keras")
+    _check_bytes(version, "portable_sha256", folder / "model.tflite")
+    _check_bytes(version, "passport_sha256", folder / FILE_NAME)
+    return folder
+
+
+def read_passport(version: Registered) -> Passport:
+    """Read what made a version, and nothing else of it.
+
+    Raises:
+        ArtifactError: it has no passport, or not the one it was registered with.
+        TrackingError: the store cannot be reached.
+    """
+    client = connect()
+    if "passport_sha256" not in version.tags:
+        raise ArtifactError(
+            f"{version.spec} has no passport: it was not registered by `pipeline register`, or by "
+            "one that made none; train and register it anew: dvc repro --force"
+        )
+    with reaching(f"fetch the passport of {version.spec}"), TemporaryDirectory() as folder:
+        uri = client.get_model_version_download_uri(version.name, str(version.version))
+        file = mlflow.artifacts.download_artifacts(f"{uri}/artifacts/{FILE_NAME}", dst_path=folder)
+        _check_bytes(version, "passport_sha256", Path(file))
+        return Passport.load(Path(file))
+
+
+def _check_bytes(version: Registered, tag: str, file: Path) -> None:
+    """Hold a file against the sha256 that its version was registered with."""
+    expected = version.tags.get(tag)
+    if expected is None and not file.exists():
+        return  # of a version that was registered without it
+    found = sha256(file) if file.exists() else "none: the file is gone"
+    if found != expected:
+        raise ArtifactError(
+            f"{file.name} of {version.spec} is not what was registered: sha256 {found}, "
+            f"registered: {expected}; roll back, or register the model anew"
+        )

@@ -1,0 +1,142 @@
+"""The images that one model has right and the other wrong, from the test split of this folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.artifacts.datasets import Splits, SplitsInfo
+from pipeline.artifacts.files import dvc_md5
+from pipeline.errors import ArtifactError
+from pipeline.evaluation.predictions import Predictions
+from pipeline.images import as_base64_png
+from pipeline.registry.passport import test_md5
+from pipeline.reports.comparing.sides import Side
+from pipeline.workspace import Workspace
+
+MOST_PIXELS = 160  # of a side; larger images are made smaller
+
+
+@dataclass(frozen=True)
+class LocalData:
+    """The processed data of this folder.
+
+    Attributes:
+        path: of the folder.
+        info: None where there is none.
+        data_md5: DVC's md5 of all of it.
+    """
+
+    path: Path
+    info: SplitsInfo | None
+    data_md5: str = ""
+
+    def test_md5_of(self, side: Side) -> str | None:
+        """Return the md5 of the test split of a model, as far as its data is known local."""
+        if side.test_md5 is None and self.info is not None and side.data_md5 == self.data_md5:
+            return test_md5(self.info)
+        return side.test_md5
+
+
+def find_data(dataset: str, root: Path) -> LocalData:
+    """Look for the processed data of a dataset in `root`."""
+    splits = Workspace(dataset, root).splits
+    try:
+        return LocalData(splits.path, splits.info, dvc_md5(splits.path))
+    except ArtifactError:
+        return LocalData(splits.path, None)
+
+
+@dataclass(frozen=True)
+class Flip:
+    """An image that one model has right and the other wrong.
+
+    Attributes:
+        number: its row in the test split.
+        png: base64 of a PNG.
+        small: whether it has so few pixels that they are shown as squares.
+        confidence_a: of `predicted_a`; 0 to 1.
+        confidence_b: of `predicted_b`.
+    """
+
+    number: int
+    png: str
+    small: bool
+    true: str
+    predicted_a: str
+    predicted_b: str
+    confidence_a: float
+    confidence_b: float
+
+
+@dataclass(frozen=True)
+class Flips:
+    """The flips that are shown; `reason` says why there are none."""
+
+    lost: tuple[Flip, ...] = ()
+    won: tuple[Flip, ...] = ()
+    reason: str = ""
+
+
+def show_flips(
+    a: Side,
+    b: Side,
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+    local: LocalData,
+    most: int,
+) -> Flips:
+    """Show flips with their images.
+
+    Args:
+        a: of the test split.
+        b: of the same.
+        rows: of the test split: right -> wrong, wrong -> right.
+        local: where the images may be.
+        most: of each kind that are shown.
+    """
+    if reason := _why_not_shown(a, b, local):
+        return Flips(reason=reason)
+    images = Splits(local.path).x("test")
+    lost, won = (
+        tuple(_flip(int(row), images[row], a.predictions, b.predictions) for row in some[:most])
+        for some in rows
+    )
+    return Flips(lost, won)
+
+
+def _why_not_shown(a: Side, b: Side, local: LocalData) -> str:
+    """Say why the images cannot be shown; nothing where they can."""
+    if local.info is None:
+        return f"{local.path} is not in this folder; dvc repro preprocess makes it"
+    ours = test_md5(local.info)
+    if ours not in (local.test_md5_of(a), local.test_md5_of(b)):
+        return f"{local.path} has another test split than the models; check out the data they had"
+    stored = dvc_md5(local.path / "x_test.npy")
+    same = np.array_equal(Splits(local.path).y("test"), a.predictions.y)
+    if stored != local.info.md5.get("x_test.npy") or not same:
+        return f"the files in {local.path} are not those that its metadata.json names; dvc checkout"
+    return ""
+
+
+def _flip(row: int, image: NDArray[np.uint8], a: Predictions, b: Predictions) -> Flip:
+    row_a, row_b = a.probabilities[row], b.probabilities[row]
+    return Flip(
+        number=row,
+        png=as_base64_png(_small(image)),
+        small=max(image.shape[:2]) <= MOST_PIXELS // 2,
+        true=a.class_names[a.y[row]],
+        predicted_a=a.class_names[row_a.argmax()],
+        predicted_b=b.class_names[row_b.argmax()],
+        confidence_a=float(row_a.max()),
+        confidence_b=float(row_b.max()),
+    )
+
+
+def _small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an image, scaled down where it is too large for the page."""
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    picture.thumbnail((MOST_PIXELS, MOST_PIXELS))
+    pixels: NDArray[np.uint8] = np.asarray(picture).reshape(picture.height, picture.width, -1)
+    return pixels

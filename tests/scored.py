@@ -1,0 +1,43 @@
+"""Versions with made-up predictions, as the gate scores them."""
+
+import numpy as np
+
+from pipeline.production.decision import Candidate, Incumbent, Scored
+
+MD5 = "a" * 32
+CLASSES = ("cat", "dog")
+
+
+def scored(right, version=1, ingredients="old", **more):
+    """Score images of which the first half are cats."""
+    right = np.asarray(right, bool)
+    half = len(right) // 2
+    recalls = dict(zip(CLASSES, (right[:half].mean(), right[half:].mean()), strict=True))
+    return {
+        "version": version,
+        "right": right,
+        "recalls": recalls,
+        "ingredients": ingredients,
+        "test_md5": MD5,
+        **more,
+    }
+
+
+def candidate(right, metrics=None, **more):
+    """Return a candidate that passes whatever its accuracy allows."""
+    found = scored(right, **{"version": 2, "ingredients": "new", **more})
+    known = {"accuracy": found["right"].mean(), "recall": min(found["recalls"].values())}
+    known |= {"calibration_error": 0.0, "latency_p95_ms": 1.0, "size_mb": 1.0}
+    return Candidate(**found, metrics=known | (metrics or {}))
+
+
+def incumbent(right, **more):
+    """Return the version in production."""
+    return Incumbent(1, Scored(**scored(right, **more)))
+
+
+def rights(n, wrong):
+    """Return n answers of which those are wrong."""
+    out = np.ones(n, bool)
+    out[list(wrong)] = False
+    return out
