@@ -39,7 +39,7 @@ Say = Callable[[str], None]
 
 
 class NotReproducible(PipelineError):
-    """The model cannot even be trained again: its code or its data are not to be had."""
+    """The model cannot be trained again: its code or its data are not available."""
 
 
 def reproduce(
@@ -64,7 +64,7 @@ def reproduce(
             not be identical.
         device: to train on; None is the kind that trained the registered one.
         keep: a new folder that the new model is copied to.
-        say: is told how far it is, and every difference before anything trains.
+        say: called with the progress, and with every difference before the training.
 
     Raises:
         NotReproducible: the commit is not in this repository, its diff does not apply, or the data
