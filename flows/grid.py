@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.execution.snapshot import Changes, Snapshot, changes_of, take
-from flows.form import CHOICES, Dataset, Model, RecipeChanges, Seed
+from flows.forms.form import CHOICES, Dataset, Model, RecipeChanges, Seed
 from flows.pages import charts, view
 from flows.search.cells import Cell, Result, as_csv, as_markdown, cells_of, metrics, summarise
 from flows.search.children import Bar, Children, ChildrenError, Ended, Pool

@@ -14,10 +14,10 @@ from uuid import uuid4
 
 from flows.execution.checkout import Checkout, UnknownRevision, worktree
 from flows.execution.stages import StageFailed, Stages, environment
+from flows.forms.yaml_edit import edit
 from flows.reproduction import differences
 from flows.reproduction.differences import Difference
 from flows.reproduction.verdict import Reproduction, compare
-from flows.yaml_edit import edit
 from pipeline.artifacts.files import dvc_md5, sha256
 from pipeline.artifacts.models import TrainedModel
 from pipeline.artifacts.project import DATA_STAGES, PARAMS_FILE

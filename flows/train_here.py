@@ -14,8 +14,8 @@ from prefect import flow
 from flows.execution import run_log
 from flows.execution.chain import chain
 from flows.execution.checkout import here
-from flows.request import Request, read_settings
-from flows.rows import ModelRow
+from flows.forms.request import Request, read_settings
+from flows.pages.rows import ModelRow
 from pipeline.artifacts.project import PARAMS_FILE, Until
 from pipeline.artifacts.record import DeviceChoice
 from pipeline.errors import ParamsError

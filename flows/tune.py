@@ -10,8 +10,8 @@ from prefect.runtime import flow_run
 from pydantic import Field, ValidationError
 
 from flows.execution.snapshot import Snapshot, take
-from flows.form import CHOICES, Dataset, Model, Seed
-from flows.patch import changes
+from flows.forms.form import CHOICES, Dataset, Model, Seed
+from flows.forms.patch import changes
 from flows.retries import FLOWS
 from flows.search import findings
 from flows.search.children import Bar, Children, ChildrenError, Pool

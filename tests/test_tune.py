@@ -10,7 +10,7 @@ from PIL import Image
 
 from flows.execution.snapshot import Snapshot
 from flows.pages import charts
-from flows.rows import ModelRow
+from flows.pages.rows import ModelRow
 from flows.search import findings, trials
 from flows.search.children import ChildrenError, Ended
 from flows.search.study import StudyRecord, TrialRecord, new_study, records

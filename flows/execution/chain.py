@@ -15,10 +15,10 @@ from flows.execution import keep, run_log
 from flows.execution.checkout import Checkout
 from flows.execution.job import Job, steps
 from flows.execution.stages import StageFailed, Stages, environment, run_command
+from flows.forms.request import Request
 from flows.pages import view
-from flows.request import Request
+from flows.pages.rows import ModelRow
 from flows.retries import TASKS
-from flows.rows import ModelRow
 from pipeline.artifacts.models import RunInfo
 from pipeline.artifacts.project import PARAMS_FILE, Until
 from pipeline.errors import TrackingError

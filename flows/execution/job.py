@@ -2,7 +2,7 @@
 
 from flows.execution.checkout import Checkout
 from flows.execution.stages import Stages
-from flows.rows import ModelRow
+from flows.pages.rows import ModelRow
 from pipeline.artifacts.models import ModelVersion, RunInfo
 from pipeline.artifacts.project import MODEL_STAGES, STAGES, Until
 from pipeline.params.params import Params

@@ -11,7 +11,7 @@ from prefect import get_run_logger
 
 from flows.execution.checkout import overlooked, worktree
 from flows.execution.stages import environment
-from flows.request import Request
+from flows.forms.request import Request
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.params.params import Params
 

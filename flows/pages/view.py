@@ -17,7 +17,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.rows import ModelRow
+from flows.pages.rows import ModelRow
 from pipeline.artifacts.models import ModelVersion, RunInfo
 from pipeline.artifacts.validation import CheckResult, ValidationReport
 from pipeline.reports.markdown import Markdown, escape, link, row

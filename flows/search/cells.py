@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flows.rows import ModelRow
+from flows.pages.rows import ModelRow
 from pipeline.reports.markdown import Markdown, escape, row
 
 SECONDS_PER_HOUR = 3600

@@ -16,8 +16,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
+from flows.pages.rows import ModelRow
 from flows.retries import CRASHED_FOR_GOOD, SERVER_AWAY
-from flows.rows import ModelRow
 from flows.search import server
 from pipeline.errors import PipelineError
 from pipeline.redaction import redact

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from prefect import get_run_logger
 
-from flows import patch
+from flows.forms import patch
 from flows.pages import charts, view
 from flows.search.children import ChildrenError
 from flows.search.study import StudyRecord, TrialRecord, chosen

@@ -21,7 +21,7 @@ from prefect.states import Cancelling
 from pydantic import TypeAdapter
 
 from flows.execution.chain import ROWS
-from flows.rows import ModelRow
+from flows.pages.rows import ModelRow
 
 IDS_PER_QUERY = 100
 CANCELLED_AT_ONCE = 8

@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import Trial, TrialState
 from prefect import get_run_logger
 
-from flows.patch import changes
+from flows.forms.patch import changes
 from flows.search.children import Children, ChildrenError, Ended
 from flows.search.study import chosen
 from pipeline.errors import TrackingError
