@@ -24,7 +24,7 @@ from typer.main import get_command
 
 from benchmarks.accuracy import DATA, machine, prepare
 from benchmarks.speed import QUIET, child
-from flows.request import Request
+from flows.forms.request import Request
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.cli import app
 from pipeline.params.params import load_params

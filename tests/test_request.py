@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from flows.form import CHOICES, RecipeChanges, dataset_names, model_names
-from flows.request import Request, read_settings
+from flows.forms.form import CHOICES, RecipeChanges, dataset_names, model_names
+from flows.forms.request import Request, read_settings
 from pipeline.errors import ParamsError
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
