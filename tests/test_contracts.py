@@ -134,11 +134,10 @@ def test_every_check_of_params_is_one():
     checks.check_names(PARAMS.validation)
 
 
-def test_every_check_is_documented_and_has_limits_in_params():
+def test_every_check_is_documented():
     page = (ROOT / "docs" / "datasets.md").read_text()
     for name in checks.BY_NAME:
-        assert f"| `{name}` |" in page
-    assert set(PARAMS.validation) == set(checks.BY_NAME)
+        assert f"| `{name}` |" in page, f"docs/datasets.md has no row for the check {name}"
 
 
 @pytest.mark.parametrize("metric", metrics.METRICS, ids=lambda metric: metric.name)
