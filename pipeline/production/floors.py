@@ -38,13 +38,13 @@ def _rule(key: str, metric: Metric) -> Rule:
     higher = metric.better == "higher"
 
     def find(case: "Case", thresholds: Thresholds) -> Found | None:
-        limit = thresholds.floors.get(key)
+        limit, value = thresholds.floors.get(key), case.candidate.metrics.get(key)
         if limit is None:
-            if not higher:
+            if value is None or not higher:
                 return None
-            limit = 0.0  # shown all the same
+            limit = 0.0  # without a floor the value is shown
         words = {"metric": _label(metric, case.candidate)}
-        if (value := case.candidate.metrics.get(key)) is None:
+        if value is None:
             return Found(False, "unknown", limit, {**words, "number": "unknown"})
         passed = value >= limit if higher else value <= limit
         return Found(passed, value, limit, {**words, "number": f"{value:.4g}"})
