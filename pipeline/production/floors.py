@@ -28,9 +28,11 @@ def check_floors(thresholds: Thresholds) -> None:
                 f"promotion.floors.{key}: unknown metric; allowed: {', '.join(FLOORS)}"
                 f"{did_you_mean(key, list(FLOORS))}"
             )
-        if FLOORS[key].unit in ("share", "probability") and (limit or 0) > 1:
+        share = FLOORS[key].unit in ("share", "probability")
+        if limit is not None and (limit > 1 if share else limit == 0):
+            allowed = "from 0 to 1" if share else "more than 0"
             raise ParamsError(
-                f"promotion.floors.{key}: received {limit:g}; allowed: from 0 to 1, or null"
+                f"promotion.floors.{key}: received {limit:g}; allowed: {allowed}, or null"
             )
 
 
@@ -38,13 +40,13 @@ def _rule(key: str, metric: Metric) -> Rule:
     higher = metric.better == "higher"
 
     def find(case: "Case", thresholds: Thresholds) -> Found | None:
-        limit = thresholds.floors.get(key)
+        limit, value = thresholds.floors.get(key), case.candidate.metrics.get(key)
         if limit is None:
-            if not higher:
+            if value is None or not higher:
                 return None
-            limit = 0.0  # shown all the same
+            limit = 0.0  # the value is shown all the same
         words = {"metric": _label(metric, case.candidate)}
-        if (value := case.candidate.metrics.get(key)) is None:
+        if value is None:
             return Found(False, "unknown", limit, {**words, "number": "unknown"})
         passed = value >= limit if higher else value <= limit
         return Found(passed, value, limit, {**words, "number": f"{value:.4g}"})
