@@ -9,7 +9,7 @@ from prefect.states import Completed, Failed
 
 from flows.execution.checkout import worktree
 from flows.execution.commands import change, look, requester
-from flows.form import Dataset, Person
+from flows.forms.form import Dataset, Person
 from flows.pages import view
 from pipeline.reports.markdown import Markdown, row
 

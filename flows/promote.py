@@ -15,9 +15,9 @@ from pydantic import Field
 from flows.execution.chain import run_until
 from flows.execution.checkout import Checkout, overlooked, worktree
 from flows.execution.commands import change, look, requester
-from flows.form import Dataset, Person, SomePerson, Text, Version
+from flows.forms.form import Dataset, Person, SomePerson, Text, Version
+from flows.forms.request import Request
 from flows.pages import view
-from flows.request import Request
 from flows.retries import FLOWS
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import ParamsError

@@ -9,9 +9,9 @@ from pydantic import Field
 from flows.execution.chain import chain
 from flows.execution.checkout import overlooked, worktree
 from flows.execution.snapshot import changes_of
-from flows.form import CHOICES, Dataset, Model, RecipeChanges, Seed
-from flows.request import Request
-from flows.rows import ModelRow
+from flows.forms.form import CHOICES, Dataset, Model, RecipeChanges, Seed
+from flows.forms.request import Request
+from flows.pages.rows import ModelRow
 from pipeline.artifacts.project import Until
 from pipeline.artifacts.record import DeviceChoice
 

@@ -13,8 +13,8 @@ from prefect.states import Cancelled, Completed, Crashed, Failed, Running, Sched
 from flows import grid as flow
 from flows.execution.snapshot import Snapshot
 from flows.pages import charts
+from flows.pages.rows import ModelRow
 from flows.retries import CRASHED_FOR_GOOD
-from flows.rows import ModelRow
 from flows.search.cells import (
     Cell,
     Result,

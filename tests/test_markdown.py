@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from flows import audit, promote
 from flows.pages import view
-from flows.rows import ModelRow
+from flows.pages.rows import ModelRow
 from flows.search import findings
 from flows.search.cells import Cell, Result, as_markdown, summarise
 from flows.search.study import StudyRecord, TrialRecord

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from flows.form import CHOICES, RecipeChanges, dataset_names, model_names
-from flows.request import Request, read_settings
+from flows.forms.form import CHOICES, RecipeChanges, dataset_names, model_names
+from flows.forms.request import Request, read_settings
 from pipeline.errors import ParamsError
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
@@ -58,7 +58,7 @@ def test_only_the_lines_that_are_asked_for_change_and_comments_stay(params):
         "epochs",
         "batch_size",
     ]
-    assert "# of every recipe that names none" in lines[2]
+    assert "# for every recipe without its own" in lines[2]
 
 
 def test_a_nested_change_leaves_the_rest_of_what_it_changes(params):

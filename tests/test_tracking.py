@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 
 from pipeline.errors import TrackingError
 from pipeline.registry import model_files
@@ -116,6 +118,26 @@ def test_a_run_that_ends_well(ready):
     assert "system/cpu_utilization_percentage" in found.data.metrics
     assert (ready / "mlartifacts").is_dir()
     assert not (ready / "mlruns").exists()
+
+
+def test_of_two_runs_that_log_a_new_dataset_at_once_neither_fails(ready, monkeypatch):
+    """As a server with PostgreSQL answers the second one."""
+    said = (
+        'BAD_REQUEST: (psycopg2.errors.UniqueViolation) duplicate key value violates "dataset_pk" '
+        "[SQL: INSERT INTO datasets (dataset_uuid, experiment_id, name, digest) VALUES (…)]"
+    )
+    log_inputs, answers = MlflowClient.log_inputs, [said]
+
+    def late(client, *given):
+        if answers:
+            raise MlflowException(answers.pop())
+        return log_inputs(client, *given)
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", late)
+    with new_run("tiny", "dense") as run:
+        run.log_dataset(tiny_splits(ready / "data"), "0" * 32 + ".dir")
+    (found,) = connect().get_run(run.run_id).inputs.dataset_inputs
+    assert found.dataset.digest == "0" * 32 + ".dir"
 
 
 def kind(client):

@@ -35,9 +35,9 @@ def run(
     ] = None,
     until: Annotated[Until, typer.Option(help="The last stage to run.")] = "register",
 ) -> None:
-    """Run the flow `train` on the spot, in this working tree; no server is needed.
+    """Run the flow `train` in this working tree; no server is needed.
 
-    What is asked for is written into params.yaml, as `dvc exp run -S` does, and stays there.
+    The options are written into params.yaml, as `dvc exp run -S` does, and stay there.
     """
     from rich.console import Console
 

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import Field
 from ruamel.yaml import YAML
 
-from flows.form import Seed, dataset_names
-from flows.yaml_edit import edit, read
+from flows.forms.form import Seed, dataset_names
+from flows.forms.yaml_edit import edit, read
 from pipeline.artifacts.files import atomic
 from pipeline.artifacts.record import DeviceChoice, Frozen
 from pipeline.errors import ParamsError, did_you_mean
