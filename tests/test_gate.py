@@ -53,14 +53,14 @@ def test_each_floor_holds_back_by_itself(floors, metrics, name):
 
 def test_the_class_with_the_lowest_recall_is_named():
     decision = ask(candidate(rights(100, range(10))), None, Thresholds(floors={"recall": 0.9}))
-    assert "cat, 0.8 is not at least 0.9" in decision.failures[0]
+    assert "(cat) is 0.8; at least 0.9 is required" in decision.failures[0]
 
 
 def test_a_metric_that_an_older_version_lacks_does_not_reach_its_floor():
     new = candidate(rights(100, []))
     known = {key: value for key, value in new.metrics.items() if key != "size_mb"}
     decision = ask(replace(new, metrics=known), None, Thresholds(floors={"size_mb": 9}))
-    assert "unknown is not at most 9" in decision.failures[0]
+    assert "is unknown; at most 9 is required" in decision.failures[0]
 
 
 @pytest.mark.parametrize(
