@@ -44,7 +44,7 @@ def _rule(key: str, metric: Metric) -> Rule:
         if floor is None:
             if value is None or not higher:
                 return None
-            floor = 0.0  # the value is shown all the same
+            floor = 0.0  # without a floor the value is shown
         words = {"metric": _label(metric, case.candidate)}
         if value is None:
             return Found(False, "unknown", floor, {**words, "number": "unknown"})
