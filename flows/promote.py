@@ -22,7 +22,7 @@ from flows.retries import FLOWS
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import ParamsError
 from pipeline.params.params import load_params
-from pipeline.production.decision import Answer, Decision, PromotionAnswer
+from pipeline.production.decision import Answer, Decision, PromotionReport
 from pipeline.registry.ledger import Action
 from pipeline.reports.markdown import Markdown, escape, row
 
@@ -76,7 +76,7 @@ def promote(
         options = ["--force", f"--reason={reason}"] if force else []
         who = requester(who)
         if job.params.promotion.require_approval:
-            asked = PromotionAnswer.model_validate(
+            asked = PromotionReport.model_validate(
                 look(checkout, "promote", "--dry-run", *options, *_named(dataset, version))
             )
             if asked.action == Action.WOULD_PASS or (force and asked.action == Action.REFUSED):
@@ -86,7 +86,7 @@ def promote(
                 who = f"{who}; approved by {approval.approved_by.strip()}"
                 # This version was approved, even if another one is the challenger by now.
                 version, options = asked.version, [*options, "--yes"]
-        done = PromotionAnswer.model_validate(
+        done = PromotionReport.model_validate(
             change(checkout, "promote", *options, f"--who={who}", *_named(dataset, version))
         )
     show(done, "decision")
@@ -106,7 +106,7 @@ def _named(dataset: str, version: int | None) -> list[str]:
     return ["--", dataset, *([] if version is None else [str(version)])]
 
 
-def ask_a_person(asked: PromotionAnswer, who: str) -> Approval:
+def ask_a_person(asked: PromotionReport, who: str) -> Approval:
     """Pause the run until somebody has filled in the form; without an answer it is a no.
 
     Args:
@@ -132,7 +132,7 @@ def _in_words(answer: Approval) -> str:
     return f"{text} by {answer.approved_by.strip()}{comment}"
 
 
-def show(promotion: PromotionAnswer, key: str) -> str:
+def show(promotion: PromotionReport, key: str) -> str:
     """Show a decision in the UI, and return the page.
 
     Args:
@@ -145,7 +145,7 @@ def show(promotion: PromotionAnswer, key: str) -> str:
     return text
 
 
-def page(promotion: PromotionAnswer) -> str:
+def page(promotion: PromotionReport) -> str:
     """Return a decision as Markdown: in words what failed, then what every rule answered."""
     name, version = promotion.name, promotion.version
     linked = view.mlflow_link(f"{name} version {version}", f"models/{name}/versions/{version}")

@@ -14,7 +14,7 @@ from flows.execution.checkout import Checkout
 from flows.execution.commands import change
 from flows.execution.stages import StageFailed
 from pipeline.errors import ParamsError
-from pipeline.production.decision import PromotionAnswer
+from pipeline.production.decision import PromotionReport
 from pipeline.production.recording import LONGEST_REASON
 from pipeline.registry.ledger import Discrepancy
 from tests.conftest import ROOT
@@ -38,7 +38,7 @@ CHECKS = [
 ]
 DECISION = {"candidate": 7, "incumbent": 3, "test_md5": "0123", "checks": CHECKS, "passed": False}
 PRINTED = {"name": "digits", "version": 7, "action": "refused", "sequence": 9, "decision": DECISION}
-REFUSED = PromotionAnswer.model_validate(PRINTED)
+REFUSED = PromotionReport.model_validate(PRINTED)
 
 
 def schema_of(flow):
@@ -147,9 +147,9 @@ def test_a_decision_is_shown_with_what_failed_first(monkeypatch):
 def test_a_decision_that_was_not_taken_is_one_line(monkeypatch):
     monkeypatch.delenv("MLFLOW_UI_URL", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    nothing = PromotionAnswer.model_validate({**PRINTED, "action": "nothing", "decision": None})
+    nothing = PromotionReport.model_validate({**PRINTED, "action": "nothing", "decision": None})
     assert promote.page(nothing).strip() == "digits version 7 **is in production already**."
-    first = PromotionAnswer.model_validate({**PRINTED, "decision": {**DECISION, "incumbent": None}})
+    first = PromotionReport.model_validate({**PRINTED, "decision": {**DECISION, "incumbent": None}})
     assert "nothing is in production" in promote.page(first)
 
 

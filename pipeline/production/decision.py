@@ -153,7 +153,7 @@ class Decision(Frozen):
         return tuple(answer.message for answer in self.answers if not answer.passed)
 
 
-class PromotionAnswer(Frozen):
+class PromotionReport(Frozen):
     """What `pipeline promote --json` prints.
 
     Attributes:
