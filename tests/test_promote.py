@@ -13,6 +13,7 @@ import pytest
 from pipeline.errors import ArtifactError, ParamsError, PipelineError, TrackingError
 from pipeline.evaluation.litert import LiteRTModel
 from pipeline.production.audit import audit
+from pipeline.production.decision import PromotionReport
 from pipeline.production.promote import rollback
 from pipeline.production.recording import time_for
 from pipeline.production.rules import Thresholds
@@ -251,7 +252,7 @@ def test_both_must_say_what_keras_said_when_it_was_evaluated(two, monkeypatch):
 def test_the_commands(two):
     asked = run("promote", "tiny", "--dry-run", "--json")
     assert asked.exit_code == 0, asked.exception
-    assert json.loads(asked.stdout)["action"] == "would pass"
+    assert PromotionReport.model_validate_json(asked.stdout).action == Action.WOULD_PASS
     done = run("promote", "tiny", "2", "--who", "somebody", "--json")
     content = json.loads(done.stdout)
     assert (content["action"], content["sequence"]) == ("promoted", 2)

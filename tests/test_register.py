@@ -161,7 +161,7 @@ def test_a_floor_holds_back_and_what_lacks_a_part_is_not_registered(copy):
     high = Thresholds(floors={"accuracy": 0.99})
     made = register(copy.models, copy.splits, VALIDATION, high, copy.folder / "registered.json")
     assert made.aliases == ("challenger",)
-    assert "below the floor 0.99" in made.shortfalls[0]
+    assert "at least 0.99 is required" in made.shortfalls[0]
     connect().delete_registered_model("tiny")
     (copy.folder / "dvc.lock").unlink()
     with pytest.raises(ArtifactError, match=r"its passport lacks dvc.lock"):
