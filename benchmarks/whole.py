@@ -161,7 +161,7 @@ def table() -> str:
     )
     nothing, changed = (median(lambda row, key=key: row[key]) for key in AGAIN)
     lines = [
-        f"| fashion_mnist, dense and cnn, {len(rows)} runs | seconds | asked |",
+        f"| fashion_mnist, dense and cnn, {len(rows)} runs | seconds | target |",
         "|---|---|---|",
         f"| both scripts, one after the other | {scripts:.1f} | |",
         f"| `dvc repro`, cold | {cold:.1f} | |",

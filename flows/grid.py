@@ -125,7 +125,7 @@ def _parameters(cell: Cell, changes: Changes, commit: str) -> dict[str, Any]:
         "seed": cell.seed,
         "overrides": {name: dict(value) for name, value in changes.items() if name == cell.model},
         "until": "evaluate",
-        "promote": False,
+        "auto_promote": False,
         "revision": commit,
     }
 

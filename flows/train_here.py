@@ -35,7 +35,7 @@ def run_here(
     settings: list[str],
     device: DeviceChoice | None,
     seed: int | None,
-    promote: bool | None,
+    auto_promote: bool | None,
     until: Until,
 ) -> list[ModelRow]:
     """Run the flow in the working tree; the request stays in its params.yaml.
@@ -48,7 +48,7 @@ def run_here(
         settings: changes of recipes, each as `cnn.epochs=3`.
         device: where to train.
         seed: of weights, order and augmentation.
-        promote: whether a version that passes the gate goes into production.
+        auto_promote: whether a version that passes the gate goes into production.
         until: the last stage to run.
 
     Returns:
@@ -68,7 +68,7 @@ def run_here(
         overrides=read_settings(settings, list(models or params.models)),
         device=device,
         seed=seed,
-        promote=promote,
+        auto_promote=auto_promote,
     )
     # Before Prefect starts, which takes seconds.
     params = request.apply(PARAMS_FILE)

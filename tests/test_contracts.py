@@ -134,11 +134,10 @@ def test_every_check_of_params_is_one():
     checks.check_names(PARAMS.validation)
 
 
-def test_every_check_is_documented_and_has_limits_in_params():
+def test_every_check_is_documented():
     page = (ROOT / "docs" / "datasets.md").read_text()
     for name in checks.BY_NAME:
-        assert f"| `{name}` |" in page
-    assert set(PARAMS.validation) == set(checks.BY_NAME)
+        assert f"| `{name}` |" in page, f"docs/datasets.md has no row for the check {name}"
 
 
 @pytest.mark.parametrize("metric", metrics.METRICS, ids=lambda metric: metric.name)
@@ -146,9 +145,11 @@ def test_every_metric_is_complete_and_documented(metric):
     assert metrics.BY_NAME[metric.name] is metric, "two metrics have the same name"
     assert metric.unit in wording.UNITS, "pipeline/reports/wording.py writes no such unit"
     assert set(get_args(Unit)) == set(wording.UNITS)
-    row = f"| `{metric.name}` | {metric.label} | {metric.unit} | {metric.better or ''} |"
+    floor = f"`promotion.floors.{metric.floor.key}`" if metric.floor else ""
+    cells = (f"`{metric.name}`", metric.label, metric.unit, metric.better or "", floor)
+    row = "".join(f"| {cell} " if cell else "| " for cell in cells) + "|"
     page = (ROOT / "docs" / "compare-models.md").read_text()
-    assert row.replace("|  |", "| |") in page, f"docs/compare-models.md lacks the row {row}"
+    assert row in page, f"docs/compare-models.md lacks the row {row}"
     if isinstance(metric, TrainingMetric):
         assert metric.name in RunInfo.model_fields, "run.json has no such number"
 

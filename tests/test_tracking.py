@@ -14,6 +14,7 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.errors import TrackingError
 from pipeline.registry import model_files
+from pipeline.tracking.describe import environment, serving_requirements
 from pipeline.tracking.run import flat
 from pipeline.tracking.runs import existing_run, find_or_create_experiment, new_run
 from pipeline.tracking.store import connect, in_turn, store_uri
@@ -280,3 +281,8 @@ def test_a_model_that_is_a_pickle_is_not_loaded(store, monkeypatch):
     mlflow.pyfunc.save_model("pickled", python_model=Pickled(), pip_requirements=[])
     with pytest.raises(TrackingError, match="pickle is disallowed"):
         model_files.load("pickled")
+
+
+def test_the_environment_has_exact_versions():
+    assert all(line.count("==") == 1 for line in serving_requirements())
+    assert environment().packages["numpy"].startswith("2.")

@@ -112,7 +112,7 @@ def complete(made, value, history=()):
 def test_a_trial_is_a_run_of_train_with_its_values(made):
     start(made)
     asked = made.children.asked[0]
-    assert (asked["models"], asked["until"], asked["promote"]) == (["cnn"], "train", False)
+    assert (asked["models"], asked["until"], asked["auto_promote"]) == (["cnn"], "train", False)
     assert asked["revision"] == "abc"
     assert 0.1 <= asked["overrides"]["cnn"]["optimizer"]["learning_rate"] <= 1
 

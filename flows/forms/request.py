@@ -58,7 +58,7 @@ class Request(Frozen):
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
     device: DeviceChoice | None = None
     seed: Seed | None = None
-    promote: bool | None = None
+    auto_promote: bool | None = None
 
     def apply(self, path: Path) -> Params:
         """Write the request into a params.yaml, and check the whole file.
@@ -96,7 +96,7 @@ class Request(Frozen):
             "models": list(self.models) if self.models else None,
             "device": self.device,
             "seed": self.seed,
-            "auto_promote": self.promote,
+            "auto_promote": self.auto_promote,
         }
         wanted = {key: value for key, value in wanted.items() if value is not None}
         for key, value in wanted.items():

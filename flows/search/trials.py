@@ -55,7 +55,7 @@ class Target:
             "models": [self.model],
             "overrides": {self.model: changes(chosen(trial), self.recipe)},
             "until": "train",
-            "promote": False,
+            "auto_promote": False,
             "revision": self.commit,
         }
 

@@ -26,10 +26,11 @@ def run(
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**31 - 1, help="Of weights, order, augmentation.")
     ] = None,
-    promote: Annotated[
+    auto_promote: Annotated[
         bool | None,
         typer.Option(
-            "--promote/--no-promote", help="Whether a version that passes the gate serves at once."
+            "--auto-promote/--no-auto-promote",
+            help="Whether a version that passes the gate goes into production at once.",
         ),
     ] = None,
     until: Annotated[Until, typer.Option(help="The last stage to run.")] = "register",
@@ -51,7 +52,7 @@ def run(
             settings=settings or [],
             device=device,
             seed=seed,
-            promote=promote,
+            auto_promote=auto_promote,
             until=until,
         )
     if until == "register":

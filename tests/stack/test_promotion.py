@@ -41,7 +41,7 @@ def mlflow(workers):
 
 def trained(workers, parameters):
     """Train and register; return the version."""
-    workers.run("train/cpu", {**parameters, "promote": False}, 300)
+    workers.run("train/cpu", {**parameters, "auto_promote": False}, 300)
     return alias_holders("digits")["challenger"]
 
 
