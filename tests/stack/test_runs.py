@@ -144,6 +144,14 @@ def test_deploying_again_leaves_a_schedule_on_that_somebody_turned_on(workers):
     assert workers.server.ask("PATCH", path, {"active": False}).is_success
 
 
+def test_deploying_deletes_deployments_that_have_another_name_now(workers):
+    flow = workers.server.read("POST", "/flows/", {"name": "compare"})["id"]
+    workers.server.read("POST", "/deployments/", {"flow_id": flow, "name": "compare"})
+    workers.deploy()
+    assert workers.server.ask("GET", "/deployments/name/compare/compare").status_code == 404
+    assert workers.server.ask("GET", "/deployments/name/grid/grid").status_code == 200
+
+
 def in_training(workers, mlflow, epochs):
     """Start a long training, and return its flow run once epochs have reached MLflow."""
     run_id = workers.server.start("train/cpu", long_training(epochs))
