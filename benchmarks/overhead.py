@@ -28,7 +28,7 @@ from rich.table import Table
 from flows.execution.checkout import worktree
 from flows.execution.job import steps
 from flows.execution.stages import environment
-from flows.request import Request
+from flows.forms.request import Request
 from pipeline.artifacts.project import DATA_STAGES, PARAMS_FILE
 from pipeline.tracking.describe import environment as machine
 

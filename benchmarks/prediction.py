@@ -163,7 +163,7 @@ def table() -> str:
             f"| {single['p50']:.3f} / {single['p95']:.3f} / {single['p99']:.3f} "
             f"| {rates['p50']:,.0f} ({rates['p0']:,.0f}) | {row['cores']} |"
         )
-    return "\n".join([*lines, "| asked | 1 | p95 1 | 5,000 | |"])
+    return "\n".join([*lines, "| target | 1 | p95 1 | 5,000 | |"])
 
 
 def results() -> list[dict[str, Any]]:

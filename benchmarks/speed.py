@@ -37,7 +37,7 @@ EPOCHS = {
     "cifar10_images.cnn": 2,
     "cifar10_images.cnn_bn": 2,
 }
-ASKED = dict(zip(EPOCHS, (5.0, 3.0, 2.0, 3.0, 2.0, 2.5), strict=True))
+TARGETS = dict(zip(EPOCHS, (5.0, 3.0, 2.0, 3.0, 2.0, 2.5), strict=True))
 QUIET = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -171,19 +171,19 @@ def table() -> str:
     }
 
     for recipe in groups:
-        prepare(recipe.split(".")[0])  # the sizes of its arrays are asked for
+        prepare(recipe.split(".")[0])  # the table needs the sizes of its arrays
 
     def of(rows: list[dict[str, Any]], key: str, *ways: str, factor: float = 1) -> list[float]:
         return [factor * statistics.mean(row[way][key] for row in rows) for way in ways]
 
     speed = [
         "| recipe | seeds | bare, s/epoch | engine, s/epoch | times faster (lowest to highest) "
-        "| asked | first step, s: bare | engine |",
+        "| target | first step, s: bare | engine |",
         "|---" * 8 + "|",
     ]
     learned = ["| recipe | epochs | test accuracy: bare | engine | p |", "|---" * 5 + "|"]
     used = [
-        "| recipe | peak MiB: bare | engine | asked, at most | streamed, speed of the engine's "
+        "| recipe | peak MiB: bare | engine | at most | streamed, speed of the engine's "
         "| GFLOP/s: bare | engine |",
         "|---" * 7 + "|",
     ]
@@ -194,7 +194,7 @@ def table() -> str:
         speed.append(
             f"| {recipe} | {len(rows)} | {paces[0]:.2f} | {paces[1]:.2f} "
             f"| **{statistics.mean(ratios):.1f}** ({min(ratios):.1f} to {max(ratios):.1f}) "
-            f"| {ASKED[recipe]} | {first[0]:.1f} | {first[1]:.1f} |"
+            f"| {TARGETS[recipe]} | {first[0]:.1f} | {first[1]:.1f} |"
         )
         right = of(rows, "test_accuracy", "bare", "engine", factor=100)
         learned.append(

@@ -24,7 +24,7 @@ from typer.main import get_command
 
 from benchmarks.accuracy import DATA, machine, prepare
 from benchmarks.speed import QUIET, child
-from flows.request import Request
+from flows.forms.request import Request
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.cli import app
 from pipeline.params.params import load_params
@@ -161,7 +161,7 @@ def table() -> str:
     )
     nothing, changed = (median(lambda row, key=key: row[key]) for key in AGAIN)
     lines = [
-        f"| fashion_mnist, dense and cnn, {len(rows)} runs | seconds | asked |",
+        f"| fashion_mnist, dense and cnn, {len(rows)} runs | seconds | target |",
         "|---|---|---|",
         f"| both scripts, one after the other | {scripts:.1f} | |",
         f"| `dvc repro`, cold | {cold:.1f} | |",

@@ -17,9 +17,9 @@ TOOLS = ("initdb", "pg_ctl", "postgres", "psql", "pg_isready")
 
 
 def binaries(environ: Mapping[str, str]) -> Path | None:
-    """Return the folder with PostgreSQL's programs; Debian keeps them off the PATH.
+    """Return the folder with PostgreSQL's programs, which are not on the PATH in Debian.
 
-    With POSTGRES_BIN, only there is looked.
+    Where POSTGRES_BIN is set, it is the only one.
     """
     if environ.get("POSTGRES_BIN"):
         folders = [Path(environ["POSTGRES_BIN"])]
@@ -31,7 +31,7 @@ def binaries(environ: Mapping[str, str]) -> Path | None:
 
 
 def identity() -> dict[str, Any]:
-    """Return as whom to start PostgreSQL: it refuses root, so root needs another user.
+    """Return the user to start PostgreSQL as, if this is root, which PostgreSQL refuses.
 
     Raises:
         ComposeError: there is no such user.
@@ -54,21 +54,21 @@ def create(target: Path, folder: Path, environment: Mapping[str, str], port: str
         target: the cluster's folder.
         folder: with PostgreSQL's programs.
         environment: of the service, with the passwords.
-        port: to listen on meanwhile, on loopback.
+        port: to listen on during that, on loopback.
 
     Raises:
         ComposeError: a program failed.
     """
     if target.exists():
         return
-    # In a folder of its own, which that user may write, and beside the target, to be renamed.
+    # In a folder beside the target, which that user may write to, and which is then renamed.
     draft = target.with_name(f"{target.name}.new")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
     who = identity()
     if who:
         os.chown(draft, who["user"], who["group"])
-        _see_that_it_is_reached(draft, who)
+        _check_access(draft, who)
     with tempfile.TemporaryDirectory() as scratch:
         if who:
             os.chown(scratch, who["user"], who["group"])
@@ -76,7 +76,7 @@ def create(target: Path, folder: Path, environment: Mapping[str, str], port: str
     draft.rename(target)
 
 
-def _see_that_it_is_reached(path: Path, who: dict[str, Any]) -> None:
+def _check_access(path: Path, who: dict[str, Any]) -> None:
     if subprocess.run(["ls", str(path)], capture_output=True, check=False, **who).returncode:
         raise ComposeError(
             f"PostgreSQL refuses to run as root, and its user may not enter {path}; "
@@ -98,7 +98,7 @@ def _initialise(
     env = {**environment, "PGDATA": str(draft), "PGPASSWORD": environment["POSTGRES_PASSWORD"]}
 
     def run(*command: str) -> None:
-        # To a file: the server would keep a pipe open for ever.
+        # To a file, as the server would keep a pipe open.
         with log.open("ab") as output:
             done = subprocess.run(
                 [str(folder / command[0]), *command[1:]],

@@ -19,7 +19,7 @@ _DURATION = re.compile(rf"(\d+(?:\.\d+)?)({'|'.join(sorted(_UNITS, key=len, reve
 
 @dataclass(frozen=True)
 class Healthcheck:
-    """How to ask a service whether it is well; times in seconds."""
+    """The health check of a service; times in seconds."""
 
     test: tuple[str, ...]
     interval: float
@@ -34,9 +34,9 @@ class Service:
     """What it takes to run one service as a process.
 
     Attributes:
-        depends_on: the services that come first, and how far they must be.
-        healthcheck: nothing for what runs once.
-        ports: the variables with the ports that it listens on: those its health check asks.
+        depends_on: the services that start before it, and the state they must reach.
+        healthcheck: None if the service runs only once.
+        ports: the variables of the ports that it listens on, taken from its health check.
         published: whether people may open its first port in a browser.
     """
 
@@ -58,25 +58,25 @@ def read(path: Path = FILE) -> dict[str, Any]:
 
 
 def names(raw: dict[str, Any]) -> set[str]:
-    """Return all variables that the file knows: those in texts, and keys that are handed on."""
-    handed_on = {
+    """Return all variables of the file: those in texts, and keys that are passed through."""
+    passed_on = {
         key
         for service in raw["services"].values()
         for key, value in service.get("environment", {}).items()
         if value is None
     }
-    return handed_on | {variable.name for variable in variables_in(raw)}
+    return passed_on | {variable.name for variable in variables_in(raw)}
 
 
 def seconds(duration: str) -> float:
     """Return a duration such as `1m30s` in seconds.
 
     Raises:
-        ComposeError: it is none.
+        ComposeError: it is not a duration.
     """
     parts = _DURATION.findall(duration)
     if not parts or "".join(number + unit for number, unit in parts) != duration:
-        raise ComposeError(f"{duration!r} is no duration; allowed: such as 500ms, 10s or 1m30s")
+        raise ComposeError(f"{duration!r} is not a duration; allowed: such as 500ms, 10s or 1m30s")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
@@ -92,7 +92,7 @@ def services(
         raw: the file's content.
         variables: what to fill in.
         profiles: to run as well.
-        without: services to leave out; who depends on them does not wait.
+        without: services to leave out; others do not wait for them.
 
     Raises:
         ComposeError: a variable is missing, a name is unknown, or services wait for each other.
@@ -141,7 +141,7 @@ def _service(
 
 
 def _environment(spec: dict[str, Any], variables: Mapping[str, str]) -> dict[str, str]:
-    """A key without a value is handed on, or left out where nobody has set it."""
+    """Return the variables; a key without a value is passed through if it is set."""
     given = {k: variables.get(k) if v is None else str(v) for k, v in spec.items()}
     return {key: value for key, value in given.items() if value is not None}
 

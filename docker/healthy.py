@@ -1,4 +1,4 @@
-"""Ask a server whether it is well: `python healthy.py URL` ends with 0 if it answers 200."""
+"""Check the health of a server: `python healthy.py URL` exits with 0 if it answers 200."""
 
 import http.client
 import sys
@@ -12,4 +12,4 @@ try:
 except OSError as error:
     sys.exit(f"{sys.argv[1]}: {error}")
 if status != 200:
-    sys.exit(f"{sys.argv[1]} answered {status}; 200 would be well")
+    sys.exit(f"{sys.argv[1]} answered {status}; expected 200")

@@ -1,4 +1,4 @@
-"""The folder of a native stack: passwords, ports, data, logs and what is running."""
+"""The folder of a native stack: passwords, ports, data, logs and the running services."""
 
 import contextlib
 import json
@@ -24,18 +24,18 @@ SQLITE = {
 
 @dataclass(frozen=True)
 class Home:
-    """The folder and what is where in it."""
+    """The paths in the folder."""
 
     path: Path
 
     @property
     def env(self) -> Path:
-        """Passwords, ports and whatever else of .env.example people have set."""
+        """Passwords, ports and other variables of .env.example that were set."""
         return self.path / "env"
 
     @property
     def state(self) -> Path:
-        """What is running, as the supervisor says."""
+        """The running services, as the supervisor writes it."""
         return self.path / "state.json"
 
     @property
@@ -53,15 +53,15 @@ class Home:
         return self.path / "logs" / f"{service}.log"
 
     def make(self) -> None:
-        """Create the folders; private, but root lets PostgreSQL's own user pass through."""
+        """Create the folders, private; under root, PostgreSQL's user may enter the top one."""
         self.path.mkdir(parents=True, exist_ok=True)
         self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
         for folder in ("logs", "requests", "artifacts"):
             (self.path / folder).mkdir(mode=0o700, exist_ok=True)
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Let one command at a time change the stack; another one waits."""
+    def locked(self) -> Iterator[None]:
+        """Let one command at a time change the stack; others wait."""
         with FileLock(self.path / "lock"):
             yield
 
@@ -82,7 +82,7 @@ def write(path: Path, text: str) -> None:
 
 
 def read_env(path: Path) -> dict[str, str]:
-    """Return the variables of an env file; lines with `#` in front say nothing."""
+    """Return the variables of an env file; lines that start with `#` are comments."""
     if not path.exists():
         return {}
     lines = (line.strip() for line in path.read_text().splitlines())
@@ -95,11 +95,13 @@ def ports(raw: dict[str, Any]) -> dict[str, str]:
     return {v.name: v.argument for v in variables_in(raw) if v.name.endswith("_PORT")}
 
 
-def settle(home: Home, raw: dict[str, Any], environ: Mapping[str, str], *, sqlite: bool) -> None:
-    """Decide what must stay the same from now on: make passwords, note ports and databases.
+def fix_settings(
+    home: Home, raw: dict[str, Any], environ: Mapping[str, str], *, sqlite: bool
+) -> None:
+    """Write what must not change later: new passwords, the ports and the databases.
 
     Raises:
-        ComposeError: there are databases, but their passwords are gone.
+        ComposeError: there are databases, but their passwords are lost.
     """
     known = read_env(home.env)
     if not known and home.cluster.exists():
@@ -178,10 +180,10 @@ def client(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_ports(services: Iterable[Service], values: Mapping[str, str]) -> None:
-    """See that every port is free.
+    """Check that every port is free.
 
     Raises:
-        ComposeError: one is taken, or is no port.
+        ComposeError: one is in use, or is not a port number.
     """
     for service in services:
         for name in service.ports:
@@ -189,12 +191,12 @@ def check_ports(services: Iterable[Service], values: Mapping[str, str]) -> None:
             if not text.isdigit() or not 0 < int(text) < 65536:
                 raise ComposeError(f"{name} is {text!r}; allowed: a port from 1 to 65535")
             with socket.socket() as probe:
-                # As servers do, or a port would count as taken for a minute after its last use.
+                # As servers do; without it a port counts as in use for a minute after its last use.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((ADDRESS, int(text)))
                 except OSError as error:
                     raise ComposeError(
-                        f"port {text} for {service.name} is not to be had: {error.strerror}; "
-                        f"end what uses it, or set {name} to another port"
+                        f"port {text} for {service.name} is already in use ({error.strerror}); "
+                        f"stop what uses it, or set {name} to another port"
                     ) from None

@@ -9,7 +9,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class ComposeError(Exception):
-    """The compose file, or a variable that it needs, is not as it should be."""
+    """The compose file or one of its variables is wrong."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def parse(text: str) -> Iterator[str | Variable]:
     """Split a text into literal parts and variables; `$$` is a dollar sign.
 
     Raises:
-        ComposeError: a `$` is followed by no variable.
+        ComposeError: a `$` is not followed by a variable.
     """
     at = 0
     while (dollar := text.find("$", at)) >= 0:
@@ -48,7 +48,7 @@ def parse(text: str) -> Iterator[str | Variable]:
             yield Variable(found[0], "", "")
             at = dollar + 1 + found.end()
         else:
-            raise ComposeError(f"{text!r}: write a dollar sign that starts no variable as $$")
+            raise ComposeError(f"{text!r}: write a literal dollar sign as $$")
     yield text[at:]
 
 
@@ -72,7 +72,7 @@ def _variable(text: str) -> Variable:
             return Variable(name[0], operator, rest[len(operator) :])
     if not name or rest:
         raise ComposeError(
-            f"${{{text}}} is no variable; allowed: ${{NAME}}, ${{NAME:-default}}, "
+            f"${{{text}}} is not a variable; allowed: ${{NAME}}, ${{NAME:-default}}, "
             "${NAME-default}, ${NAME:?message}, ${NAME?message}"
         )
     return Variable(name[0], "", "")

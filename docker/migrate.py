@@ -1,7 +1,7 @@
 """Bring the databases of MLflow, of its accounts and of Prefect to the schema of this release.
 
-Runs alone, before any server: three that meet on a new database break it. Addresses come from the
-environment, not from arguments, where every user of the machine could read the passwords.
+Runs before any server, as servers that migrate at the same time break a new database. Addresses
+come from the environment: every user of the machine can read the arguments of a process.
 """
 
 import os
@@ -13,7 +13,7 @@ import mlflow.server.auth.db.cli
 
 
 def main() -> None:
-    """Migrate all three; a second time nothing is left to do."""
+    """Migrate all three; does nothing where they are up to date."""
     store = os.environ["MLFLOW_BACKEND_STORE_URI"]
     # The accounts' tables may share the database: they keep their revision in a table of their
     # own. They come second, because MLflow takes only an empty database for a new one.

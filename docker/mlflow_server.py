@@ -12,12 +12,12 @@ from pipeline.artifacts.files import atomic
 
 
 def main() -> None:
-    """Write down where the accounts are, see that there is an administrator, and serve."""
+    """Write the accounts' configuration, create the administrator, and serve."""
     os.umask(0o077)
     # MLflow reads the file with interpolation: a percent sign is written twice.
     uri = os.environ["MLFLOW_BACKEND_STORE_URI"].replace("%", "%%")
-    # A password is compared with its hash once a minute: to do it for each of the hundred requests
-    # that register a model would take most of a minute.
+    # A password is checked against its hash once a minute: checking it for each of the hundred
+    # requests that register a model would take most of a minute.
     with atomic(Path(os.environ["MLFLOW_AUTH_CONFIG_PATH"])) as file:
         file.write_text(
             "[mlflow]\n"
@@ -30,7 +30,7 @@ def main() -> None:
     from mlflow.server.auth import bootstrap_admin_user
 
     try:
-        # Here rather than in a worker, which would be started again and again.
+        # Here and not in a server process, which would be restarted again and again.
         bootstrap_admin_user()
     except MlflowException as error:
         sys.exit(f"error: {error.message}")

@@ -1,4 +1,4 @@
-"""Find and end the processes of a stack, also those that nobody watches any more."""
+"""Find and stop the processes of a stack, also those whose supervisor was killed."""
 
 import contextlib
 import signal
@@ -9,12 +9,12 @@ from typing import Any
 
 import psutil
 
-# In the environment of every service, so that all that it starts is found again.
+# In the environment of every service, so that every process that it starts can be found.
 HOME, SERVICE = "STACK_HOME", "STACK_SERVICE"
 
 
 def find(pid: int, created: float) -> psutil.Process | None:
-    """Return the process with this id, unless the id belongs to another one by now."""
+    """Return the process with this id, unless the id belongs to another process now."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         if abs(process.create_time() - created) < 1 and process.status() != psutil.STATUS_ZOMBIE:
@@ -23,7 +23,7 @@ def find(pid: int, created: float) -> psutil.Process | None:
 
 
 def marked(home: Path, service: str | None = None) -> list[psutil.Process]:
-    """Return all processes that a service of the stack, or one of them, has started."""
+    """Return the processes that the services of the stack, or one of them, have started."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -36,7 +36,7 @@ def marked(home: Path, service: str | None = None) -> list[psutil.Process]:
 
 
 def end(process: psutil.Process, how: signal.Signals, grace: float) -> None:
-    """Ask a process to end, and kill it if it has not after `grace` seconds."""
+    """Signal a process to end, and kill it if it still runs after `grace` seconds."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(how)
     if not _wait([process], grace):
@@ -53,7 +53,7 @@ def kill(victims: Iterable[psutil.Process]) -> None:
 
 
 def _wait(those: list[psutil.Process], seconds: float) -> bool:
-    """Return whether all have ended in time; whether their parents have noticed is no matter."""
+    """Return whether all have ended in time; zombies count as ended."""
     end = time.monotonic() + seconds
     while any(find(process.pid, process.create_time()) for process in those):
         if time.monotonic() > end:
@@ -63,10 +63,10 @@ def _wait(those: list[psutil.Process], seconds: float) -> bool:
 
 
 def sweep(home: Path, state: dict[str, Any]) -> list[str]:
-    """End what a supervisor that is gone has left running, last started first.
+    """Stop what a killed supervisor has left running, last started first.
 
     Returns:
-        The names of the services that still ran.
+        The names of the services that were still running.
     """
     left = []
     for name, entry in reversed(state.get("services", {}).items()):

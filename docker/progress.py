@@ -1,4 +1,4 @@
-"""Wait for a stack to become well, and say why it does not."""
+"""Wait until a stack is healthy, or say why it is not."""
 
 import time
 from typing import Any
@@ -8,21 +8,21 @@ import psutil
 from home import Home
 from rich.console import Console
 
-# How often a service may end before it was well once; and how long all of it may take.
+# How often a service may end before it is healthy; and how many seconds the start may take.
 PATIENCE, LONGEST = 3, 900
 LOG_LINES = 20
 
 
 def supervisor_of(state: dict[str, Any]) -> psutil.Process | None:
-    """Return the supervisor's process if it lives."""
+    """Return the supervisor's process if it is running."""
     return processes.find(**state["supervisor"]) if state else None
 
 
 def wait(home: Home, console: Console) -> str:
-    """Show what becomes ready, until all is.
+    """Show each service that becomes ready, until all are.
 
     Returns:
-        Why it is no use to wait any longer; nothing if all went well.
+        Why waiting is useless; empty if all services are ready.
     """
     began = time.monotonic()
     shown: dict[str, str] = {}
@@ -32,7 +32,7 @@ def wait(home: Home, console: Console) -> str:
             state = home.read_state()
             services = state.get("services", {})
             waiting = [name for name, entry in services.items() if not entry["ready"]]
-            status.update(f"starting; not there yet: {', '.join(waiting)}")
+            status.update(f"starting; still waiting for: {', '.join(waiting)}")
             for name, entry in services.items():
                 if entry["ready"] and shown.get(name) != entry["state"]:
                     shown[name] = entry["state"]
@@ -46,7 +46,7 @@ def wait(home: Home, console: Console) -> str:
 
 
 def _problem(home: Home, state: dict[str, Any], before: dict[str, int], passed: float) -> str:
-    """Return why it is no use to wait any longer, or nothing."""
+    """Return why waiting is useless, or nothing."""
     if state.get("error"):
         return str(state["error"])
     if not supervisor_of(state):
@@ -57,7 +57,7 @@ def _problem(home: Home, state: dict[str, Any], before: dict[str, int], passed: 
         if not entry["ready"] and (hopeless or passed > LONGEST):
             code = f", exit code {entry['exit_code']}" if entry["exit_code"] is not None else ""
             return (
-                f"{name} does not get well ({entry['state']}{code}); the end of "
+                f"{name} is not healthy ({entry['state']}{code}); the end of "
                 f"{home.log(name)}:\n{tail(home, name)}"
             )
     return ""
@@ -67,4 +67,4 @@ def tail(home: Home, name: str, lines: int = LOG_LINES) -> str:
     """Return the last lines of a service's log."""
     log = home.log(name)
     text = log.read_text(errors="replace") if log.exists() else ""
-    return "\n".join(text.splitlines()[-lines:]) or "(it has said nothing)"
+    return "\n".join(text.splitlines()[-lines:]) or "(its log is empty)"

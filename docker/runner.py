@@ -1,4 +1,4 @@
-"""One service as a process: its health, and what happens when it ends."""
+"""One service as a process: its health checks and its restarts."""
 
 import contextlib
 import os
@@ -13,13 +13,13 @@ from compose_file import Healthcheck, Service
 
 State = Literal["waiting", "starting", "healthy", "unhealthy", "restarting", "done", "failed"]
 ENDED = ("done", "failed")
-# As docker has it: twice as long after each attempt, from the start once it ran a while.
+# As docker does: each pause is twice the last; after a run of 10 s they start from the first.
 FIRST_PAUSE, LONGEST_PAUSE, RAN_WELL = 0.1, 60.0, 10.0
 LOG_SIZE = 10_000_000
 
 
 class Health:
-    """Asks again and again whether a service is well, without waiting for the answer."""
+    """Runs the health check of a service again and again, without blocking."""
 
     def __init__(self, check: Healthcheck, environment: Mapping[str, str], now: float) -> None:
         self.check, self.environment = check, environment
@@ -30,7 +30,7 @@ class Health:
         self._asked = now
 
     def poll(self, now: float) -> None:
-        """Take an answer that has come, or ask when it is time."""
+        """Read the result of a check that has ended, or start one when it is due."""
         if self._probe is None:
             if now >= self._next:
                 self._probe = _start(self.check.test, self.environment, None)
@@ -53,7 +53,7 @@ class Health:
                 self.status = "unhealthy"
 
     def close(self) -> None:
-        """End a question that is still open."""
+        """Kill a check that is still running."""
         if self._probe is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._probe.kill()
@@ -82,7 +82,7 @@ class Runner:
         self._started, self._resume, self._pause = 0.0, 0.0, FIRST_PAUSE
 
     def start(self, now: float) -> None:
-        """Start the process; it is well at once if there is no way to ask."""
+        """Start the process, and its health checks if it has any."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > LOG_SIZE:
             self.log.replace(self.log.with_suffix(".1.log"))
@@ -102,7 +102,7 @@ class Runner:
             self._health = Health(check, self.environment, now)
 
     def tick(self, now: float) -> None:
-        """Look at the process once."""
+        """Update the state from the process, and restart it when that is due."""
         if self.state == "restarting" and now >= self._resume:
             self.start(now)
         elif self.process is not None:
@@ -128,7 +128,7 @@ class Runner:
         self.restarts += 1
 
     def stop(self) -> None:
-        """Ask the process to end, and wait; then nothing of it is left."""
+        """Signal the process to end, wait, and kill what is left of it."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(self.service.stop_signal)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -141,7 +141,7 @@ class Runner:
         self.state, self._pause = "waiting", FIRST_PAUSE
 
     def _clear(self) -> None:
-        """As with a container, what the process has started ends with it."""
+        """End all that the process has started, as a container would."""
         if self._health:
             self._health.close()
         self._health = self.process = None
@@ -158,7 +158,7 @@ class Runner:
 
     @property
     def ready(self) -> bool:
-        """Whether it is where it is meant to be: well, or done if it runs once."""
+        """Whether the service is healthy, or done if it runs only once."""
         return self.state == ("healthy" if self.service.healthcheck else "done")
 
 
@@ -182,7 +182,7 @@ def _start(
 def base_environment(
     home: Path, programs: list[Path], environ: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return what services inherit: nothing that would configure the servers from outside."""
+    """Return what services inherit, without variables that would configure the servers."""
     private = ("MLFLOW_", "PREFECT_", "PIPELINE_", "POSTGRES_", "PG", "AWS_", "CUDA_VISIBLE")
     kept = {key: value for key, value in environ.items() if not key.startswith(private)}
     path = [str(folder) for folder in programs] + [environ.get("PATH", os.defpath)]

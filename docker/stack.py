@@ -17,7 +17,7 @@ import cluster
 import compose_file
 import processes
 import typer
-from home import Home, check_ports, client, read_env, settle, variables
+from home import Home, check_ports, client, fix_settings, read_env, variables
 from interpolation import ComposeError
 from progress import supervisor_of, tail, wait
 from rich.console import Console
@@ -44,10 +44,10 @@ def up(
     profile: ProfileOption = None,
     without: WithoutOption = None,
 ) -> None:
-    """Start everything and wait until it is well; what is up already stays as it is."""
+    """Start everything and wait until it is healthy; running services are left alone."""
     place = Home(home.absolute())
     place.make()
-    with place.alone():
+    with place.locked():
         _up(place, sorted(profile or []), sorted(without or []))
 
 
@@ -61,17 +61,17 @@ def _up(home: Home, profiles: list[str], without: list[str]) -> None:
     if running:
         if (state["profiles"], state["without"]) != (profiles, without):
             raise ComposeError(
-                f"the stack runs with other services: profiles {state['profiles']}, "
-                f"without {state['without']}; end it first: docker/stack.py down"
+                f"the stack is running with other services: profiles {state['profiles']}, "
+                f"without {state['without']}; stop it first: docker/stack.py down"
             )
     else:
         _sweep(home, state)
-        settle(home, raw, os.environ, sqlite=sqlite)
+        fix_settings(home, raw, os.environ, sqlite=sqlite)
         values = variables(home, raw, os.environ)
         check_ports(compose_file.services(raw, values, profiles, without), values)
         _start_supervisor(home, profiles, without)
     if problem := wait(home, console):
-        # What others use is left as it is.
+        # A stack that was running before may be in use.
         if not running:
             _down(home)
         raise ComposeError(problem)
@@ -79,14 +79,14 @@ def _up(home: Home, profiles: list[str], without: list[str]) -> None:
 
 
 def _use_sqlite(home: Home) -> bool:
-    """Whether this stack keeps its databases in files; it stays with what it began with."""
+    """Return whether the databases are SQLite files; a stack never changes that."""
     if "MLFLOW_DATABASE" in read_env(home.env):
         return True
     if home.cluster.exists() or cluster.binaries(os.environ):
         return False
     console.print(
-        "[yellow]warning: PostgreSQL is not installed; SQLite takes its place, which is slow "
-        "where many work at once[/]"
+        "[yellow]warning: PostgreSQL is not installed; SQLite is used instead, which is slow "
+        "with many runs at once[/]"
     )
     return True
 
@@ -94,7 +94,7 @@ def _use_sqlite(home: Home) -> bool:
 def _sweep(home: Home, state: dict[str, Any]) -> None:
     left = processes.sweep(home.path, state)
     if left:
-        console.print(f"ended what a killed supervisor had left: {', '.join(left)}")
+        console.print(f"stopped what a killed supervisor had left running: {', '.join(left)}")
     home.state.unlink(missing_ok=True)
     for request in home.requests.glob("*"):
         request.unlink()
@@ -120,7 +120,7 @@ def _start_supervisor(home: Home, profiles: list[str], without: list[str]) -> No
 def supervise(
     home: HomeOption, profile: ProfileOption = None, without: WithoutOption = None
 ) -> None:
-    """Be the process in the background that `up` starts."""
+    """Run the background process that `up` starts."""
     sys.exit(Supervisor(Home(home), profile or [], without or []).run())
 
 
@@ -136,12 +136,12 @@ def _print_where(home: Home) -> None:
 
 @app.command()
 def down(home: HomeOption = DEFAULT_HOME) -> None:
-    """End everything, last started first; nothing is lost."""
+    """Stop everything, last started first; the data stays."""
     place = Home(home.absolute())
     if not place.path.exists():
-        console.print("nothing runs")
+        console.print("nothing is running")
         return
-    with place.alone():
+    with place.locked():
         _down(place)
     console.print("the stack is down; its data is kept")
 
@@ -158,12 +158,14 @@ def _down(home: Home) -> None:
 
 @app.command()
 def restart(service: str, home: HomeOption = DEFAULT_HOME) -> None:
-    """Stop one service, start it again and wait until it is well; the others go on."""
+    """Stop one service, start it again and wait until it is healthy; the others keep running."""
     place = Home(home.absolute())
     state = _running(place)
     if service not in state["services"]:
-        raise ComposeError(f"no service {service!r} runs; allowed: {', '.join(state['services'])}")
-    with place.alone():
+        raise ComposeError(
+            f"no service {service!r} is running; allowed: {', '.join(state['services'])}"
+        )
+    with place.locked():
         before = state["services"][service]["restarts"]
         (place.requests / service).touch()
         while _running(place)["services"][service]["restarts"] == before:
@@ -181,7 +183,7 @@ def _running(home: Home) -> dict[str, Any]:
 
 @app.command()
 def status(home: HomeOption = DEFAULT_HOME) -> None:
-    """Show the services; exit code 1 unless all are well."""
+    """Show the services; exit code 1 unless all are healthy."""
     state = _running(Home(home.absolute()))
     table = Table("service", "state", "pid", "restarts", "url", box=None)
     for name, entry in state["services"].items():
@@ -198,11 +200,11 @@ def logs(
     lines: Annotated[int, typer.Option(min=1)] = 200,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Print the last lines that a service, or the `supervisor`, has written."""
+    """Print the last log lines of a service, or of the `supervisor`."""
     place = Home(home.absolute())
     if not place.log(service).exists():
         there = sorted(p.stem for p in place.log("x").parent.glob("*.log"))
-        raise ComposeError(f"{service!r} has written nothing; there is: {', '.join(there)}")
+        raise ComposeError(f"no log of {service!r}; allowed: {', '.join(there)}")
     print(tail(place, service, lines))
 
 

@@ -46,14 +46,14 @@ class Supervisor:
     def _options(self, name: str) -> dict[str, Any]:
         if name == cluster.SERVICE:
             return {"cwd": self.home.cluster, **cluster.identity()}
-        # The home is open to PostgreSQL's user; what the others write there is theirs.
+        # PostgreSQL's user may enter the home, so what the other services write is private.
         return {"cwd": REPOSITORY, "umask": 0o077}
 
     def run(self) -> int:
         """Run until a signal says stop.
 
         Returns:
-            The exit code: 1 if it could not even begin.
+            The exit code: 1 if it could not start.
         """
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
@@ -77,14 +77,14 @@ class Supervisor:
         self._stopping = True
 
     def _prepare(self) -> None:
-        """Do what PostgreSQL's image does on a new volume."""
+        """Create the database cluster, as PostgreSQL's image does on a new volume."""
         runner = self.runners.get(cluster.SERVICE)
         if runner is None:
             return
         if self.programs is None:
             raise ComposeError(
                 f"{self.home.cluster} needs PostgreSQL, which is not installed; "
-                "install it, or name the folder of its programs in POSTGRES_BIN"
+                "install it, or set POSTGRES_BIN to the folder of its programs"
             )
         port = self.values["POSTGRES_PORT"]
         cluster.create(self.home.cluster, self.programs, runner.environment, port)
@@ -110,7 +110,7 @@ class Supervisor:
         )
 
     def _note(self) -> None:
-        """Write down what is, if it has changed."""
+        """Write the state file, if anything has changed."""
         me = psutil.Process()
         state = {
             "supervisor": {"pid": me.pid, "created": me.create_time()},

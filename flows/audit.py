@@ -1,5 +1,6 @@
 """The flow `audit`: compare the registry with the ledger, every hour."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow
@@ -9,8 +10,9 @@ from prefect.states import Completed, Failed
 
 from flows.execution.checkout import worktree
 from flows.execution.commands import change, look, requester
-from flows.form import Dataset, Person
+from flows.forms.form import Dataset, Person
 from flows.pages import view
+from pipeline.registry.ledger import Discrepancy
 from pipeline.reports.markdown import Markdown, row
 
 
@@ -32,26 +34,28 @@ def audit(dataset: Dataset | None = None, restore: bool = False, who: Person = "
     run = change if restore else look
     with worktree("HEAD", str(flow_run.id)) as checkout:
         answer = run(checkout, "audit", *options, "--", *([dataset] if dataset else []))
-    found, restored = answer["findings"], answer["restored"]
+    found, restored = (
+        [Discrepancy.model_validate(row) for row in answer[key]] for key in ("findings", "restored")
+    )
     if not found:
         return Completed(message="every alias and every file is what the ledger says")
     view.show_page("audit", [page(found, restored)], "What the ledger does not account for.")
-    if left := [row["message"] for row in found if row not in restored]:
+    if left := [row.message for row in found if row not in restored]:
         return Failed(name="Findings", message="; ".join(left))
-    return Completed(name="Restored", message="; ".join(row["message"] for row in restored))
+    return Completed(name="Restored", message="; ".join(row.message for row in restored))
 
 
-def page(found: list[dict[str, Any]], restored: list[dict[str, Any]]) -> str:
+def page(found: Sequence[Discrepancy], restored: Sequence[Discrepancy]) -> str:
     """Return what was found, and what of it was put back, as a table in Markdown."""
     lines = ["| model | alias | registry | ledger | | |", "|---|---|---|---|---|---|"]
     for one in found:
         cells = [
-            view.mlflow_link(one["name"], f"models/{one['name']}"),
-            one["alias"],
-            one["holder"] or "nobody",
-            one["ledger"] or "nobody",
+            view.mlflow_link(one.name, f"models/{one.name}"),
+            one.alias,
+            one.holder or "nobody",
+            one.ledger or "nobody",
             "put back" if one in restored else Markdown("**left**"),
-            one["message"],
+            one.message,
         ]
         lines.append(row(*cells))
     return "\n".join(lines)

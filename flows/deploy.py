@@ -1,7 +1,7 @@
 """Set a Prefect server up: work pools, the deployments of prefect.yaml, and the automations.
 
-`python -m flows.deploy` may be run again at any time; what people have changed in the UI, such as
-a schedule that is on or off, stays.
+`python -m flows.deploy` may be run again at any time; changes made in the UI, such as turning a
+schedule on or off, are kept.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ ANY_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
 
 
 class DeployError(PipelineError):
-    """The server is not there, or does not take what it is given."""
+    """The server cannot be reached, or refuses the deployment."""
 
 
 def automations() -> list[Automation]:
@@ -100,7 +100,7 @@ def _unless_heard_of(
     match: Mapping[str, Any] | None = None,
     match_related: dict[str, Any] | None = None,
 ) -> Automation:
-    """Change a run's state where nothing of what is expected follows an event in time."""
+    """Change a run's state where none of the expected events follows an event in time."""
     return Automation(
         name=name,
         trigger=EventTrigger(
@@ -125,7 +125,7 @@ def slots(pool: str) -> int:
     """Return how many runs a pool takes at once: from the environment, or the default.
 
     Raises:
-        DeployError: the variable holds no positive number.
+        DeployError: the variable is not a positive number.
     """
     text = os.environ.get(SLOTS[pool]) or str(DEFAULT_SLOTS[pool])
     if not text.isdigit() or int(text) < 1:
@@ -134,14 +134,14 @@ def slots(pool: str) -> int:
 
 
 def job_template() -> dict[str, Any]:
-    """Return what a process pool starts its runs with."""
+    """Return the job template of a process pool."""
     template = ProcessWorker.get_default_base_job_template()
     template["variables"]["properties"]["env"]["default"] = RUN_ENVIRONMENT
     return template
 
 
 def make_pools(client: SyncPrefectClient) -> None:
-    """Create the work pools, or set their limits; else a pool that is there stays as it is."""
+    """Create the work pools; of those that exist, only set the limit."""
     for name in SLOTS:
         limit = slots(name)
         pool = WorkPoolCreate(
@@ -172,11 +172,11 @@ def read_schedules(client: SyncPrefectClient) -> dict[tuple[str, str], bool]:
 
 
 def restore_schedules(client: SyncPrefectClient, before: Mapping[tuple[str, str], bool]) -> None:
-    """Turn schedules on or off again: a deployment that is applied anew has them as its file says.
+    """Turn schedules on or off as they were: applying a deployment resets them.
 
     Args:
         client: of the server.
-        before: as `read_schedules` returned them; those that were not there stay as they are.
+        before: as `read_schedules` returned them; new ones stay as they are.
     """
     for deployment in client.read_deployments():
         for schedule in deployment.schedules:
@@ -202,7 +202,7 @@ def deploy() -> None:
     """Apply prefect.yaml to the server.
 
     Raises:
-        DeployError: the server does not take it.
+        DeployError: the server refuses it.
     """
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(

@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.execution.snapshot import Changes, Snapshot, changes_of, take
-from flows.form import CHOICES, Dataset, Model, RecipeChanges, Seed
+from flows.forms.form import CHOICES, Dataset, Model, RecipeChanges, Seed
 from flows.pages import charts, view
 from flows.search.cells import Cell, Result, as_csv, as_markdown, cells_of, metrics, summarise
 from flows.search.children import Bar, Children, ChildrenError, Ended, Pool
@@ -42,7 +42,7 @@ def grid(
 ) -> list[dict[str, Any]]:
     """Train every model on every dataset with every seed, and compare them in one table.
 
-    What was computed before is not computed again: started once more, a grid that was cut short
+    What was computed before is not computed again: started again, a grid that was interrupted
     goes on where it stopped.
 
     Args:
@@ -84,7 +84,11 @@ def plan(
     seeds: Sequence[int],
     changes: Changes,
 ) -> tuple[list[Cell], list[str]]:
-    """Return what to train and what to skip, once all of it is known to be allowed."""
+    """Return what to train and what to skip; all of it is checked before anything starts.
+
+    Raises:
+        ParamsError: something is unknown, or there is nothing to train.
+    """
     if unknown := sorted(set(changes) - set(models)):
         raise ParamsError(f"overrides: {unknown[0]!r} is not trained; allowed: {', '.join(models)}")
     params = snapshot.params()
@@ -97,7 +101,7 @@ def plan(
 
 
 def _train_all(cells: Sequence[Cell], changes: Changes, pool: Pool, commit: str) -> list[Result]:
-    """Train all at once, as far as the pool lets them, and return how each one ended."""
+    """Start all trainings, which the pool limits, and return how each one ended."""
     results: dict[Cell, Result] = {}
     with Children(pool) as children:
         bar = Bar("grid", len(cells))
@@ -121,7 +125,7 @@ def _parameters(cell: Cell, changes: Changes, commit: str) -> dict[str, Any]:
         "seed": cell.seed,
         "overrides": {name: dict(value) for name, value in changes.items() if name == cell.model},
         "until": "evaluate",
-        "promote": False,
+        "auto_promote": False,
         "revision": commit,
     }
 
@@ -146,7 +150,7 @@ def _show(
     skipped: Sequence[str],
     cost_per_hour: float,
 ) -> list[dict[str, Any]]:
-    """Show the table and the picture, and keep both with the parent run."""
+    """Show the table and the chart, and store both with the parent run."""
     summaries = summarise(results, cost_per_hour)
     run_ids = [run_id for one in summaries for run_id in one.run_ids]
     experiments = groups.adopt(parent.run_id, run_ids)

@@ -15,13 +15,14 @@ from pydantic import Field
 from flows.execution.chain import run_until
 from flows.execution.checkout import Checkout, overlooked, worktree
 from flows.execution.commands import change, look, requester
-from flows.form import Dataset, Person, SomePerson, Text, Version
+from flows.forms.form import Dataset, Person, SomePerson, Text, Version
+from flows.forms.request import Request
 from flows.pages import view
-from flows.request import Request
 from flows.retries import FLOWS
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import ParamsError
 from pipeline.params.params import load_params
+from pipeline.production.decision import Answer, Decision, PromotionReport
 from pipeline.registry.ledger import Action
 from pipeline.reports.markdown import Markdown, escape, row
 
@@ -75,21 +76,22 @@ def promote(
         options = ["--force", f"--reason={reason}"] if force else []
         who = requester(who)
         if job.params.promotion.require_approval:
-            asked = look(checkout, "promote", "--dry-run", *options, *_named(dataset, version))
-            if asked["action"] == Action.WOULD_PASS or (
-                force and asked["action"] == Action.REFUSED
-            ):
+            asked = PromotionReport.model_validate(
+                look(checkout, "promote", "--dry-run", *options, *_named(dataset, version))
+            )
+            if asked.action == Action.WOULD_PASS or (force and asked.action == Action.REFUSED):
                 approval = ask_a_person(asked, who)
                 if not approval.approve:
                     return Completed(name=NOT_APPROVED, message=_in_words(approval))
                 who = f"{who}; approved by {approval.approved_by.strip()}"
                 # This version was approved, even if another one is the challenger by now.
-                version, options = asked["version"], [*options, "--yes"]
-        done = change(checkout, "promote", *options, f"--who={who}", *_named(dataset, version))
+                version, options = asked.version, [*options, "--yes"]
+        done = PromotionReport.model_validate(
+            change(checkout, "promote", *options, f"--who={who}", *_named(dataset, version))
+        )
     show(done, "decision")
-    action = Action(done["action"])
-    message = action.sentence(done["name"], done["version"])
-    return Completed(name=action.capitalize(), message=message)
+    message = done.action.sentence(done.name, done.version)
+    return Completed(name=done.action.capitalize(), message=message)
 
 
 def data_of(dataset: str, checkout: Checkout) -> Request:
@@ -104,11 +106,11 @@ def _named(dataset: str, version: int | None) -> list[str]:
     return ["--", dataset, *([] if version is None else [str(version)])]
 
 
-def ask_a_person(asked: dict[str, Any], who: str) -> Approval:
+def ask_a_person(asked: PromotionReport, who: str) -> Approval:
     """Pause the run until somebody has filled in the form; without an answer it is a no.
 
     Args:
-        asked: what `pipeline promote --dry-run --json` prints.
+        asked: what the gate says of a dry run.
         who: asks for the promotion.
     """
     text = f"{show(asked, 'to-approve')}\n\nAsked for by {escape(who)} (not proven)."
@@ -130,47 +132,46 @@ def _in_words(answer: Approval) -> str:
     return f"{text} by {answer.approved_by.strip()}{comment}"
 
 
-def show(promotion: dict[str, Any], key: str) -> str:
+def show(promotion: PromotionReport, key: str) -> str:
     """Show a decision in the UI, and return the page.
 
     Args:
-        promotion: what `pipeline promote --json` prints.
+        promotion: what came of it.
         key: the name of the artifact.
     """
     text = page(promotion)
-    title = f"The gate's decision about {promotion['name']} version {promotion['version']}."
+    title = f"The gate's decision about {promotion.name} version {promotion.version}."
     view.show_page(key, [text], title)
     return text
 
 
-def page(promotion: dict[str, Any]) -> str:
+def page(promotion: PromotionReport) -> str:
     """Return a decision as Markdown: in words what failed, then what every rule answered."""
-    name, version = promotion["name"], promotion["version"]
+    name, version = promotion.name, promotion.version
     linked = view.mlflow_link(f"{name} version {version}", f"models/{name}/versions/{version}")
-    lines = [f"{linked} **{Action(promotion['action']).words}**.", ""]
-    if decision := promotion["decision"]:
-        failed = [answer for answer in decision["checks"] if not answer["passed"]]
+    lines = [f"{linked} **{promotion.action.words}**.", ""]
+    if decision := promotion.decision:
         lines += [
-            *(f"- {escape(answer['message'])}" for answer in failed),
+            *(f"- {escape(message)}" for message in decision.failures),
             *(["", "| | rule | value | limit |", "|---|---|---|---|"]),
-            *(_row(answer) for answer in decision["checks"]),
+            *(_row(answer) for answer in decision.answers),
             "",
             _against(decision),
         ]
     return "\n".join(lines)
 
 
-def _against(decision: dict[str, Any]) -> str:
-    old = decision["incumbent"]
+def _against(decision: Decision) -> str:
+    old = decision.incumbent
     against = (
         f"against version {old}, which is in production" if old else "nothing is in production"
     )
-    return f"Scored on the test split {escape(decision['test_md5'])}, {against}."
+    return f"Scored on the test split {escape(decision.test_md5)}, {against}."
 
 
-def _row(answer: dict[str, Any]) -> str:
-    mark = "pass" if answer["passed"] else Markdown("**FAIL**")
-    return row(mark, answer["name"], _short(answer["value"]), _short(answer["limit"]))
+def _row(answer: Answer) -> str:
+    mark = "pass" if answer.passed else Markdown("**FAIL**")
+    return row(mark, answer.name, _short(answer.value), _short(answer.limit))
 
 
 def _short(value: float | str) -> str:

@@ -14,10 +14,10 @@ from uuid import uuid4
 
 from flows.execution.checkout import Checkout, UnknownRevision, worktree
 from flows.execution.stages import StageFailed, Stages, environment
+from flows.forms.yaml_edit import edit
 from flows.reproduction import differences
 from flows.reproduction.differences import Difference
 from flows.reproduction.verdict import Reproduction, compare
-from flows.yaml_edit import edit
 from pipeline.artifacts.files import dvc_md5, sha256
 from pipeline.artifacts.models import TrainedModel
 from pipeline.artifacts.project import DATA_STAGES, PARAMS_FILE
@@ -39,7 +39,7 @@ Say = Callable[[str], None]
 
 
 class NotReproducible(PipelineError):
-    """The model cannot even be trained again: its code or its data are not to be had."""
+    """The model cannot be trained again: its code or its data are not available."""
 
 
 def reproduce(
@@ -64,7 +64,7 @@ def reproduce(
             not be identical.
         device: to train on; None is the kind that trained the registered one.
         keep: a new folder that the new model is copied to.
-        say: is told how far it is, and every difference before anything trains.
+        say: called with the progress, and with every difference before the training.
 
     Raises:
         NotReproducible: the commit is not in this repository, its diff does not apply, or the data
@@ -108,7 +108,7 @@ def reproduce(
 def _check_keep(folder: Path) -> None:
     """Refuse what the model cannot be copied to, before it is trained."""
     if folder.exists():
-        raise NotReproducible(f"{folder} exists already; --keep takes a folder that does not")
+        raise NotReproducible(f"{folder} exists already; --keep takes a new folder")
     there = next(parent for parent in folder.absolute().parents if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise NotReproducible(f"{folder} cannot be made in {there}; --keep takes another folder")
@@ -138,9 +138,9 @@ def _restore(checkout: Checkout, passport: Passport, say: Say) -> None:
 def _find_differences(
     checkout: Checkout, passport: Passport, given: Mapping[str, str], say: Say
 ) -> tuple[Difference, ...]:
-    """Get the data, and tell what is not as it was before anything trains."""
+    """Get the data, and report every difference before the training."""
 
-    def tell(rows: tuple[Difference, ...]) -> tuple[Difference, ...]:
+    def report(rows: tuple[Difference, ...]) -> tuple[Difference, ...]:
         for row in rows:
             say(f"differs: {row}")
         return rows
@@ -149,15 +149,15 @@ def _find_differences(
     modules = _existing({name: checkout.root / name for name in reached})
     lockfiles = {f"{working_tree.LOCKFILES}/{p.name}": sha256(p) for p in LOCKFILES.glob("*.txt")}
     machine = provenance.environment(_gpu_of(passport))
-    making = tell(differences.of_making(passport, modules, lockfiles, machine))
+    making = report(differences.of_making(passport, modules, lockfiles, machine))
     with Stages(checkout, given) as stages:
         for stage in DATA_STAGES:
             ran = stages.run(stage, say)
             say(f"{stage}: {'done anew' if ran else 'from the cache'}")
     workspace = Workspace(passport.name, checkout.root)
     planned = ModelPlan.load(workspace.model_plan(passport.run.model)).recipe
-    recipe = tell(differences.of_recipe(passport, planned))
-    data = tell(check_data(passport, workspace))
+    recipe = report(differences.of_recipe(passport, planned))
+    data = report(check_data(passport, workspace))
     if not making + recipe + data:
         say("nothing is known to differ")
     return making + recipe + data

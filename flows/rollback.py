@@ -9,7 +9,7 @@ from prefect.states import Completed
 
 from flows.execution.checkout import worktree
 from flows.execution.commands import change, requester
-from flows.form import Dataset, Person, SomeText, Version
+from flows.forms.form import Dataset, Person, SomeText, Version
 from pipeline.registry.ledger import Action
 
 

@@ -9,9 +9,9 @@ from pydantic import Field
 from flows.execution.chain import chain
 from flows.execution.checkout import overlooked, worktree
 from flows.execution.snapshot import changes_of
-from flows.form import CHOICES, Dataset, Model, RecipeChanges, Seed
-from flows.request import Request
-from flows.rows import ModelRow
+from flows.forms.form import CHOICES, Dataset, Model, RecipeChanges, Seed
+from flows.forms.request import Request
+from flows.pages.rows import ModelRow
 from pipeline.artifacts.project import Until
 from pipeline.artifacts.record import DeviceChoice
 
@@ -29,7 +29,7 @@ def train(
     overrides: dict[Model, RecipeChanges] = {},  # type: ignore[valid-type]  # noqa: B006
     device: DeviceChoice = "auto",
     seed: Seed | None = None,
-    promote: bool = True,
+    auto_promote: bool = True,
     until: Until = "register",
     revision: str = "HEAD",
 ) -> list[ModelRow]:
@@ -43,7 +43,7 @@ def train(
         overrides: Changes of recipes for this run, by model, such as {"cnn": {"epochs": 3}}.
         device: auto takes a GPU where the worker has one; gpu fails where it has none.
         seed: Of weights, order and augmentation; empty takes that of params.yaml.
-        promote: Whether a version that passes the gate goes into production by itself.
+        auto_promote: Whether a version that passes the gate goes into production at once.
         until: The last stage to run.
         revision: The git commit, branch or tag whose code and params.yaml run.
     """
@@ -53,7 +53,7 @@ def train(
         overrides=changes_of(overrides),
         device=device,
         seed=seed,
-        promote=promote,
+        auto_promote=auto_promote,
     )
     with worktree(revision, str(flow_run.id)) as checkout:
         if text := overlooked(checkout):

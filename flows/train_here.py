@@ -1,12 +1,12 @@
-"""The same run on the spot: in somebody's working tree, with no server and no worker."""
+"""The flow `train` in this working tree, without a server and a worker."""
 
 import os
 from pathlib import Path
 
-# Nobody waits for a page to open: what is not asked for stays off.
+# No telemetry unless it is asked for.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-# A slow machine at work on something else takes longer than Prefect's 20 seconds to start one.
+# A slow, busy machine needs longer than Prefect's 20 seconds to start its temporary server.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 from prefect import flow
@@ -14,8 +14,8 @@ from prefect import flow
 from flows.execution import run_log
 from flows.execution.chain import chain
 from flows.execution.checkout import here
-from flows.request import Request, read_settings
-from flows.rows import ModelRow
+from flows.forms.request import Request, read_settings
+from flows.pages.rows import ModelRow
 from pipeline.artifacts.project import PARAMS_FILE, Until
 from pipeline.artifacts.record import DeviceChoice
 from pipeline.errors import ParamsError
@@ -35,13 +35,12 @@ def run_here(
     settings: list[str],
     device: DeviceChoice | None,
     seed: int | None,
-    promote: bool | None,
+    auto_promote: bool | None,
     until: Until,
 ) -> list[ModelRow]:
     """Run the flow in the working tree; the request stays in its params.yaml.
 
-    It reports to the Prefect server where `PREFECT_API_URL` names one, else to one that lives as
-    long as the run.
+    It reports to the Prefect server that `PREFECT_API_URL` names, or else to a temporary one.
 
     Args:
         dataset: which images; None leaves this and what follows as params.yaml has it.
@@ -49,14 +48,14 @@ def run_here(
         settings: changes of recipes, each as `cnn.epochs=3`.
         device: where to train.
         seed: of weights, order and augmentation.
-        promote: whether a version that passes the gate goes into production.
+        auto_promote: whether a version that passes the gate goes into production.
         until: the last stage to run.
 
     Returns:
         A row per model.
 
     Raises:
-        ParamsError: something is asked for that does not exist or is out of range.
+        ParamsError: a value does not exist or is out of range.
         StageFailed: a stage failed.
     """
     root = here().root
@@ -69,7 +68,7 @@ def run_here(
         overrides=read_settings(settings, list(models or params.models)),
         device=device,
         seed=seed,
-        promote=promote,
+        auto_promote=auto_promote,
     )
     # Before Prefect starts, which takes seconds.
     params = request.apply(PARAMS_FILE)

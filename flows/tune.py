@@ -10,8 +10,8 @@ from prefect.runtime import flow_run
 from pydantic import Field, ValidationError
 
 from flows.execution.snapshot import Snapshot, take
-from flows.form import CHOICES, Dataset, Model, Seed
-from flows.patch import changes
+from flows.forms.form import CHOICES, Dataset, Model, Seed
+from flows.forms.patch import changes
 from flows.retries import FLOWS
 from flows.search import findings
 from flows.search.children import Bar, Children, ChildrenError, Pool
@@ -53,8 +53,8 @@ def tune(
 ) -> str:
     """Search the space that params.yaml has under `search`, and return the best recipe as a patch.
 
-    The best is the most accurate on the validation split. A search that was cut short goes on
-    where it stopped when it is started once more under the same name.
+    The best recipe is the most accurate on the validation split. Started again under the same name,
+    a search that was interrupted goes on where it stopped.
 
     Args:
         dataset: Which images.
@@ -87,10 +87,10 @@ def tune(
 
 
 def find_target(snapshot: Snapshot, dataset: str, model: str) -> Target:
-    """Return what is to be tuned.
+    """Return what to tune.
 
     Raises:
-        ParamsError: there is no such recipe, no space for it, or one that is of other layers.
+        ParamsError: there is no such recipe, or no space for it, or its layers are others.
     """
     params = snapshot.params_of(dataset, model, {})
     recipe, space = params.recipe(dataset, model), params.space(dataset, model)
@@ -105,7 +105,7 @@ def find_target(snapshot: Snapshot, dataset: str, model: str) -> Target:
 
 
 class Search:
-    """A study, and its record in MLflow, which is written anew after every trial."""
+    """A study, and its record in MLflow, which is updated after every trial."""
 
     def __init__(self, name: str, target: Target, groups: "Groups") -> None:
         self.name, self.target, self.groups = name, target, groups
@@ -113,11 +113,11 @@ class Search:
         self.parent: Run
 
     def earlier(self) -> StudyRecord | None:
-        """Return the record of the last run of this study, which must be over.
+        """Return the record of the last run of this study, which must have ended.
 
         Raises:
-            ParamsError: the study is another recipe's.
-            ChildrenError: another run is at work on it.
+            ParamsError: the study is of another recipe.
+            ChildrenError: another run is working on it.
         """
         from pipeline.tracking.runs import end_runs_of
 
@@ -125,7 +125,7 @@ class Search:
         if parents and (flow_run_id := parents[0].flow_run_id):
             _wait_for(self.name, flow_run_id)
             if left := cancel_children_of(flow_run_id):
-                get_run_logger().warning("cancelled %d trials that nobody waited for", left)
+                get_run_logger().warning("cancelled %d trials of a killed run", left)
             end_runs_of(flow_run_id)
         record = self._read(parents)
         if record and (record.dataset, record.model) != (self.target.dataset, self.target.model):
@@ -136,7 +136,7 @@ class Search:
         return record
 
     def _read(self, parents: Sequence["Parent"]) -> StudyRecord | None:
-        """Return the newest record that is whole: a run may be killed while it writes its own."""
+        """Return the newest whole record: a run may have been killed while it wrote its own."""
         for parent in parents:
             if (text := self.groups.text(parent.run_id, RECORD)) is None:
                 continue
@@ -147,7 +147,7 @@ class Search:
         return None
 
     def begin(self, parent: "Run", earlier: StudyRecord | None, seed: int, prune: bool) -> None:
-        """Make the study, with the trials of its earlier runs, and write the record of this one."""
+        """Create the study with its earlier trials, and write the record of this run."""
         self.parent = parent
         known = earlier.trials if earlier else ()
         self.study = new_study(seed, len(known), prune)
@@ -156,16 +156,16 @@ class Search:
         if earlier is not None:
             log.info("going on from %d trials of %s", len(known) - left_out, self.name)
             if earlier.recipe != self._recipe():
-                log.warning("the recipe has changed since; earlier values may not compare")
+                log.warning("the recipe has changed since; earlier values may not be comparable")
         if left_out:
             log.warning("%d earlier trials do not fit the space as it is now", left_out)
         parent.log_text(write_record(self.record()), RECORD)
 
     def go_on(self, left: int, parallel: int, pool: Pool, prune: bool) -> None:
-        """Run so many trials more.
+        """Run more trials.
 
         Raises:
-            ChildrenError: trial after trial fails, or none has ended well.
+            ChildrenError: too many trials in a row failed.
         """
         bar = Bar("tune", left)
         with Children(pool) as children:
@@ -188,13 +188,13 @@ class Search:
                 self.groups.adopt(self.parent.run_id, [record.run_id])
             self.parent.log_text(write_record(self.record()), RECORD)
         except TrackingError as error:
-            # What the record lacks now is in the next one.
+            # The next record has what this one lacks.
             if not error.retryable:
                 raise
             get_run_logger().warning("%s", error)
 
     def record(self) -> StudyRecord:
-        """Return what is kept of the study."""
+        """Return the record of the study."""
         return StudyRecord(
             study=self.name,
             dataset=self.target.dataset,
@@ -214,12 +214,12 @@ def _in_words(record: TrialRecord) -> str:
 
 
 def _wait_for(name: str, flow_run_id: str) -> None:
-    """Wait until an earlier run of a study is over: if it was killed, the server finds that out."""
+    """Wait until an earlier run of a study has ended; the server notices if it was killed."""
     deadline = time.monotonic() + FLOWS["tune"].wait.total_seconds()
     while not has_ended(flow_run_id):
         if time.monotonic() > deadline:
             raise ChildrenError(
-                f"the flow run {flow_run_id} is at work on the study {name!r}: wait for it, "
+                f"the flow run {flow_run_id} is working on the study {name!r}: wait for it, "
                 "cancel it, or give this one another name"
             )
         get_run_logger().info("waiting for the flow run %s to end", flow_run_id)

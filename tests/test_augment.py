@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.models.recipes import Augmentation
-from pipeline.training.augment import DRAWS, augment
+from pipeline.training.backends.augment import DRAWS, augment
 
 MANY = 64
 

@@ -1,7 +1,7 @@
-"""Versions that an earlier release registered go on: they load, roll back, compare, are told of.
+"""Versions of an earlier release still load, roll back, compare and show their lineage.
 
-`before/store.tar.xz` holds what the code of before the packages has made: two versions of a tiny
-model, of which the second took the place of the first in production.
+`before/store.tar.xz` was made by a release that had no packages: two versions of a tiny model, of
+which the second replaced the first in production.
 """
 
 import json
@@ -56,8 +56,16 @@ def test_a_version_of_before_is_rolled_back_to_with_the_code_that_is_stored_with
     assert "every alias is where the ledger says" in run("audit", "tiny")
 
 
+def test_its_decision_is_shown(run):
+    shown = run("history", "tiny", "--entry", "2")
+    assert "version 2, against version 1" in shown
+    assert "not_a_reseed" in shown
+    decision = json.loads(run("history", "tiny", "--entry", "2", "--json"))["decision"]
+    assert {row["name"] for row in decision["checks"]} >= {"accuracy", "better", "classes"}
+
+
 def test_what_made_it_is_told_and_compared(run):
-    assert "milliseconds for one image" in run("lineage", "tiny@production")
+    assert "latency, median" in run("lineage", "tiny@production")
     found = json.loads(run("compare", "tiny/1", "tiny/2", "--json"))
     changes = json.dumps(found)
     assert "dense: 16" in changes

@@ -133,7 +133,7 @@ def test_the_classes_are_in_order_the_worst_first(passport):
     assert recalls == sorted(recalls)
 
 
-def test_the_page_has_pictures_and_examples_and_loads_nothing(made, passport):
+def test_the_page_has_figures_and_examples_and_loads_nothing(made, passport):
     plots = made / "evaluation" / "dense" / "plots"
     page = Page(render(passport, 1, plots=plots).html)
     images = [target for target in page.targets if target.startswith("data:image/png;base64,")]
@@ -193,18 +193,17 @@ def test_limits_are_facts(passport):
             "metrics": {"calibration_error": 0.123},
         }
     )
-    said = limits(changed, [Confused("worst", "best", 80, 0.8)])
-    assert said == (
-        "The classes that it finds least often: worst (20.0% of its images), few (90.0% of its "
-        "images).",
+    sentences = limits(changed, [Confused("worst", "best", 80, 0.8)])
+    assert sentences == (
+        "The classes with the lowest recall: worst (20.0%), few (90.0%).",
         "Fewer than 30 test images, so their numbers are rough: few (5).",
         "No test image, so nothing was measured: none.",
-        "It takes worst for best in 80.0% of the test images of worst.",
-        "On the test split its confidence is 12.3 percentage points away from its accuracy, on "
+        "It classifies 80.0% of the test images of worst as best.",
+        "On the test split, its confidence and its accuracy differ by 12.3 percentage points on "
         "average.",
         "It sees 8x8 pixels in colour. Any other image is resized to that, its aspect ratio is "
         "not kept.",
-        "It answers every image with one of its 4 classes, also one that shows none of them.",
+        "It assigns one of its 4 classes to every image, even to one that shows none of them.",
         "The validation of its data warned: 20 > 10.",
     )
     assert "| none | not measured |  | not measured | not measured | 0 |" in (
@@ -261,7 +260,7 @@ def test_the_command_writes_the_card_anywhere(made, elsewhere, passport):
     assert Path("reports/tiny/card-1.html").read_text() == expected.html
     assert card("tiny/1", "--output", "new/card.md") == "new/card.md"
     assert Path("new/card.md").read_text() == expected.markdown
-    assert "It takes right for left &#36; in" in expected.markdown
+    assert "of the test images of right as left &#36;." in expected.markdown
     with pytest.raises(ParamsError, match=r"card\.pdf is neither \.html nor \.md"):
         card("tiny/1", "--output", "card.pdf")
     with pytest.raises(TrackingError, match=r"there are: tiny@challenger"):
@@ -274,5 +273,5 @@ def test_what_it_says_of_loading_works(elsewhere, passport, capsys):
     lines = [line.removeprefix("    ") for line in text.splitlines() if line.startswith("    ")]
     exec("\n".join(lines), {})
     probabilities = passport.examples[0].probabilities
-    said = passport.data.class_names[probabilities.index(max(probabilities))]
-    assert said in capsys.readouterr().out
+    predicted = passport.data.class_names[probabilities.index(max(probabilities))]
+    assert predicted in capsys.readouterr().out

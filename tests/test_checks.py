@@ -101,6 +101,7 @@ def results_for(name, folder, limits):
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_every_check_sees_its_damage(name, tmp_path):
+    assert name in DAMAGES, f"DAMAGES in this file lacks an example for the check {name}"
     _, observed, offender = DAMAGES[name]
     results, manifest = results_for(name, tmp_path, Limits(warning=0, error=0))
     mine = [result for result in results if result.check == name]

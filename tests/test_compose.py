@@ -20,7 +20,7 @@ import cluster
 import compose_file
 import processes
 from compose_file import Healthcheck, Service
-from home import Home, check_ports, client, read_env, settle, variables
+from home import Home, check_ports, client, fix_settings, read_env, variables
 from interpolation import ComposeError, fill, interpolate, variables_in
 from runner import Runner, base_environment
 
@@ -195,7 +195,7 @@ def test_variables_are_filled_in(text: str, expected: str):
         ("${EMPTY:?is empty}", "EMPTY is empty; set it"),
         ("${NONE?}", "NONE is not set; set it"),
         ("${A", "closing brace"),
-        ("${A+b}", "is no variable; allowed"),
+        ("${A+b}", "is not a variable; allowed"),
         ("5 $", r"as \$\$"),
     ],
 )
@@ -240,7 +240,7 @@ def test_the_order_of_the_real_services():
 )
 def test_durations(text: str, expected: float):
     assert compose_file.seconds(text) == expected
-    with pytest.raises(ComposeError, match="no duration"):
+    with pytest.raises(ComposeError, match="not a duration"):
         compose_file.seconds(text + "!")
 
 
@@ -378,9 +378,9 @@ def home(tmp_path: Path) -> Home:
 
 
 def test_passwords_are_made_once_and_are_private(home: Home):
-    settle(home, RAW, {}, sqlite=False)
+    fix_settings(home, RAW, {}, sqlite=False)
     first = read_env(home.env)
-    settle(home, RAW, {"MLFLOW_PORT": "5055", "MLFLOW_TRACKING_PASSWORD": "x"}, sqlite=False)
+    fix_settings(home, RAW, {"MLFLOW_PORT": "5055", "MLFLOW_TRACKING_PASSWORD": "x"}, sqlite=False)
     second = read_env(home.env)
     assert {**first, "MLFLOW_PORT": "5055"} == second
     assert home.env.stat().st_mode & 0o777 == 0o600
@@ -391,11 +391,11 @@ def test_passwords_are_made_once_and_are_private(home: Home):
 def test_lost_passwords_are_said_before_anything_starts(home: Home):
     home.cluster.mkdir()
     with pytest.raises(ComposeError, match="is gone, and with it the passwords"):
-        settle(home, RAW, {}, sqlite=False)
+        fix_settings(home, RAW, {}, sqlite=False)
 
 
 def test_a_native_stack_keeps_to_itself(home: Home):
-    settle(home, RAW, {"MLFLOW_PORT": "5055"}, sqlite=False)
+    fix_settings(home, RAW, {"MLFLOW_PORT": "5055"}, sqlite=False)
     values = variables(home, RAW, {"PREFECT_FOLDER": "/elsewhere", "CPU_SLOTS": "3"})
     made = {s.name: s for s in compose_file.services(RAW, values)}
     worker = made["worker-cpu"].environment
@@ -414,7 +414,7 @@ def test_a_taken_port_is_said_with_its_variable(home: Home):
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = str(other.getsockname()[1])
-        settle(home, RAW, {"MLFLOW_PORT": port}, sqlite=False)
+        fix_settings(home, RAW, {"MLFLOW_PORT": port}, sqlite=False)
         values = variables(home, RAW)
         service = next(s for s in compose_file.services(RAW, values) if s.name == "mlflow")
         with pytest.raises(ComposeError, match=f"port {port} for mlflow .* set MLFLOW_PORT to"):

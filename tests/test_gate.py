@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from pipeline.errors import ParamsError
 from pipeline.production.decision import Case, Decision, Incumbent, decide
 from pipeline.production.floors import check_floors
@@ -51,14 +53,14 @@ def test_each_floor_holds_back_by_itself(floors, metrics, name):
 
 def test_the_class_with_the_lowest_recall_is_named():
     decision = ask(candidate(rights(100, range(10))), None, Thresholds(floors={"recall": 0.9}))
-    assert "cat, 0.8 is not at least 0.9" in decision.failures[0]
+    assert "(cat) is 0.8; at least 0.9 is required" in decision.failures[0]
 
 
 def test_a_metric_that_an_older_version_lacks_does_not_reach_its_floor():
     new = candidate(rights(100, []))
     known = {key: value for key, value in new.metrics.items() if key != "size_mb"}
     decision = ask(replace(new, metrics=known), None, Thresholds(floors={"size_mb": 9}))
-    assert "unknown is not at most 9" in decision.failures[0]
+    assert "is unknown; at most 9 is required" in decision.failures[0]
 
 
 @pytest.mark.parametrize(
@@ -66,12 +68,26 @@ def test_a_metric_that_an_older_version_lacks_does_not_reach_its_floor():
     [
         ({"acuracy": 0.9}, r"promotion.floors.acuracy: unknown metric; .*mean accuracy\?"),
         ({"recall": 1.1}, "promotion.floors.recall: received 1.1; allowed: from 0 to 1, or null"),
+        ({"size_mb": 0}, "promotion.floors.size_mb: received 0; allowed: more than 0, or null"),
     ],
 )
 def test_a_floor_that_cannot_be_is_refused(floors, words):
     with pytest.raises(ParamsError, match=words):
         check_floors(Thresholds(floors=floors))
     check_floors(Thresholds(floors={"accuracy": 1, "size_mb": 100, "calibration_error": None}))
+
+
+def test_the_first_stage_refuses_a_floor_of_an_unknown_metric(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = "{layers: [flatten], epochs: 1}"
+    (tmp_path / "params.yaml").write_text(
+        f"dataset: digits\nmodels: [dense]\nrecipes: {{digits: {{dense: {recipe}}}}}\n"
+        "promotion: {floors: {acuracy: 0.9}}\n"
+    )
+    error = CliRunner().invoke(app, ["resolve"]).exception
+    assert isinstance(error, ParamsError)
+    assert "promotion.floors.acuracy: unknown metric" in str(error)
+    assert not (tmp_path / "plan").exists()
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def patches(seed, number=128):
     return images.astype(np.uint8), y, patch
 
 
-def test_a_trained_model_looks_at_what_tells_the_classes_apart():
+def test_a_trained_model_looks_at_what_distinguishes_the_classes():
     layers = {"conv": 8}, {"max_pool": 2}, {"conv": 8}, "global_average_pool"
     model = model_of(*layers, shape=(16, 16, 1))
     model.compile("adam", "sparse_categorical_crossentropy")
@@ -163,8 +163,12 @@ def test_the_picture_has_a_row_for_the_wrong_and_one_for_the_right(tmp_path, cha
     model = model_of({"conv": 2}, "flatten", shape=(8, 8, channels))
     images = random_images(12, (8, 8, channels))
     probabilities = model.predict(images, verbose=0)
-    said = probabilities.argmax(axis=1)
-    y = {"all": said, "none": 1 - said, "some": np.where(np.arange(12) < 2, 1 - said, said)}[right]
+    predicted = probabilities.argmax(axis=1)
+    y = {
+        "all": predicted,
+        "none": 1 - predicted,
+        "some": np.where(np.arange(12) < 2, 1 - predicted, predicted),
+    }[right]
     predictions = Predictions(("a $", "b"), y, probabilities)
     for name in ("a.png", "b.png"):
         assert draw_gradcam(tmp_path / name, model, images, predictions)
@@ -191,8 +195,8 @@ def test_a_dense_model_leaves_no_picture_of_another_model(tmp_path):
 
 
 def test_a_model_of_views_is_looked_into(tmp_path):
-    said = {"layers": [{"conv": 4}, "flatten"], "epochs": 1, "test_time_augmentation": "flip"}
-    model = build(Recipe.model_validate(said), (8, 8, 1), 2, 0)
+    recipe = {"layers": [{"conv": 4}, "flatten"], "epochs": 1, "test_time_augmentation": "flip"}
+    model = build(Recipe.model_validate(recipe), (8, 8, 1), 2, 0)
     probabilities = np.array([[1, 0], [1, 0]], np.float32)
     predictions = Predictions(("a", "b"), np.array([0, 1]), probabilities)
     assert draw_gradcam(tmp_path / "gradcam.png", model, random_images(2), predictions)

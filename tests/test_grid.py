@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from contextlib import nullcontext
 from uuid import uuid4
 
 import pytest
@@ -13,8 +14,8 @@ from prefect.states import Cancelled, Completed, Crashed, Failed, Running, Sched
 from flows import grid as flow
 from flows.execution.snapshot import Snapshot
 from flows.pages import charts
+from flows.pages.rows import ModelRow
 from flows.retries import CRASHED_FOR_GOOD
-from flows.rows import ModelRow
 from flows.search.cells import (
     Cell,
     Result,
@@ -199,6 +200,15 @@ def test_a_run_in_a_final_state_is_over(own, state, over):
     run = flow_run(state)
     own.watch(run.id)
     assert own.over([run]) == ([run] if over else [])
+
+
+def test_a_cancelled_run_that_crashes_is_not_given_that_time(own, monkeypatch):
+    monkeypatch.setattr("flows.search.children.get_client", lambda **_: nullcontext())
+    monkeypatch.setattr("flows.search.server.cancel", lambda *_: None)
+    run = flow_run(Crashed())
+    own.watch(run.id)
+    own.cancel(run.id)
+    assert own.over([run]) == [run]
 
 
 def test_a_run_that_is_over_says_how_it_ended():

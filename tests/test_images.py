@@ -1,5 +1,6 @@
 """images: bytes of any kind -> pixels, or a short reason."""
 
+import base64
 import struct
 import zlib
 from contextlib import suppress
@@ -10,7 +11,16 @@ from PIL import Image
 
 from pipeline import images
 from pipeline.errors import ImageError
-from pipeline.images import ENDINGS, EXTENSIONS, FORMATS, MAX_PIXELS, decode, read_image, to_array
+from pipeline.images import (
+    ENDINGS,
+    EXTENSIONS,
+    FORMATS,
+    MAX_PIXELS,
+    as_base64_png,
+    decode,
+    read_image,
+    to_array,
+)
 from tests.images import encode, save
 
 
@@ -192,3 +202,9 @@ def test_a_decompression_bomb_is_refused_by_its_header(side):
 def test_the_allowed_formats_are_named():
     with pytest.raises(ImageError, match=", ".join(FORMATS)):
         decode(b"GARBAGE", (4, 4, 3))
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (4, 5, 1), (1, 5, 3), (4, 1, 1)])
+def test_a_png_keeps_shape_and_pixels(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    np.testing.assert_array_equal(decode(base64.b64decode(as_base64_png(pixels)), shape), pixels)

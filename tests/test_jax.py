@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.models.optimizers import OPTIMIZERS
 from pipeline.models.recipes import Augmentation
-from pipeline.training.augment import DRAWS, augment
+from pipeline.training.backends.augment import DRAWS, augment
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="jax is not installed: pip install jax"
@@ -72,7 +72,7 @@ for content in json.loads(sys.argv[1]):
 AUGMENT = """
 import sys
 import numpy as np
-from pipeline.training.augment import augment
+from pipeline.training.backends.augment import augment
 from pipeline.models.recipes import Augmentation
 
 given = np.load(sys.argv[1])

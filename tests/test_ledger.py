@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipeline.registry.ledger import Entry, in_production, standing
+from pipeline.registry.ledger import Action, Entry, in_production, standing
 
 BEGIN = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -67,3 +67,10 @@ def test_what_served_on_a_day():
     assert served(4) == [1, 3]
     assert served(5) == [3, 1]
     assert served(20) == [1]
+
+
+def test_every_action_is_said_in_one_sentence():
+    for action in Action:
+        assert action.sentence("digits", 3, 2).startswith("digits ")
+    assert Action.REFUSED.sentence("digits", 3) == "digits version 3 " + Action.REFUSED.words
+    assert Action.FORCED.sentence("digits", 3, 2).endswith("; before: version 2")

@@ -50,7 +50,7 @@ def lineage(*arguments):
 
 
 def test_the_tree_names_everything_that_made_the_model(made, elsewhere):
-    said = lineage("tiny@production").stdout
+    printed = lineage("tiny@production").stdout
     run = RunInfo.load(made / "dense" / "run.json")
     data = Splits(made / "data").info
     passport = model_files.read_passport(versions.find("tiny/1"))
@@ -76,8 +76,8 @@ def test_the_tree_names_everything_that_made_the_model(made, elsewhere):
         f"accuracy  {passport.metrics['accuracy']:.2%} ("
         f"{100 * passport.metrics['accuracy_low']:.1f} to ",
     ):
-        assert fact in said
-    assert "match" not in said
+        assert fact in printed
+    assert "match" not in printed
     assert "the stored bytes match" in lineage("tiny/1", "--check").stdout
     assert list(elsewhere.iterdir()) == []
 
@@ -93,12 +93,12 @@ def test_json_is_all_that_stdout_gets_where_there_is_no_repository(made, elsewhe
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert (said["name"], said["version"]) == ("tiny", 1)
-    assert said["aliases"] == ["challenger", "production"]
-    assert said["model_checked"] is False
+    printed = json.loads(done.stdout)
+    assert (printed["name"], printed["version"]) == ("tiny", 1)
+    assert printed["aliases"] == ["challenger", "production"]
+    assert printed["model_checked"] is False
     stored = model_files.fetch(versions.find("tiny/1"))
-    assert Passport.model_validate(said["passport"]) == Passport.load(stored / "passport.json")
+    assert Passport.model_validate(printed["passport"]) == Passport.load(stored / "passport.json")
     assert list(elsewhere.iterdir()) == []
 
 
@@ -140,14 +140,19 @@ def test_what_a_passport_says_steers_no_terminal(elsewhere):
     data = passport.data.model_copy(update={"origin": (source,)})
     console = Console(width=250, file=io.StringIO(), force_terminal=False)
     console.print(tree(found, passport.model_copy(update={"data": data}), checked=False))
-    said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "[red]a[/]  b\ufffd[2Jc d, sha256 not known" in said
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "[red]a[/]  b\ufffd[2Jc d, sha256 not known" in printed
 
 
-@pytest.mark.parametrize("spec", ["tiny@nobody", "tiny/7", "tinny@production", "tiny"])
+@pytest.mark.parametrize("spec", ["tiny@nobody", "tiny/7", "tinny@production"])
 def test_what_is_not_there_is_answered_with_what_is(elsewhere, spec):
     with pytest.raises(TrackingError, match=r"there are: .*tiny"):
         lineage(spec)
+
+
+def test_a_name_alone_is_answered_with_the_forms_of_a_version(elsewhere):
+    with pytest.raises(ParamsError, match=r"allowed: <name>@<alias>, <name>/<version>"):
+        lineage("tiny")
 
 
 def test_one_answer_at_a_time(elsewhere):

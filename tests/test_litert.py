@@ -134,7 +134,7 @@ def test_an_operation_that_litert_lacks_is_named(tmp_path):
     pixels = keras.Input(SHAPE, dtype="uint8")
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
     odd = keras.Model(pixels, keras.layers.Dense(3, activation="softmax")(keras.ops.erfinv(x)))
-    with pytest.raises(ArtifactError, match=r"cannot be written as a LiteRT file: .*Erfinv"):
+    with pytest.raises(ArtifactError, match=r"cannot be exported to LiteRT: .*Erfinv"):
         export(odd, save(odd, tmp_path), images(2, *SHAPE), np.zeros((2, 3), np.float32))
 
 

@@ -12,12 +12,14 @@ from markdown_it import MarkdownIt
 
 from flows import audit, promote
 from flows.pages import view
-from flows.rows import ModelRow
+from flows.pages.rows import ModelRow
 from flows.search import findings
 from flows.search.cells import Cell, Result, as_markdown, summarise
 from flows.search.study import StudyRecord, TrialRecord
 from pipeline.artifacts.models import ModelVersion, RunInfo
 from pipeline.artifacts.validation import CheckResult, ValidationReport
+from pipeline.production.decision import PromotionReport
+from pipeline.registry.ledger import Discrepancy
 from pipeline.reports.markdown import Markdown, escape, fenced, link, one_line, page, row
 from tests.page import Page
 
@@ -196,14 +198,13 @@ def search(text):
 
 def decision(text):
     check = {"name": "classes", "value": text, "limit": text, "passed": False, "message": text}
-    asked = {"name": "tiny", "version": 7, "action": "refused"}
-    return promote.page(
-        {**asked, "decision": {"incumbent": 3, "test_md5": text, "checks": [check]}}
-    )
+    made = {"candidate": 7, "incumbent": 3, "test_md5": text, "checks": [check]}
+    asked = {"name": "tiny", "version": 7, "action": "refused", "sequence": 1, "decision": made}
+    return promote.page(PromotionReport.model_validate(asked))
 
 
 def found(text):
-    moved = {"name": text, "alias": "production", "holder": 7, "ledger": None, "message": text}
+    moved = Discrepancy(name=text, alias="production", holder=7, ledger=None, message=text)
     return audit.page([moved], [])
 
 

@@ -18,15 +18,15 @@ def sides(pairs):
 
 
 def seen(only_a, only_b, both):
-    """Make the answers of two models from what sets them apart."""
+    """Make the right answers of two models from the counts in which they differ."""
     return sides([(True, False)] * only_a + [(False, True)] * only_b + [(True, True)] * both)
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(0, 1), (2, 9), (9, 2), (4, 4), (0, 12)])
 def test_p_is_that_of_all_ways_to_toss_a_coin(only_a, only_b):
-    apart = only_a + only_b
-    tosses = product([0, 1], repeat=apart)
-    as_many = sum(sum(toss) >= only_b for toss in tosses) / 2**apart
+    differing = only_a + only_b
+    tosses = product([0, 1], repeat=differing)
+    as_many = sum(sum(toss) >= only_b for toss in tosses) / 2**differing
     found = mcnemar(*seen(only_a, only_b, 20))
     assert (found.only_a, found.only_b) == (only_a, only_b)
     assert found.p_better == pytest.approx(as_many)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.patch import changes, make
+from flows.forms.patch import changes, make
 from pipeline.errors import ParamsError
 from pipeline.params.params import load_params
 

@@ -14,7 +14,9 @@ from flows.execution.checkout import Checkout
 from flows.execution.commands import change
 from flows.execution.stages import StageFailed
 from pipeline.errors import ParamsError
+from pipeline.production.decision import PromotionReport
 from pipeline.production.recording import LONGEST_REASON
+from pipeline.registry.ledger import Discrepancy
 from tests.conftest import ROOT
 
 CHECKS = [
@@ -35,7 +37,8 @@ CHECKS = [
     },
 ]
 DECISION = {"candidate": 7, "incumbent": 3, "test_md5": "0123", "checks": CHECKS, "passed": False}
-REFUSED = {"name": "digits", "version": 7, "action": "refused", "sequence": 9, "decision": DECISION}
+PRINTED = {"name": "digits", "version": 7, "action": "refused", "sequence": 9, "decision": DECISION}
+REFUSED = PromotionReport.model_validate(PRINTED)
 
 
 def schema_of(flow):
@@ -144,15 +147,15 @@ def test_a_decision_is_shown_with_what_failed_first(monkeypatch):
 def test_a_decision_that_was_not_taken_is_one_line(monkeypatch):
     monkeypatch.delenv("MLFLOW_UI_URL", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    nothing = {**REFUSED, "action": "nothing", "decision": None}
+    nothing = PromotionReport.model_validate({**PRINTED, "action": "nothing", "decision": None})
     assert promote.page(nothing).strip() == "digits version 7 **is in production already**."
-    first = {**REFUSED, "decision": {**DECISION, "incumbent": None}}
+    first = PromotionReport.model_validate({**PRINTED, "decision": {**DECISION, "incumbent": None}})
     assert "nothing is in production" in promote.page(first)
 
 
 def test_findings_are_shown_as_a_table():
-    moved = {"name": "digits", "alias": "production", "holder": 7, "ledger": 3, "message": "a|b"}
-    gone = {**moved, "alias": "previous", "holder": None, "ledger": 2}
+    moved = Discrepancy(name="digits", alias="production", holder=7, ledger=3, message="a|b")
+    gone = moved.model_copy(update={"alias": "previous", "holder": None, "ledger": 2})
     html = MarkdownIt("commonmark").enable("table").render(audit.page([moved, gone], [gone]))
     assert html.count("<tr>") == 3
     assert "<strong>left</strong>" in html

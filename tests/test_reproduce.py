@@ -19,7 +19,7 @@ from flows.reproduction.verdict import (
     Reproduction,
     WeightDifference,
     compare,
-    weights_apart,
+    weight_differences,
 )
 from pipeline.artifacts.files import dvc_md5
 from pipeline.models.build import build
@@ -246,23 +246,23 @@ def model_of(seed: int):
 def test_weights_and_answers_are_compared(tmp_path):
     splits, old, twin, other = tiny_splits(tmp_path), model_of(0), model_of(0), model_of(1)
     found = compare(old, twin, splits)
-    assert (found.identical, found.weights_apart, found.arrays) == (True, 0.0, 4)
-    assert (found.probabilities_apart, found.labels_agree) == (0.0, 1.0)
+    assert (found.identical, found.max_weight_difference, found.arrays) == (True, 0.0, 4)
+    assert (found.max_probability_difference, found.labels_agree) == (0.0, 1.0)
     found = compare(old, other, splits)
     assert [row.name.rpartition("/")[2] for row in found.weights] == ["kernel", "kernel"]
-    assert 0 < (found.weights_apart or 0) < 2
-    assert 0 < found.probabilities_apart <= 1
+    assert 0 < (found.max_weight_difference or 0) < 2
+    assert 0 < found.max_probability_difference <= 1
     assert found.labels_agree < 1
 
 
 def test_one_bit_is_a_difference_and_so_is_another_shape():
     zeros = np.zeros(3, np.float32)
-    assert weights_apart([("a", zeros)], [("b", zeros.copy())]) == ()
-    assert weights_apart([("a", zeros)], [("a", -zeros)]) == (WeightDifference("a", 0.0),)
-    assert weights_apart([("a", zeros)], [("a", zeros + 2)]) == (WeightDifference("a", 2.0),)
+    assert weight_differences([("a", zeros)], [("b", zeros.copy())]) == ()
+    assert weight_differences([("a", zeros)], [("a", -zeros)]) == (WeightDifference("a", 0.0),)
+    assert weight_differences([("a", zeros)], [("a", zeros + 2)]) == (WeightDifference("a", 2.0),)
     for other in (np.zeros(4, np.float32), np.full(3, np.nan, np.float32)):
-        assert weights_apart([("a", zeros)], [("a", other)]) == (WeightDifference("a", None),)
-    assert weights_apart([("a", zeros)], []) == (WeightDifference("a", None),)
+        assert weight_differences([("a", zeros)], [("a", other)]) == (WeightDifference("a", None),)
+    assert weight_differences([("a", zeros)], []) == (WeightDifference("a", None),)
 
 
 def made(*, agree=0.99, deterministic=True, device="cpu: x", differ=(), identical=False):

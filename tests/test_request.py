@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from flows.form import CHOICES, RecipeChanges, dataset_names, model_names
-from flows.request import Request, read_settings
+from flows.forms.form import CHOICES, RecipeChanges, dataset_names, model_names
+from flows.forms.request import Request, read_settings
 from pipeline.errors import ParamsError
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
@@ -29,7 +29,7 @@ def changed_lines(params):
 def test_what_is_not_asked_for_stays_to_the_byte(params):
     Request().apply(params)
     same = CHOICES
-    Request(dataset=same.dataset, models=same.models, device=same.device, promote=True).apply(
+    Request(dataset=same.dataset, models=same.models, device=same.device, auto_promote=True).apply(
         params
     )
     assert params.read_bytes() == (ROOT / "params.yaml").read_bytes()
@@ -41,7 +41,7 @@ def test_only_the_lines_that_are_asked_for_change_and_comments_stay(params):
         models=("cnn",),
         overrides={"cnn": {"epochs": 3, "batch_size": 64}},
         seed=7,
-        promote=False,
+        auto_promote=False,
     )
     after = asked.apply(params)
     assert after == load_params(params)
@@ -58,7 +58,7 @@ def test_only_the_lines_that_are_asked_for_change_and_comments_stay(params):
         "epochs",
         "batch_size",
     ]
-    assert "# of every recipe that names none" in lines[2]
+    assert "# for every recipe without its own" in lines[2]
 
 
 def test_a_nested_change_leaves_the_rest_of_what_it_changes(params):

@@ -209,7 +209,18 @@ def test_every_stage_flow_and_command(workspace_copy, tmp_path, server_environme
     output = []
     for command, *codes in (
         (["dvc", "repro"], 0),
-        (["pipeline", "run", "--models", "dense", "--set", "dense.epochs=1", "--no-promote"], 0),
+        (
+            [
+                "pipeline",
+                "run",
+                "--models",
+                "dense",
+                "--set",
+                "dense.epochs=1",
+                "--no-auto-promote",
+            ],
+            0,
+        ),
         (["git", "checkout", "params.yaml"], 0),
         (["pipeline", "report"], 0),
         (["pipeline", "promote", "digits", "2", "--force", "--reason=why"], 0),

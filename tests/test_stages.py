@@ -129,7 +129,7 @@ def test_a_process_that_dies_is_no_riddle(stages):
             stages.process.kill()
 
     since = time.monotonic()
-    with pytest.raises(StageFailed, match="the process that runs the stages is gone"):
+    with pytest.raises(StageFailed, match="the process that runs the stages was killed"):
         stages.run("slow", kill)
     assert time.monotonic() - since < 10
 

@@ -9,9 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 
 from pipeline.errors import TrackingError
 from pipeline.registry import model_files
+from pipeline.tracking.describe import environment, serving_requirements
 from pipeline.tracking.run import flat
 from pipeline.tracking.runs import existing_run, find_or_create_experiment, new_run
 from pipeline.tracking.store import connect, in_turn, store_uri
@@ -115,6 +118,26 @@ def test_a_run_that_ends_well(ready):
     assert "system/cpu_utilization_percentage" in found.data.metrics
     assert (ready / "mlartifacts").is_dir()
     assert not (ready / "mlruns").exists()
+
+
+def test_of_two_runs_that_log_a_new_dataset_at_once_neither_fails(ready, monkeypatch):
+    """As a server with PostgreSQL answers the second one."""
+    said = (
+        'BAD_REQUEST: (psycopg2.errors.UniqueViolation) duplicate key value violates "dataset_pk" '
+        "[SQL: INSERT INTO datasets (dataset_uuid, experiment_id, name, digest) VALUES (…)]"
+    )
+    log_inputs, answers = MlflowClient.log_inputs, [said]
+
+    def late(client, *given):
+        if answers:
+            raise MlflowException(answers.pop())
+        return log_inputs(client, *given)
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", late)
+    with new_run("tiny", "dense") as run:
+        run.log_dataset(tiny_splits(ready / "data"), "0" * 32 + ".dir")
+    (found,) = connect().get_run(run.run_id).inputs.dataset_inputs
+    assert found.dataset.digest == "0" * 32 + ".dir"
 
 
 def kind(client):
@@ -258,3 +281,8 @@ def test_a_model_that_is_a_pickle_is_not_loaded(store, monkeypatch):
     mlflow.pyfunc.save_model("pickled", python_model=Pickled(), pip_requirements=[])
     with pytest.raises(TrackingError, match="pickle is disallowed"):
         model_files.load("pickled")
+
+
+def test_the_environment_has_exact_versions():
+    assert all(line.count("==") == 1 for line in serving_requirements())
+    assert environment().packages["numpy"].startswith("2.")

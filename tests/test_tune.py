@@ -10,7 +10,7 @@ from PIL import Image
 
 from flows.execution.snapshot import Snapshot
 from flows.pages import charts
-from flows.rows import ModelRow
+from flows.pages.rows import ModelRow
 from flows.search import findings, trials
 from flows.search.children import ChildrenError, Ended
 from flows.search.study import StudyRecord, TrialRecord, new_study, records
@@ -112,7 +112,7 @@ def complete(made, value, history=()):
 def test_a_trial_is_a_run_of_train_with_its_values(made):
     start(made)
     asked = made.children.asked[0]
-    assert (asked["models"], asked["until"], asked["promote"]) == (["cnn"], "train", False)
+    assert (asked["models"], asked["until"], asked["auto_promote"]) == (["cnn"], "train", False)
     assert asked["revision"] == "abc"
     assert 0.1 <= asked["overrides"]["cnn"]["optimizer"]["learning_rate"] <= 1
 
@@ -194,5 +194,5 @@ def test_the_table_has_the_best_first_and_the_pictures_are_pictures(made, tmp_pa
 def test_no_trial_that_ended_well_says_why(made):
     failed = TrialRecord(number=0, params={}, state="FAIL", reason="no disk")
     record = StudyRecord(study="s", dataset="d", model="m", recipe={}, trials=(failed,))
-    with pytest.raises(ChildrenError, match="no trial has ended well: no disk"):
+    with pytest.raises(ChildrenError, match="no trial has completed: no disk"):
         findings.show(record, None, None, "", made.study)  # type: ignore[arg-type]

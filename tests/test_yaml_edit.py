@@ -1,7 +1,7 @@
 import pytest
 from ruamel.yaml import YAML
 
-from flows.yaml_edit import edit
+from flows.forms.yaml_edit import edit
 from pipeline.errors import ParamsError
 
 

@@ -15,10 +15,10 @@ from flows.execution import keep, run_log
 from flows.execution.checkout import Checkout
 from flows.execution.job import Job, steps
 from flows.execution.stages import StageFailed, Stages, environment, run_command
+from flows.forms.request import Request
 from flows.pages import view
-from flows.request import Request
+from flows.pages.rows import ModelRow
 from flows.retries import TASKS
-from flows.rows import ModelRow
 from pipeline.artifacts.models import RunInfo
 from pipeline.artifacts.project import PARAMS_FILE, Until
 from pipeline.errors import TrackingError
@@ -32,9 +32,9 @@ ROWS = "models"
 run_log.hide_secrets()
 
 
-@task(**TASKS["stage"].options)
+@task(name="stage", **TASKS["stage"].options)
 def run_stage(job: Job, step: str) -> State[Any]:
-    """Let DVC run a stage, or find its result; the state says which, and names the MLflow run."""
+    """Let DVC run a stage or take its cached result; the state says which, and the MLflow run."""
     log, progress = get_run_logger(), view.EpochProgress()
 
     def on_line(line: str) -> None:
@@ -51,7 +51,7 @@ def run_stage(job: Job, step: str) -> State[Any]:
 
 
 def _show_stage(job: Job, step: str, run: RunInfo) -> None:
-    """Show what a model's stage has made, and the MLflow run that has it all."""
+    """Show what a model's stage has made, and its MLflow run."""
     name = f"{run.dataset} {run.model}"
     if step.startswith("train@"):
         view.show_run(run)
@@ -70,7 +70,7 @@ def require_device(checkout: Checkout, wanted: str, given: Mapping[str, str]) ->
 
 @task(name="keep", task_run_name="keep", **TASKS["keep"].options)
 def keep_files(job: Job) -> None:
-    """Keep what made the new models with their MLflow runs, and push to the DVC remote."""
+    """Store what made the new models with their MLflow runs, and push to the DVC remote."""
     new = [run.run_id for run in job.trained() if job.finished[f"train@{run.model}"]]
     keep.with_runs(job.checkout, job.workspace.validation, new)
     if any(job.finished.values()) and job.stages.push(get_run_logger().info):
@@ -78,18 +78,18 @@ def keep_files(job: Job) -> None:
 
 
 def chain(checkout: Checkout, request: Request, until: Until) -> list[ModelRow]:
-    """Run the stages one after the other, and show what came of them.
+    """Run the stages one after the other, and show the results.
 
     Args:
         checkout: the files to work on.
-        request: what is asked for.
-        until: the last stage that is wanted.
+        request: what to train.
+        until: the last stage.
 
     Returns:
         A row per model.
 
     Raises:
-        ParamsError: the request asks for something that this revision does not have.
+        ParamsError: this revision lacks something that the request names.
         StageFailed: a stage failed.
     """
     return _show(run_until(checkout, request, until))
@@ -99,10 +99,10 @@ def run_until(checkout: Checkout, request: Request, until: Until) -> Job:
     """Run the stages one after the other; raises as `chain` does.
 
     Returns:
-        The job, whose stages are over.
+        The finished job.
     """
     params = request.apply(checkout.root / PARAMS_FILE)
-    # Of this process too: it tells MLflow what outlives the run.
+    # For this process too: it stores files with the MLflow runs.
     os.environ.update(flow_run_variables())
     given = environment(checkout)
     os.environ["MLFLOW_TRACKING_URI"] = given["MLFLOW_TRACKING_URI"]
@@ -119,7 +119,7 @@ def run_until(checkout: Checkout, request: Request, until: Until) -> Job:
             _run_stages(job, steps(params.models, until))
         except StageFailed as failure:
             _show_failure(job, str(failure))
-            # What was made is kept if it can be; the reason is that of the stage.
+            # What was made is kept if possible; the run fails with the stage's error.
             keep_files(job, return_state=True)
             raise
         keep_files(job)
@@ -150,7 +150,7 @@ def _show(job: Job) -> list[ModelRow]:
 
 
 def _show_failure(job: Job, reason: str) -> None:
-    """Show the report that stopped the run, if it was one."""
+    """Show the validation report, if that is what stopped the run."""
     summary = job.workspace.validation / "summary.json"
     if "ingest" not in job.finished or "validate" in job.finished or not summary.exists():
         return
@@ -163,7 +163,7 @@ def _show_failure(job: Job, reason: str) -> None:
 
 
 def flow_run_variables() -> dict[str, str]:
-    """Return what the MLflow runs are told of the flow run."""
+    """Return the variables that name the flow run for its MLflow runs."""
     variables = {FLOW_RUN_ID: str(flow_run.id or "")}
     if url := flow_run.ui_url:
         variables[FLOW_RUN_URL] = without_login(url)

@@ -1,4 +1,4 @@
-"""A git worktree per run: its own files and locks, and the DVC cache of everybody."""
+"""A git worktree per run: it has its own files and locks, and shares the DVC cache."""
 
 import os
 import shutil
@@ -13,14 +13,14 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import PipelineError
 
-# Where a worker finds the project: a path or URL to clone, and the folder to keep the clone in.
+# Where a worker finds the project: a path or URL to clone, and the folder for the clone.
 REPOSITORY, HOME = "PIPELINE_REPOSITORY", "PIPELINE_HOME"
 RUNS = ".runs"
 OWN_IMAGES = Path("data/own")
 
 
 class CheckoutError(PipelineError):
-    """There is no repository, or it has no such revision."""
+    """There is no repository, it lacks the revision, or git fails."""
 
 
 class UnknownRevision(CheckoutError):
@@ -35,8 +35,8 @@ class Checkout:
         root: the folder.
         repository: the clone whose DVC cache it shares, and whose MLflow store is the default.
         commit: that is checked out.
-        in_place: whether `root` is somebody's working tree rather than one of its own.
-        left: names of the runs that were killed, whose worktrees were removed on the way.
+        in_place: whether `root` is a working tree that people edit, not a worktree of the run.
+        left: names of killed runs whose worktrees were removed.
     """
 
     root: Path
@@ -50,14 +50,14 @@ def here() -> Checkout:
     """Return the working tree that the current directory belongs to.
 
     Raises:
-        CheckoutError: it belongs to none.
+        CheckoutError: it is not in a repository.
     """
     root = _top(Path.cwd())
     return Checkout(root, root, _git(root, "rev-parse", "HEAD"), in_place=True)
 
 
 def _top(folder: Path) -> Path:
-    """Return the top folder of the repository; one without a commit is none that can run."""
+    """Return the top folder of the repository, which must have a commit."""
     try:
         _git(folder, "rev-parse", "--verify", "HEAD")
         return Path(_git(folder, "rev-parse", "--show-toplevel"))
@@ -70,7 +70,7 @@ def _top(folder: Path) -> Path:
 
 @contextmanager
 def worktree(revision: str, name: str) -> Iterator[Checkout]:
-    """Check a revision out into a folder of its own, which is gone afterwards.
+    """Check out a revision into a new folder, which is removed afterwards.
 
     Args:
         revision: a commit, branch or tag.
@@ -89,7 +89,7 @@ def worktree(revision: str, name: str) -> Iterator[Checkout]:
         with _locked(runs):
             # Held until this process ends: a worktree whose lock is free was left behind.
             held.enter_context(FileLock(runs / f"{name}.lock"))
-            # A run that crashed and is tried again has the name that it had.
+            # A crashed run that is restarted has the same name.
             left = (*_sweep(repository, runs), *([name] if root.exists() else []))
             shutil.rmtree(root, ignore_errors=True)
             _git(repository, "worktree", "prune")
@@ -104,9 +104,9 @@ def worktree(revision: str, name: str) -> Iterator[Checkout]:
 
 
 def overlooked(checkout: Checkout) -> str | None:
-    """Say that somebody's tracked files differ from the commit, which a worktree does not see.
+    """Return a warning where tracked files have uncommitted changes, which a worktree lacks.
 
-    Nobody works in the clone of a repository that is named, so there is nothing to say of it.
+    Nobody edits the clone of a repository that PIPELINE_REPOSITORY names.
     """
     if os.environ.get(REPOSITORY):
         return None
@@ -117,7 +117,7 @@ def overlooked(checkout: Checkout) -> str | None:
 
 @dataclass(frozen=True)
 class _Source:
-    """The clone to make worktrees of, and the folder with what git does not hold, if any."""
+    """The clone that worktrees are made from, and the folder with the files that git ignores."""
 
     repository: Path
     folder: Path
@@ -138,7 +138,7 @@ def _source() -> _Source:
                 _git(home, "clone", "--quiet", "--no-checkout", address, str(draft))
                 (draft / RUNS).mkdir()
                 draft.rename(clone)
-        # Git must not look at a worktree that is half made.
+        # Git must not see a half-made worktree.
         with _locked(clone / RUNS):
             _git(clone, "fetch", "--quiet", "--tags", "--force", "--prune", "origin")
             _git(clone, "remote", "set-head", "origin", "--auto")
@@ -148,7 +148,7 @@ def _source() -> _Source:
 
 
 def _resolve(repository: Path, revision: str) -> str:
-    """Return the commit; in a clone of ours, what a branch is where it was cloned from."""
+    """Return the commit; in our own clone, branches are those of its origin."""
     ours = [f"refs/remotes/origin/{revision}"] if os.environ.get(REPOSITORY) else []
     for name in (*ours, revision):
         with suppress(CheckoutError):
@@ -170,17 +170,17 @@ def _share_cache(source: _Source, root: Path) -> None:
     given = next((c["cache"]["dir"] for c in (local, committed) if "dir" in c.get("cache", {})), "")
     cache = (source.repository / ".dvc" / (given or "cache")).resolve()
     local.setdefault("cache", {}).update({"dir": str(cache), "type": "hardlink,copy"})
-    # DVC's own notes would stay behind, one folder for every run there ever was.
+    # Else DVC would leave a folder of its own behind for every run.
     local.setdefault("core", {})["site_cache_dir"] = str(root / ".dvc" / "tmp" / "site")
     target = root / ".dvc" / "config.local"
-    # It may hold the login of a remote.
+    # It may contain the password of a remote.
     target.touch(0o600)
     local.filename = str(target)
     local.write()
 
 
 def _bring_own_images(folder: Path, root: Path) -> None:
-    """Own images are not in git: they appear in the worktree, without a copy where possible."""
+    """Link own images, which are not in git, into the worktree; copy them where that fails."""
     images = folder / OWN_IMAGES
     if images.is_dir():
         shutil.copytree(images, root / OWN_IMAGES, copy_function=_link, dirs_exist_ok=True)
@@ -197,7 +197,7 @@ def _link(source: str, target: str) -> str:
 
 
 def _sweep(repository: Path, runs: Path) -> tuple[str, ...]:
-    """Remove what killed runs have left, and name them: no process holds their lock any more."""
+    """Remove the worktrees of killed runs, whose locks are free, and return their names."""
     left = []
     for path in runs.glob("*.lock"):
         with suppress(Timeout), FileLock(path, blocking=False):

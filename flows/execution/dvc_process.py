@@ -1,9 +1,9 @@
-"""A process that holds the DVC repository open and runs the stages it is asked for.
+"""A process that keeps the DVC repository open and runs stages on request.
 
 It reads one JSON request per line from stdin, lets DVC and the stages write to stdout, and then
-writes one line with its JSON answer, marked. When its stdin ends, because whoever asks is done or
-dead, it ends with everything that it started. It runs as a file, so that it imports nothing of
-the revision that it runs.
+writes one marked line with the JSON answer. When stdin is closed, because the parent is done or
+dead, it ends everything that it started. It runs as a file, so that it imports nothing of the
+revision that it runs.
 """
 
 import json
@@ -22,21 +22,21 @@ from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.stage.exceptions import StageCmdFailedError
 
-# A training that is told to end still has to say so to its tracking server.
+# A training that is told to end still has to set the state of its MLflow run.
 SECONDS_TO_END = 7
-# No stage writes it, so the line is the answer.
+# No stage prints this, so the line is the answer.
 ANSWER = "\0answer "
 
 
 class Executed(logging.Handler):
-    """Notice which stages DVC runs, as opposed to those whose results it has."""
+    """Record which stages DVC runs, as opposed to those whose results it has."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Remember the stage that is about to run."""
+        """Record the stage that is about to run."""
         if record.msg == "Running stage '%s':" and isinstance(record.args, tuple):
             self.stages.append(str(record.args[0]))
 
@@ -59,25 +59,25 @@ class Project:
         return {"executed": stage in self.executed.stages}
 
     def push(self) -> dict[str, Any]:
-        """Send what the remote lacks, with the run cache; without a remote nothing is sent."""
+        """Push what the remote lacks, with the run cache; do nothing without a remote."""
         files = self.repo.push(run_cache=True) if self.has_remote else None
         return {"pushed": files}
 
 
 def answer(project: Project, request: dict[str, Any]) -> dict[str, Any]:
-    """Do what is asked, and say what came of it."""
+    """Carry out a request; return its result or its error."""
     try:
         return project.push() if "push" in request else project.run(request["run"])
     except Exception as error:
         causes = list(chain(error))
         failed = next((c for c in causes if isinstance(c, StageCmdFailedError)), None)
-        # A lock, or a remote that is away: each kind of remote has errors of its own.
+        # A lock, or an unreachable remote: each kind of remote has its own errors.
         lasting = FileNotFoundError, PermissionError
         busy = "push" in request or any(
             isinstance(cause, LockError | OSError) and not isinstance(cause, lasting)
             for cause in causes
         )
-        # What the command printed says more than DVC's summary of it.
+        # The command's own message says more than DVC's summary.
         status = int(str(failed).rpartition(" ")[2]) if failed else None
         return {"error": ": ".join(str(c) for c in causes), "status": status, "busy": busy}
 
@@ -90,7 +90,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def watch(requests: "SimpleQueue[str | None]") -> None:
-    """Hand requests on; when there can be no more, end what runs."""
+    """Queue requests; when stdin is closed, end what runs."""
     for line in sys.stdin:
         requests.put(line)
     requests.put(None)
@@ -100,8 +100,8 @@ def watch(requests: "SimpleQueue[str | None]") -> None:
 
 
 def main() -> None:
-    """Answer until nobody asks any more."""
-    # The whole group gets it; the stages end by it, this process when they have.
+    """Answer requests until stdin is closed."""
+    # The whole group gets the signal: the stages end, and this process after them.
     signal.signal(signal.SIGTERM, lambda *_: None)
     requests: SimpleQueue[str | None] = SimpleQueue()
     threading.Thread(target=watch, args=[requests], daemon=True).start()

@@ -1,8 +1,8 @@
-"""One run of the stages: which there are, how far it has come, and what it has made."""
+"""One run of the stages: which ones, which are finished, and what they made."""
 
 from flows.execution.checkout import Checkout
 from flows.execution.stages import Stages
-from flows.rows import ModelRow
+from flows.pages.rows import ModelRow
 from pipeline.artifacts.models import ModelVersion, RunInfo
 from pipeline.artifacts.project import MODEL_STAGES, STAGES, Until
 from pipeline.params.params import Params
@@ -13,8 +13,8 @@ def steps(models: tuple[str, ...], until: Until) -> list[str]:
     """Return the stages in order, as `dvc repro` names them.
 
     Args:
-        models: that are trained.
-        until: the last stage that is wanted.
+        models: to train.
+        until: the last stage.
     """
     names: list[str] = []
     for stage in STAGES[: STAGES.index(until) + 1]:
@@ -23,10 +23,10 @@ def steps(models: tuple[str, ...], until: Until) -> list[str]:
 
 
 class Job:
-    """One run: its files, its parameters, its open DVC process, and how far it has come.
+    """One run: its files, parameters, DVC process and finished stages.
 
     Attributes:
-        finished: the steps that are done, and whether DVC ran them or had the result.
+        finished: the finished steps; True where DVC ran the step, False where it had the result.
     """
 
     def __init__(self, checkout: Checkout, params: Params, stages: Stages) -> None:
@@ -62,5 +62,5 @@ class Job:
         )
 
     def version(self) -> ModelVersion | None:
-        """Return the registered version, where it came to that."""
+        """Return the registered version, if there is one yet."""
         return self.workspace.registered if "register" in self.finished else None

@@ -1,4 +1,4 @@
-"""What outlives a run, kept with its MLflow runs. MLflow is imported where it is needed."""
+"""Files of a flow run that are stored with its MLflow runs; MLflow is imported when needed."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -34,7 +34,7 @@ def with_runs(checkout: Checkout, validation: Path, run_ids: Sequence[str]) -> N
 
 
 def failed_validation(dataset: str, validation: Path, reason: str) -> tuple[str, str]:
-    """Store the report on an MLflow run of its own, as no training will: FAILED, with the reason.
+    """Store the report with a new MLflow run, FAILED with the reason, as there is no training.
 
     Returns:
         The ids of its experiment and of the run.
@@ -52,7 +52,7 @@ def failed_validation(dataset: str, validation: Path, reason: str) -> tuple[str,
 
 
 def end_left_runs(flow_run_ids: Iterable[str]) -> None:
-    """Say KILLED on MLflow runs that still say RUNNING although their flow run is no more."""
+    """Set MLflow runs that are RUNNING to KILLED where their flow run was killed."""
     ids = list(flow_run_ids)
     if not ids:
         return

@@ -1,4 +1,4 @@
-"""What a revision says, read once, so that all runs which one run starts agree on it."""
+"""A revision, read once, so that all runs which one flow run starts use the same."""
 
 import os
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from prefect import get_run_logger
 
 from flows.execution.checkout import overlooked, worktree
 from flows.execution.stages import environment
-from flows.request import Request
+from flows.forms.request import Request
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.params.params import Params
 
@@ -34,18 +34,18 @@ class Snapshot:
     text: str
 
     def params(self) -> Params:
-        """Return what params.yaml says.
+        """Return the parameters of params.yaml.
 
         Raises:
-            ParamsError: it says something that is not allowed.
+            ParamsError: the file has a value that is not allowed.
         """
         return self._apply(Request())
 
     def params_of(self, dataset: str, model: str, changes: Changes) -> Params:
-        """Return what a run would see that trains one model with changes of recipes.
+        """Return the parameters of a run that trains one model with changes of recipes.
 
         Raises:
-            ParamsError: it would be refused.
+            ParamsError: the run would be refused.
         """
         own = {name: dict(change) for name, change in changes.items() if name == model}
         return self._apply(Request(dataset=dataset, models=(model,), overrides=own))
@@ -58,11 +58,11 @@ class Snapshot:
 
 
 def take(revision: str, name: str) -> Snapshot:
-    """Read a revision, and let this process track into the store that its runs track into.
+    """Read a revision, and let this process use the same MLflow store as its runs.
 
     Args:
         revision: a commit, branch or tag.
-        name: of the worktree that is made for a moment; the run's id.
+        name: of the temporary worktree; the run's id.
 
     Raises:
         CheckoutError: there is no such revision, or no repository.

@@ -1,4 +1,4 @@
-"""Run DVC stages in a process of their own, which ends with whoever asked."""
+"""Run DVC stages in a child process, which ends when this process does."""
 
 import json
 import os
@@ -29,8 +29,8 @@ class StageFailed(PipelineError):
 def environment(checkout: Checkout, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of the stages.
 
-    They run the code of the checkout, with this interpreter, and track into the store that
-    `MLFLOW_TRACKING_URI` names; by default into the one beside the repository, which stays.
+    They run the code of the checkout with this interpreter, and use the MLflow store that
+    `MLFLOW_TRACKING_URI` names; by default the one beside the repository.
     """
     given = dict(os.environ)
     store = f"sqlite:///{store_file(checkout.repository)}"
@@ -53,14 +53,14 @@ def run_command(
     seconds: float | None,
     answers: Container[int] = (0,),
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command of the checkout's code to its end.
+    """Run a command of the checkout's code.
 
     Args:
         checkout: whose folder it runs in.
         command: the program and its arguments.
         env: its environment, as `environment` makes it.
-        seconds: how long it may take; None: as long as it needs.
-        answers: exit codes that are no failure.
+        seconds: its time limit; None for no limit.
+        answers: exit codes that are not failures.
 
     Raises:
         StageFailed: it fails, or takes longer than `seconds`.
@@ -79,7 +79,7 @@ def run_command(
     except subprocess.TimeoutExpired:
         raise StageFailed(f"{' '.join(command)}: no answer within {seconds:g} s") from None
     if done.returncode not in answers:
-        # A command that is called wrongly says so in a box.
+        # Typer prints a usage error in a box.
         lines = [line.strip(" │╭╰╮╯─") for line in done.stderr.splitlines()]
         reason = next(filter(None, reversed(lines)), f"it ended with {done.returncode}")
         raise StageFailed(reason.removeprefix("error: "), done.returncode == EXIT_CODE_RETRYABLE)
@@ -105,7 +105,7 @@ class Stages:
         threading.Thread(target=self._end_orphans, daemon=True).start()
 
     def _end_orphans(self) -> None:
-        """End the stage that runs, should the process that runs it be killed."""
+        """End the running stage if the process that runs it is killed."""
         self.process.wait()
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGTERM)
@@ -135,13 +135,13 @@ class Stages:
 
         Args:
             name: as `dvc repro` takes it.
-            on_line: is called with every line that the stage writes.
+            on_line: called with every line that the stage prints.
 
         Returns:
             Whether it ran.
 
         Raises:
-            StageFailed: it ended with an error; the reason is the stage's own.
+            StageFailed: it failed; the message is the stage's own.
         """
         return bool(self._ask({"run": name}, name, on_line)["executed"])
 
@@ -149,7 +149,7 @@ class Stages:
         """Send data, models and run cache to the DVC remote; None where there is no remote.
 
         Raises:
-            StageFailed: the remote does not take them.
+            StageFailed: the push failed.
         """
         pushed: int | None = self._ask({"push": True}, "push", on_line)["pushed"]
         return pushed
@@ -174,4 +174,4 @@ class Stages:
                 reason = text.removeprefix("error: ")
             if text:
                 on_line(text)
-        raise StageFailed(f"{name}: the process that runs the stages is gone; see the log above")
+        raise StageFailed(f"{name}: the process that runs the stages was killed; see the log above")

@@ -1,7 +1,7 @@
-"""dvc.lock, cut off where DVC was ended in the middle of writing it: no dvc command reads it then.
+"""Repair a dvc.lock that is cut off, as DVC was killed while it wrote it; every command fails then.
 
-`make run` looks here first, and so do the flows. Little is lost, as DVC's run cache knows what each
-stage has made; what that cache lacks, such as what was pulled, is in the last commit's dvc.lock.
+`make run` and the flows call this first. Little is lost: DVC's run cache knows what each stage has
+made, and the last commit's dvc.lock knows the rest, such as what was pulled.
 """
 
 import subprocess
@@ -27,16 +27,16 @@ def set_aside(root: Path) -> str | None:
         root: the top folder of the project.
 
     Returns:
-        What was done, for people; None where the file is whole, or DVC is at work right now.
+        What was done, as a message; None where the file is whole, or DVC is running.
     """
     lock = root / LOCK
     if not lock.exists() or _whole(lock.read_bytes()):
         return None
     try:
-        # DVC writes under this lock of its own: what is torn now is not just being written.
+        # DVC writes under this lock: a file that is torn now is not just being written.
         with Repo(str(root)).lock:
             content = lock.read_bytes()
-            # Where git asks somebody to choose, it is no accident.
+            # A merge conflict is not an accident.
             if _whole(content) or b"\n<<<<<<< " in content:
                 return None
             lock.replace(root / TORN)
@@ -60,7 +60,7 @@ def _whole(content: bytes) -> bool:
 
 
 def _restore(root: Path) -> bool:
-    """Bring the committed file back, where there is one that is whole."""
+    """Restore the committed file, if there is one that is whole."""
     command = ["git", "show", f"HEAD:./{LOCK}"]
     found = subprocess.run(command, cwd=root, capture_output=True, check=False)
     if found.returncode or not _whole(found.stdout):

@@ -1,4 +1,4 @@
-"""What a run shows in the Prefect UI: progress, pictures, reports, and links to MLflow."""
+"""What a run shows in the Prefect UI: progress, charts, reports, and links to MLflow."""
 
 import base64
 import csv
@@ -17,7 +17,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.rows import ModelRow
+from flows.pages.rows import ModelRow
 from pipeline.artifacts.models import ModelVersion, RunInfo
 from pipeline.artifacts.validation import CheckResult, ValidationReport
 from pipeline.reports.markdown import Markdown, escape, link, row
@@ -52,13 +52,13 @@ def run_page(experiment_id: str | None, run_id: str) -> str:
 
 
 class EpochProgress:
-    """A progress bar that follows the lines which a training writes."""
+    """A progress bar that follows the lines which a training prints."""
 
     def __init__(self) -> None:
         self.artifact: UUID | None = None
 
     def on_line(self, line: str) -> None:
-        """Move the bar where the line tells of an epoch."""
+        """Move the bar if the line reports an epoch."""
         if (match := LINE.fullmatch(line)) is None:
             return
         share = 100 * int(match["epoch"]) / int(match["epochs"])
@@ -100,7 +100,7 @@ def _rounded(value: Any) -> Any:
 
 
 def show_picture(path: Path, name: str, text: str) -> None:
-    """Show a PNG; it is part of the page, so it needs no server and no password."""
+    """Show a PNG inside the page, so that it needs no other server and no password."""
     content = base64.b64encode(path.read_bytes()).decode()
     create_image_artifact(f"data:image/png;base64,{content}", name, escape(text))
 
@@ -110,14 +110,14 @@ def show_page(name: str, lines: Sequence[str], text: str) -> None:
 
     Args:
         name: its key.
-        lines: in which everything that somebody else has written is escaped.
+        lines: with every text that is not ours escaped.
         text: what it is.
     """
     create_markdown_artifact("\n".join(lines), name, escape(text))
 
 
 def show_validation(report: ValidationReport, docs: str) -> None:
-    """Show why a dataset did not pass, naming the files."""
+    """Show why a dataset failed validation, with the files."""
     lines = [f"# {escape(report.dataset)} did not pass validation", ""]
     for severity in ("error", "warning"):
         for result in report.failures(severity):
@@ -139,14 +139,14 @@ def show_summary(
     runs: Sequence[RunInfo],
     version: ModelVersion | None,
 ) -> None:
-    """Show the models side by side, with links to what made them and where they went.
+    """Show the models side by side, with links to their runs and to the registered version.
 
     Args:
-        title: what was asked for.
-        facts: what else one wants to know, by name.
+        title: the dataset and its models.
+        facts: more to show, by name.
         rows: one per model.
         runs: the MLflow runs of the same models.
-        version: the one that is registered, if it came to that.
+        version: the registered version, if there is one.
     """
     lines = [f"# {escape(title)}", ""]
     if rows:

@@ -1,4 +1,4 @@
-"""What differs between the making of a model and its making again: pure, no I/O."""
+"""What has changed between the two trainings of a model; no I/O."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pipeline.models.recipes import Recipe
 from pipeline.registry.passport import Passport
 from pipeline.tracking.provenance import Environment
 
-# What trains comes first; a package that only draws or serves comes after it.
+# These train; other packages only draw or serve, and come after them.
 TRAINS = (
     "tensorflow",
     "keras",
@@ -20,13 +20,13 @@ TRAINS = (
     "pandas",
 )
 NONE = "none"
-# Here equal seeds may end at other weights, and nobody is to blame.
+# Where these differ, equal seeds may give different weights.
 OTHER_MACHINE = ("Python", "package", "hardware")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as it was.
+    """One thing that has changed.
 
     Attributes:
         part: code, recipe, data, lock file, Python, package, platform or hardware.
@@ -45,12 +45,12 @@ class Difference:
 
     @property
     def of_machine(self) -> bool:
-        """Whether it excuses other weights: what computes is another."""
+        """Whether it explains other weights: another machine or other packages compute them."""
         return self.part in OTHER_MACHINE and self.name != "memory_gib"
 
     @property
     def likely(self) -> bool:
-        """Whether it is a likely cause of another model."""
+        """Whether it is a likely cause of different weights."""
         return self.of_machine or self.part in ("code", "recipe")
 
 
@@ -60,7 +60,7 @@ def of_making(
     lockfiles: Mapping[str, str],
     environment: Environment,
 ) -> tuple[Difference, ...]:
-    """Hold the code and the machine against a passport: the likeliest causes come first.
+    """Compare the code and the machine with a passport, the likeliest causes first.
 
     Args:
         passport: of the model.
@@ -82,12 +82,12 @@ def of_making(
 
 
 def of_recipe(passport: Passport, recipe: Recipe) -> tuple[Difference, ...]:
-    """Hold the recipe that the plan has, its seed among it, against a passport."""
+    """Compare the recipe of the plan, with its seed, with a passport."""
     return tuple(_changed("recipe", _fields(passport.provenance.recipe), _fields(recipe)))
 
 
 def of_data(passport: Passport, raw_md5: str, md5: Mapping[str, str]) -> tuple[Difference, ...]:
-    """Hold the data that is there against a passport.
+    """Compare the data with a passport.
 
     Args:
         passport: of the model.

@@ -22,12 +22,12 @@ class WeightDifference:
     """An array of weights that is not the same in both.
 
     Attributes:
-        apart: the largest difference of two of its numbers; None where the shapes differ, or where
+        max_difference: of two of its numbers; None where the shapes differ, or where
             one is not finite.
     """
 
     name: str
-    apart: float | None
+    max_difference: float | None
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Agreement:
     Attributes:
         arrays: how many arrays of weights there are.
         weights: those that are not identical, bit for bit.
-        probabilities_apart: the largest difference of two probabilities.
+        max_probability_difference: the largest difference of two probabilities.
         labels_agree: share of the test images that both call the same.
         accuracy: of the registered one and of the new one.
     """
 
     arrays: int
     weights: tuple[WeightDifference, ...]
-    probabilities_apart: float
+    max_probability_difference: float
     labels_agree: float
     accuracy: tuple[float, float]
 
@@ -54,11 +54,11 @@ class Agreement:
         return not self.weights
 
     @property
-    def weights_apart(self) -> float | None:
+    def max_weight_difference(self) -> float | None:
         """The largest difference of two weights; None where some cannot be compared."""
-        apart = [row.apart for row in self.weights]
-        known = [value for value in apart if value is not None]
-        return max(known, default=0.0) if len(known) == len(apart) else None
+        differences = [row.max_difference for row in self.weights]
+        known = [value for value in differences if value is not None]
+        return max(known, default=0.0) if len(known) == len(differences) else None
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Reproduction:
         commit: whose code trained both.
         device: that the registered one was trained on, and the new one.
         deterministic: whether they were trained so that equal seeds give equal weights on CPU.
-        differ: what is not as it was when the registered one was made.
-        found: how the two compare.
+        differ: what has changed since the registered one was made.
+        found: how far the two models agree.
         tolerance: the share of test images that may be called differently.
     """
 
@@ -97,7 +97,7 @@ class Reproduction:
 
     @property
     def causes(self) -> tuple[str, ...]:
-        """Why the weights may not be identical, the likeliest first; empty where nobody knows."""
+        """Likely causes of weights that are not identical, the likeliest first; may be empty."""
         likely = [str(row) for row in self.differ if row.likely]
         if len(likely) > MOST_CAUSES:
             likely[MOST_CAUSES:] = [f"{len(likely) - MOST_CAUSES} more of these"]
@@ -109,14 +109,20 @@ class Reproduction:
         return (*known, *likely)
 
     def as_json(self) -> dict[str, Any]:
-        """Return all of it as JSON values."""
+        """Return all of it as JSON values, under the names that scripts know."""
         content = asdict(self)
         found = content.pop("found")
         return {
             **content,
-            **found,
+            "arrays": found["arrays"],
+            "weights": [
+                {"name": row.name, "apart": row.max_difference} for row in self.found.weights
+            ],
+            "probabilities_apart": found["max_probability_difference"],
+            "labels_agree": found["labels_agree"],
+            "accuracy": found["accuracy"],
             "identical": self.found.identical,
-            "weights_apart": self.found.weights_apart,
+            "weights_apart": self.found.max_weight_difference,
             "strict": self.strict,
             "reproduced": self.same,
             "causes": [] if self.found.identical else list(self.causes),
@@ -124,21 +130,21 @@ class Reproduction:
 
 
 def compare(old: keras.Model, new: keras.Model, splits: Splits) -> Agreement:
-    """Hold a model that was trained again against the registered one.
+    """Compare a model that was trained again with the registered one.
 
     Args:
         old: the registered one.
         new: of the same input and the same classes.
         splits: only `test` is read.
     """
-    said, again = (Scorer(model).probabilities(splits.x("test")) for model in (old, new))
+    before, after = (Scorer(model).probabilities(splits.x("test")) for model in (old, new))
     y = splits.y("test")
     return Agreement(
         arrays=len(old.weights),
-        weights=weights_apart(named(old), named(new)),
-        probabilities_apart=float(np.abs(said - again).max()),
-        labels_agree=_share(said.argmax(axis=1) == again.argmax(axis=1)),
-        accuracy=(_right(said, y), _right(again, y)),
+        weights=weight_differences(named(old), named(new)),
+        max_probability_difference=float(np.abs(before - after).max()),
+        labels_agree=_share(before.argmax(axis=1) == after.argmax(axis=1)),
+        accuracy=(_right(before, y), _right(after, y)),
     )
 
 
@@ -147,7 +153,7 @@ def named(model: keras.Model) -> list[tuple[str, NDArray[Any]]]:
     return [(variable.path, np.asarray(variable)) for variable in model.weights]
 
 
-def weights_apart(
+def weight_differences(
     old: Sequence[tuple[str, NDArray[Any]]], new: Sequence[tuple[str, NDArray[Any]]]
 ) -> tuple[WeightDifference, ...]:
     """Return the arrays that are not identical, bit for bit, in two models of one recipe.
@@ -155,7 +161,11 @@ def weights_apart(
     They are taken in order: the names that Keras gives may count what was built before.
     """
     pairs = zip(old, new, strict=False)
-    rows = [WeightDifference(name, _apart(a, b)) for (name, a), (_, b) in pairs if not _same(a, b)]
+    rows = [
+        WeightDifference(name, _max_difference(a, b))
+        for (name, a), (_, b) in pairs
+        if not _same(a, b)
+    ]
     shorter, longer = sorted((old, new), key=len)
     return (*rows, *(WeightDifference(name, None) for name, _ in longer[len(shorter) :]))
 
@@ -164,7 +174,7 @@ def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:
     return (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
 
 
-def _apart(a: NDArray[Any], b: NDArray[Any]) -> float | None:
+def _max_difference(a: NDArray[Any], b: NDArray[Any]) -> float | None:
     if a.shape != b.shape:
         return None
     largest = float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max())

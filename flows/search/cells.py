@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flows.rows import ModelRow
+from flows.pages.rows import ModelRow
 from pipeline.reports.markdown import Markdown, escape, row
 
 SECONDS_PER_HOUR = 3600
@@ -28,7 +28,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Result:
-    """How a cell ended: with a row of results, or with a reason why there is none."""
+    """The result of a cell: a row, or the reason why there is none."""
 
     cell: Cell
     row: ModelRow | None = None
@@ -37,14 +37,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample deviation; None where there are too few values."""
+    """Mean and sample standard deviation; None where there are too few values."""
 
     mean: float | None = None
     sd: float | None = None
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> "Spread":
-        """Summarise the values that are there."""
+        """Summarise the values that are not None."""
         known = [value for value in values if value is not None]
         if not known:
             return cls()
@@ -119,7 +119,7 @@ def summarise(results: Iterable[Result], cost_per_hour: float) -> list[Summary]:
 
     Args:
         results: of all cells.
-        cost_per_hour: of a worker that trains.
+        cost_per_hour: of a worker.
     """
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in results:

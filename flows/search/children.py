@@ -1,4 +1,4 @@
-"""Runs of a deployment that another run starts, waits for, and takes along when it ends."""
+"""Runs of `train` that another flow run starts, waits for, and cancels when it ends."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -16,8 +16,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
+from flows.pages.rows import ModelRow
 from flows.retries import CRASHED_FOR_GOOD, SERVER_AWAY
-from flows.rows import ModelRow
 from flows.search import server
 from pipeline.errors import PipelineError
 from pipeline.redaction import redact
@@ -28,16 +28,16 @@ SECONDS_BETWEEN_POLLS = 2.0
 
 
 class ChildrenError(PipelineError):
-    """Runs cannot be started, or did not end as they should."""
+    """Runs cannot be started, or failed."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A run that is over.
+    """A run that has ended.
 
     Attributes:
         rows: what it has trained; empty unless it completed.
-        state: in one word, such as Failed.
+        state: its name, such as Failed.
         reason: why it did not complete.
     """
 
@@ -60,14 +60,14 @@ class Children:
     """The runs of `train` that this flow run has started; a context manager."""
 
     def __init__(self, pool: Pool) -> None:
-        """Name the pool whose workers run them."""
+        """Take the pool whose workers run them."""
         self.deployment, self.pool = f"train/{pool}", pool
         self._crashed_since: dict[UUID, float | None] = {}
         self._cancelled: set[UUID] = set()
         self._answered = time.monotonic()
 
     def __enter__(self) -> Self:
-        """Check that there is somebody who will run them.
+        """Check that the pool has a deployment, and warn where it has no worker.
 
         Raises:
             ChildrenError: the pool has no deployment of `train`.
@@ -94,14 +94,14 @@ class Children:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Cancel what still runs: nobody waits for it any more."""
+        """Cancel what still runs."""
         if left := set(self._crashed_since) - self._cancelled:
             get_run_logger().warning("cancelling %d runs that this one has started", len(left))
             with get_client(sync_client=True) as client:
                 server.cancel(client, left)
 
     def __len__(self) -> int:
-        """Return how many are not over."""
+        """Return how many have not ended."""
         return len(self._crashed_since)
 
     def start(self, parameters: Mapping[str, Any]) -> UUID:
@@ -132,13 +132,13 @@ class Children:
         self._crashed_since[flow_run_id] = None
 
     def cancel(self, flow_run_id: UUID) -> None:
-        """Cancel a run; `ended` returns it once it is over."""
+        """Cancel a run; `ended` returns it once it has ended."""
         self._cancelled.add(flow_run_id)
         with get_client(sync_client=True) as client:
             server.cancel(client, [flow_run_id])
 
     def ended(self) -> list[Ended]:
-        """Wait a moment and return the runs that are over and were not before.
+        """Wait a moment, and return the runs that have ended since the last call.
 
         Raises:
             ChildrenError: the server has not answered for minutes.
@@ -162,7 +162,7 @@ class Children:
         return [run for run in runs if self._is_over(run)]
 
     def _wait_for_server(self, error: httpx.TransportError) -> None:
-        """Wait a moment for a server that does not answer, which may be starting anew."""
+        """Wait a moment for a server that does not answer, as it may be restarting."""
         if time.monotonic() - self._answered > SERVER_AWAY.total_seconds():
             raise ChildrenError(f"the Prefect server does not answer: {error}") from error
         time.sleep(SECONDS_BETWEEN_POLLS)
@@ -181,7 +181,7 @@ class Children:
 
 
 class Bar:
-    """A progress bar in the UI that counts what has ended."""
+    """A progress bar in the UI that counts the runs that have ended."""
 
     def __init__(self, key: str, total: int) -> None:
         """Show it empty."""
@@ -194,11 +194,11 @@ class Bar:
         """Count one more.
 
         Args:
-            text: what there is to say about how things stand.
+            text: what has ended, and how.
         """
         self.done += 1
         share = min(100 * self.done / self.total, 100.0)
-        # The next one says what this one could not.
+        # The next update replaces one that fails.
         with suppress(httpx.HTTPError):
             shown = escape(f"{self.done} of {self.total}: {text}")
             update_progress_artifact(self.artifact, share, shown)

@@ -1,4 +1,4 @@
-"""What a search ends with: the best recipe as a patch, the trials as a table, and pictures."""
+"""The results of a search: the best recipe as a patch, a table of the trials, and charts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from prefect import get_run_logger
 
-from flows import patch
+from flows.forms import patch
 from flows.pages import charts, view
 from flows.search.children import ChildrenError
 from flows.search.study import StudyRecord, TrialRecord, chosen
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 
 PATCH = "params.patch"
 SHOWN = 20
-# With fewer there is nothing to compare.
+# Fewer say nothing about importances.
 TRIALS_FOR_IMPORTANCES = 4
 
 
 def show(
     record: StudyRecord, parent: "Run", groups: "Groups", text: str, study: optuna.Study
 ) -> str:
-    """Show what was found, keep it with the parent run, and return the patch.
+    """Show the results, store them with the parent run, and return the patch.
 
     Args:
         record: of the study.
         parent: the MLflow run of this search.
         groups: where the trials' runs are.
         text: of the params.yaml that was searched from.
-        study: the same as Optuna has it.
+        study: the same study in Optuna.
 
     Raises:
-        ChildrenError: no trial has come to its end.
+        ChildrenError: no trial has completed.
     """
     done = [trial for trial in record.trials if trial.state == "COMPLETE"]
     if not done:
         reasons = {trial.reason for trial in record.trials if trial.reason}
-        raise ChildrenError(f"no trial has ended well: {'; '.join(sorted(reasons)[:3])}")
+        raise ChildrenError(f"no trial has completed: {'; '.join(sorted(reasons)[:3])}")
     values = chosen(study.best_trial)
     made = _patch(record, values, text)
     experiments = groups.adopt(parent.run_id, [one.run_id for one in done if one.run_id])
@@ -62,7 +62,7 @@ def _patch(record: StudyRecord, values: Mapping[str, Any], text: str) -> str:
     try:
         return patch.make(text, record.dataset, record.model, values)
     except ParamsError as error:
-        # What was found is shown all the same.
+        # The results are shown all the same.
         get_run_logger().warning("there is no patch: %s", error)
         return ""
 

@@ -1,4 +1,4 @@
-"""What the Prefect server is asked about flow runs, and asked to do with them."""
+"""Requests to the Prefect server about flow runs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ from prefect.states import Cancelling
 from pydantic import TypeAdapter
 
 from flows.execution.chain import ROWS
-from flows.rows import ModelRow
+from flows.pages.rows import ModelRow
 
 IDS_PER_QUERY = 100
 CANCELLED_AT_ONCE = 8
@@ -29,7 +29,7 @@ ROWS_TYPE = TypeAdapter(list[ModelRow])
 
 
 def online(client: SyncPrefectClient, pool: str) -> bool:
-    """Return whether a pool has a worker that is there."""
+    """Return whether a pool has a worker online."""
     with suppress(ObjectNotFound):
         workers = client.read_workers_for_work_pool(pool)
         return any(worker.status == WorkerStatus.ONLINE for worker in workers)
@@ -37,7 +37,7 @@ def online(client: SyncPrefectClient, pool: str) -> bool:
 
 
 def read_runs(client: SyncPrefectClient, ids: Sequence[UUID]) -> list[FlowRun]:
-    """Read many flow runs with few questions."""
+    """Read many flow runs with few requests."""
     runs: list[FlowRun] = []
     for some in _chunks(ids):
         wanted = FlowRunFilter(id=FlowRunFilterId(any_=some))
@@ -46,7 +46,7 @@ def read_runs(client: SyncPrefectClient, ids: Sequence[UUID]) -> list[FlowRun]:
 
 
 def read_rows(client: SyncPrefectClient, ids: Sequence[UUID]) -> dict[UUID, list[ModelRow]]:
-    """Read the tables that runs of `train` end with; of a run that was tried again the last."""
+    """Read the tables of runs of `train`; of a run that was restarted, the last one."""
     found = []
     for some in _chunks(ids):
         wanted = ArtifactFilter(
@@ -67,12 +67,12 @@ def _chunks(ids: Sequence[UUID]) -> Iterator[list[UUID]]:
 
 
 def cancel(client: SyncPrefectClient, ids: Iterable[UUID]) -> None:
-    """Ask that runs be ended; one that is over, or a server that is away, is no reason to stop."""
+    """Cancel runs; those that have ended, and failed requests, are ignored."""
 
     def cancel_one(flow_run_id: UUID) -> None:
         with suppress(httpx.HTTPError, PrefectException):
             client.set_flow_run_state(
-                flow_run_id, Cancelling(message="the run that started it has ended, or gave it up")
+                flow_run_id, Cancelling(message="the run that started it has ended, or pruned it")
             )
 
     with ThreadPoolExecutor(CANCELLED_AT_ONCE) as threads:
@@ -80,14 +80,14 @@ def cancel(client: SyncPrefectClient, ids: Iterable[UUID]) -> None:
 
 
 def has_ended(flow_run_id: str) -> bool:
-    """Return whether a flow run is over, or unknown to this server."""
+    """Return whether a flow run has ended, or is unknown to this server."""
     with get_client(sync_client=True) as client:
         runs = read_runs(client, [UUID(flow_run_id)])
     return not runs or runs[0].state is None or runs[0].state.is_final()
 
 
 def cancel_children_of(flow_run_id: str) -> int:
-    """Cancel what a flow run that is no more has left running; return how many there were."""
+    """Cancel the runs that a killed flow run has left running; return how many."""
     parent = FlowRunFilterParentFlowRunId(any_=[UUID(flow_run_id)])
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent))

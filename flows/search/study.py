@@ -1,4 +1,4 @@
-"""An Optuna study of one recipe: its space, its trials, and the record that it goes on from."""
+"""An Optuna study of one recipe: its space, its trials, and the record it is continued from."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,19 +17,19 @@ from pydantic import Field, TypeAdapter
 from pipeline.artifacts.record import Frozen
 from pipeline.params.search import Distribution
 
-# So many trials train to their end before the first may be pruned, and nobody is in these epochs.
+# So many trials must complete before one is pruned, and none is pruned in these epochs.
 UNPRUNED_TRIALS, UNPRUNED_EPOCHS = 4, 3
-# More digits than that do not matter, and nobody wants to read them in params.yaml.
+# More digits do not matter, and are hard to read in params.yaml.
 DIGITS = 4
 ENDED = {TrialState.COMPLETE: "COMPLETE", TrialState.PRUNED: "PRUNED", TrialState.FAIL: "FAIL"}
 STATES = {name: state for state, name in ENDED.items()}
 
 
 class TrialRecord(Frozen):
-    """What is kept of a trial that has ended.
+    """The record of a trial that has ended.
 
     Attributes:
-        value: the accuracy on the validation split; of a pruned one the last that was seen.
+        value: the accuracy on the validation split; of a pruned trial the last one.
         intermediate: the same by epoch.
         run_id: the MLflow run.
         reason: why it failed or was pruned.
@@ -47,7 +47,7 @@ class TrialRecord(Frozen):
 
 
 class StudyRecord(Frozen):
-    """What is kept of a study; `recipe` is what its trials differ from."""
+    """The record of a study; `recipe` is the one that its trials change."""
 
     study: str
     dataset: str
@@ -72,18 +72,18 @@ def _distribution(one: Distribution) -> BaseDistribution:
 
 
 def new_study(seed: int, known: int, prune: bool) -> optuna.Study:
-    """Return an empty study that looks for the greatest value.
+    """Return an empty study that maximises its value.
 
     Args:
         seed: of the sampler.
-        known: how many trials it will go on from; the same seed must not draw them once more.
+        known: how many earlier trials it has, so that the same seed does not draw them again.
         prune: whether trials that are worse than half of the others end early.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     pruner = optuna.pruners.MedianPruner(UNPRUNED_TRIALS, UNPRUNED_EPOCHS + 1)
     return optuna.create_study(
         direction="maximize",
-        # Trials side by side keep away from each other.
+        # Trials that run at the same time should differ.
         sampler=optuna.samplers.TPESampler(seed=(seed + known) % 2**31, constant_liar=True),
         pruner=pruner if prune else optuna.pruners.NopPruner(),
     )
@@ -92,7 +92,7 @@ def new_study(seed: int, known: int, prune: bool) -> optuna.Study:
 def restore(
     study: optuna.Study, trials: Iterable[TrialRecord], space: Mapping[str, BaseDistribution]
 ) -> int:
-    """Add earlier trials; return how many do not fit the space, as it was another one."""
+    """Add earlier trials; return how many were left out because the space has changed."""
     left_out = 0
     for record in trials:
         if set(record.params) != set(space) or not all(
@@ -127,7 +127,7 @@ def _fits(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def records(study: optuna.Study) -> tuple[TrialRecord, ...]:
-    """Return what is kept of the trials that have ended."""
+    """Return the records of the trials that have ended."""
     return tuple(
         TrialRecord(
             number=trial.number,
@@ -145,7 +145,7 @@ def records(study: optuna.Study) -> tuple[TrialRecord, ...]:
 
 
 def counted(trials: Sequence[TrialRecord]) -> int:
-    """Return how many trials say something: one that failed is not one of those asked for."""
+    """Return how many trials count: failed ones do not."""
     return sum(record.state != "FAIL" for record in trials)
 
 
@@ -160,7 +160,7 @@ def write_record(record: StudyRecord) -> str:
 
 
 def chosen(trial: Trial | FrozenTrial) -> dict[str, Any]:
-    """Return the values of a trial as they are trained with and written down: rounded."""
+    """Return the rounded values of a trial, with which it is trained and recorded."""
     return {key: _rounded(value, trial.distributions[key]) for key, value in trial.params.items()}
 
 

@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import Trial, TrialState
 from prefect import get_run_logger
 
-from flows.patch import changes
+from flows.forms.patch import changes
 from flows.search.children import Children, ChildrenError, Ended
 from flows.search.study import chosen
 from pipeline.errors import TrackingError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipeline.tracking.groups import Groups
 
 METRIC = "val_accuracy"
-# What fails that often in a row is not the fault of the values that were tried.
+# After so many failures in a row, the values that were tried are not the cause.
 FAILURES_IN_A_ROW = 5
 
 
@@ -30,7 +30,7 @@ class Running:
 
     Attributes:
         run_id: its MLflow run, once that has begun.
-        epochs: those that were reported.
+        epochs: those already reported to the study.
     """
 
     trial: Trial
@@ -40,7 +40,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Target:
-    """What is tuned: a recipe of a dataset as a commit has it, over a space."""
+    """What is tuned: a recipe of a dataset at a commit, over a space."""
 
     dataset: str
     model: str
@@ -55,13 +55,13 @@ class Target:
             "models": [self.model],
             "overrides": {self.model: changes(chosen(trial), self.recipe)},
             "until": "train",
-            "promote": False,
+            "auto_promote": False,
             "revision": self.commit,
         }
 
 
 class Trials:
-    """The trials that run, and what the study is told of them."""
+    """The running trials, and what is reported to the study."""
 
     def __init__(
         self, study: optuna.Study, target: Target, children: Children, groups: "Groups", prune: bool
@@ -72,21 +72,21 @@ class Trials:
         self.failures = 0
 
     def start(self) -> None:
-        """Let the study choose values, and start to train with them."""
+        """Let the study choose values, and start a training with them."""
         trial = self.study.ask(dict(self.target.space))
         child = self.children.start(self.target.parameters(trial))
         trial.set_user_attr("flow_run_id", str(child))
         self.running[child] = Running(trial)
 
     def step(self) -> list[int]:
-        """Wait a moment; return the numbers of the trials that have ended meanwhile.
+        """Wait a moment, and return the numbers of the trials that have ended.
 
         Raises:
             ChildrenError: so many have failed in a row that the values cannot be the reason.
         """
         over = []
         for ended in self.children.ended():
-            # A pruned one has been told of before it is over.
+            # A pruned trial has been reported before its run ended.
             if (running := self.running.pop(ended.flow_run_id, None)) is not None:
                 self._finish(ended.flow_run_id, running, ended)
                 over.append(running.trial.number)
@@ -96,7 +96,7 @@ class Trials:
         return over
 
     def _finish(self, child: UUID, running: Running, ended: Ended) -> None:
-        """Tell the study what came of a trial."""
+        """Report the result of a trial to the study."""
         trial = running.trial
         if ended.rows:
             row = ended.rows[0]
@@ -114,7 +114,7 @@ class Trials:
         reason = f"{ended.state}: {ended.reason}"
         trial.set_user_attr("reason", reason)
         get_run_logger().warning("trial %d has no result: %s", trial.number, reason)
-        # Values with which training breaks down are poor ones, which the sampler should learn.
+        # Values with which training fails are poor, and the sampler should learn that.
         collapsed = ended.state == "Failed" and bool(running.epochs)
         self.study.tell(trial, state=TrialState.PRUNED if collapsed else TrialState.FAIL)
         self.failures = 0 if collapsed else self.failures + 1
@@ -122,9 +122,9 @@ class Trials:
             raise ChildrenError(f"{self.failures} trials in a row have failed; the last: {reason}")
 
     def _new_epochs(self, child: UUID, running: Running) -> Iterator[int]:
-        """Report what MLflow has heard of a training since the last look, epoch by epoch.
+        """Report the epochs that MLflow has received since the last call.
 
-        A store that is away for a while does not stop the search.
+        A store that is unreachable for a while does not stop the search.
         """
         try:
             if running.run_id is None:
@@ -142,7 +142,7 @@ class Trials:
             yield epoch
 
     def _prune(self, child: UUID, running: Running) -> bool:
-        """End a trial that is worse than the others were at the same epoch; return whether so."""
+        """Cancel a trial that is worse than the others at the same epoch; return whether it was."""
         for epoch in self._new_epochs(child, running):
             if running.trial.should_prune():
                 self.children.cancel(child)

@@ -1,6 +1,6 @@
-"""What all commands share: the application itself, and what they begin with.
+"""What all commands share: the application itself, and how they start.
 
-Every stage is imported where it runs: TensorFlow alone takes 6 s, `--help` must not.
+Every stage is imported where it runs: TensorFlow alone takes 6 s to import, and `--help` must not.
 """
 
 import json
@@ -22,7 +22,7 @@ app = typer.Typer(
 
 
 def import_keras() -> None:
-    """Import Keras on its backend, without the greeting of that."""
+    """Import Keras on its backend, without the messages that the backend prints."""
     from pipeline.evaluation.quiet import quiet_stderr
 
     with quiet_stderr():
@@ -30,7 +30,7 @@ def import_keras() -> None:
 
 
 def choose_tensorflow() -> None:
-    """Let Keras run on TensorFlow if it is needed: whatever trained a model, this reads it."""
+    """Let Keras run on TensorFlow if it is imported: it loads the models of every backend."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
 
 

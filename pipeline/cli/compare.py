@@ -22,10 +22,13 @@ def compare(
     a: Model,
     b: Model,
     output: Annotated[
-        Path | None, typer.Option(help="The page; else reports/compare/<a>-vs-<b>.html.")
+        Path | None, typer.Option(help="The page; by default reports/compare/<a>-vs-<b>.html.")
     ] = None,
     flips: Annotated[
-        int, typer.Option(min=0, help="How many images of right -> wrong, and the other way.")
+        int,
+        typer.Option(
+            min=0, help="How many images to show of each kind: right -> wrong, wrong -> right."
+        ),
     ] = 36,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
     no_track: Annotated[

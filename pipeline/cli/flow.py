@@ -26,17 +26,18 @@ def run(
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**31 - 1, help="Of weights, order, augmentation.")
     ] = None,
-    promote: Annotated[
+    auto_promote: Annotated[
         bool | None,
         typer.Option(
-            "--promote/--no-promote", help="Whether a version that passes the gate serves at once."
+            "--auto-promote/--no-auto-promote",
+            help="Whether a version that passes the gate goes into production at once.",
         ),
     ] = None,
     until: Annotated[Until, typer.Option(help="The last stage to run.")] = "register",
 ) -> None:
-    """Run the flow `train` on the spot, in this working tree; no server is needed.
+    """Run the flow `train` in this working tree; no server is needed.
 
-    What is asked for is written into params.yaml, as `dvc exp run -S` does, and stays there.
+    The options are written into params.yaml, as `dvc exp run -S` does, and stay there.
     """
     from rich.console import Console
 
@@ -51,7 +52,7 @@ def run(
             settings=settings or [],
             device=device,
             seed=seed,
-            promote=promote,
+            auto_promote=auto_promote,
             until=until,
         )
     if until == "register":

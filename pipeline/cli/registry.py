@@ -1,7 +1,6 @@
 """Commands on the registry: which version serves, since when and why, and how to change it."""
 
 import sys
-from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -150,7 +149,8 @@ def audit(
     moved = [row for row in found if restore and row.holder != row.ledger]
     left = [row for row in found if row not in moved]
     if as_json:
-        print_json({"findings": [asdict(r) for r in found], "restored": [asdict(r) for r in moved]})
+        rows = {"findings": found, "restored": moved}
+        print_json({key: [row.model_dump() for row in value] for key, value in rows.items()})
     else:
         for row in found:
             print(f"{row.message}{'; put back' if row in moved else ''}")

@@ -70,15 +70,15 @@ def _show(done: "Reproduction") -> None:
     found = done.found
     weights = f"{found.arrays} arrays, identical bit for bit"
     if not found.identical:
-        apart = found.weights_apart
-        far = "not comparable" if apart is None else f"by up to {apart:.3g}"
+        difference = found.max_weight_difference
+        far = "not comparable" if difference is None else f"by up to {difference:.3g}"
         weights = f"{len(found.weights)} of {found.arrays} arrays differ, {far}"
     limit = f"at least {1 - done.tolerance:.2%} are wanted"
     if done.strict:
         limit = "the weights have to be identical"
     before, after = found.accuracy
     print(f"weights        {weights}")
-    print(f"probabilities  differ by up to {found.probabilities_apart:.3g}")
+    print(f"probabilities  differ by up to {found.max_probability_difference:.3g}")
     print(f"labels         {found.labels_agree:.2%} of the test images agree; {limit}")
     print(f"test accuracy  {before:.2%}, now {after:.2%}")
     print(f"differs        {len(done.differ) or 'nothing that is known'}")

@@ -1,4 +1,4 @@
-"""What people ask of the results."""
+"""Commands that show and use results."""
 
 import json
 import os
@@ -55,10 +55,10 @@ def predict(
 def device(
     wanted: Annotated[
         DeviceChoice,
-        typer.Argument(help="What must be there: `gpu` fails where TensorFlow finds none."),
+        typer.Argument(help="What is required: `gpu` fails if TensorFlow finds none."),
     ] = "auto",
 ) -> None:
-    """Show the GPUs that training finds, or that there are none."""
+    """Show the GPUs that training would use."""
     import_tensorflow()
     from pipeline.training.claim import visible
     from pipeline.training.device import describe, require
@@ -73,38 +73,36 @@ def device(
 
 @app.command(rich_help_panel=RESULTS)
 def ui(
-    port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Where the page is served on this machine.")
-    ] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port on this machine.")] = 5000,
 ) -> None:
     """Open the MLflow UI on the store that the runs went to."""
     from pipeline.tracking.store import connect, store_uri
 
     _check_port(port)
     connect()
-    # For one person: four workers take long to start, and jobs are for language models.
+    # For one person: MLflow's four workers start slowly, and its jobs are for language models.
     environment = {"MLFLOW_WORKERS": "1", **os.environ}
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    # Not as an argument: every user of the machine could read a password in it.
+    # Not as an argument: other users of the machine could read a password in it.
     environment["MLFLOW_BACKEND_STORE_URI"] = store_uri()
     command = ["-m", "mlflow", "ui", "--app-name", "training", "--port", str(port)]
     os.execve(sys.executable, [sys.executable, *command], environment)
 
 
 def _check_port(port: int) -> None:
-    """Refuse a port that cannot be had: the server says neither which one nor what to do.
+    """Refuse a port that is in use: MLflow's server says neither which one nor what to do.
 
     Raises:
-        ParamsError: it names another one.
+        ParamsError: the port cannot be used; the message suggests another one.
     """
-    with socket.socket() as asked:
-        # As the server does it: a port that somebody has just left can be taken.
-        asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket() as probe:
+        # As the server does: a port that was closed a moment ago can be used.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            asked.bind(("127.0.0.1", port))
+            probe.bind(("127.0.0.1", port))
         except OSError as error:
             other = port + 1 if 1024 <= port < 65535 else 5001
             raise ParamsError(
-                f"port {port} cannot be used: {error.strerror}; take another one: "
+                f"port {port} cannot be used: {error.strerror}; use another one: "
                 f"make ui PORT={other}, or pipeline ui --port {other}"
             ) from None

@@ -1,4 +1,4 @@
-"""evaluate: a model and the untouched test split -> metrics, pictures, predictions, LiteRT file."""
+"""evaluate: a model and the untouched test split -> metrics, figures, predictions, LiteRT file."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -31,10 +31,10 @@ from pipeline.tracking.recorded import run_of
 
 
 def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
-    """Measure one model, and write it as a LiteRT file that gives the same answers.
+    """Measure a model, and write it as a LiteRT file that makes the same predictions.
 
     Args:
-        trained: the model and its run; gets `model.tflite` and `portable.json`.
+        trained: the model and its run; `model.tflite` and `portable.json` are added to it.
         splits: only `test` is read.
         output: `reports/<dataset>/evaluation/<model>/`.
 
@@ -59,13 +59,13 @@ def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
     )
     counts = confusion(predictions)
     _save_tables(predictions, counts, output)
-    _save_pictures(predictions, splits.x("test"), counts, output / "plots")
+    _save_figures(predictions, splits.x("test"), counts, output / "plots")
     draw_gradcam(output / "plots" / "gradcam.png", model, splits.x("test"), predictions)
     content = {
         **scores(predictions),
         **flat(intervals(predictions)),
         **{m.name: m.measure(files) for m in METRICS if isinstance(m, FileMetric)},
-        # One file answers most questions.
+        # Repeated here, so that one file has all metrics.
         **{m.name: m.read(run_info) for m in METRICS if isinstance(m, TrainingMetric)},
         "run_id": run_info.run_id,
         "portable_sha256": record.sha256,
@@ -77,12 +77,12 @@ def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
 
 
 def _save_tables(predictions: Predictions, counts: NDArray[np.int64], output: Path) -> None:
-    """Write the predictions, and the confusion matrix in the two forms that are asked for."""
+    """Write the predictions, and the confusion matrix for DVC and for people."""
     names = predictions.class_names
     write_array(output / "predictions" / "probabilities.npy", predictions.probabilities)
     # A file of its own: `dvc metrics diff` would show a line for each number of each class.
     write_json(output / "predictions" / "classes.json", classes(predictions))
-    # One row per image: what `dvc plots` takes for a confusion matrix.
+    # One row per image, as the confusion template of `dvc plots` expects.
     pairs = pd.DataFrame(
         {
             "actual": [names[label] for label in predictions.y],
@@ -98,7 +98,7 @@ def _save_tables(predictions: Predictions, counts: NDArray[np.int64], output: Pa
         pd.DataFrame(counts, index=names, columns=names).to_csv(part)
 
 
-def _save_pictures(
+def _save_figures(
     predictions: Predictions, images: Images, counts: NDArray[np.int64], folder: Path
 ) -> None:
     names = predictions.class_names

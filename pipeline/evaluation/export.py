@@ -1,4 +1,4 @@
-"""A Keras model written as a LiteRT file, which must answer as the Keras model does."""
+"""A Keras model, exported as a LiteRT file that must make the same predictions."""
 
 import hashlib
 from pathlib import Path
@@ -15,25 +15,25 @@ from pipeline.evaluation.litert import LiteRTModel, LiteRTRecord
 from pipeline.evaluation.predictions import Probabilities
 from pipeline.evaluation.quiet import quiet_stderr
 
-# How far a probability may be from Keras': sums are added up in another order.
+# How much a probability may differ from that of Keras: sums are computed in another order.
 TOLERANCE = 1e-4
 
 
 def export(
     model: keras.Model, trained: TrainedModel, images: Images, expected: Probabilities
 ) -> LiteRTModel:
-    """Write the LiteRT file of a model and its record, once it has answered as the model does.
+    """Write the LiteRT file of a model and its record, if its predictions are those of the model.
 
-    Labels are then the same, except where two classes are as good as tied.
+    Labels are then the same, except where two classes are practically tied.
 
     Args:
         model: loaded from `trained.model`.
-        trained: gets `model.tflite` and `portable.json`.
-        images: `uint8`, to ask about.
-        expected: what the model says of them.
+        trained: `model.tflite` and `portable.json` are added to it.
+        images: `uint8`, to compare the predictions on.
+        expected: the probabilities that the model gives them.
 
     Raises:
-        ArtifactError: a layer has no form in LiteRT, or the answers differ.
+        ArtifactError: LiteRT lacks a layer, or the predictions differ.
     """
     with atomic(trained.litert) as part:
         content = _convert(model, part, trained.model)
@@ -41,9 +41,9 @@ def export(
         difference = float(np.abs(litert.probabilities(images) - expected).max())
         if not difference <= TOLERANCE:
             raise ArtifactError(
-                f"{trained.model} as a LiteRT file does not answer as it does: the probabilities "
-                f"of {len(images)} test images differ by up to {difference:.2g}, allowed: "
-                f"{TOLERANCE:g}; train a recipe without the layers that LiteRT computes otherwise"
+                f"{trained.model} and its LiteRT file predict differently: the probabilities of "
+                f"{len(images)} test images differ by up to {difference:.2g}, allowed: "
+                f"{TOLERANCE:g}; train a recipe without the layers that LiteRT computes differently"
             )
     LiteRTRecord(
         sha256=hashlib.sha256(content).hexdigest(),
@@ -55,21 +55,21 @@ def export(
 
 
 def _convert(model: keras.Model, path: Path, source: Path) -> bytes:
-    """Write a model as LiteRT, of LiteRT's own operations alone, and return the bytes."""
+    """Export a model to LiteRT, using only LiteRT's own operations, and return the bytes."""
     try:
         with quiet_stderr():
             model.export(
                 path,
                 format="litert",
                 verbose=False,
-                # Keras would allow TensorFlow's operations, which need TensorFlow to run, and
+                # Keras would allow TensorFlow's operations, which need TensorFlow at run time, and
                 # variables, which are slower than constants.
                 target_spec={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]},
                 experimental_enable_resource_variables=False,
             )
     except Exception as error:  # the converter's own classes are not public
         raise ArtifactError(
-            f"{source} cannot be written as a LiteRT file: {' '.join(str(error).split())[:500]}; "
-            "a model may hold only what LiteRT knows: train a recipe without that layer"
+            f"{source} cannot be exported to LiteRT: {' '.join(str(error).split())[:500]}; "
+            "LiteRT does not support all layers: train a recipe without that one"
         ) from error
     return path.read_bytes()

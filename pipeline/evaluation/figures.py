@@ -1,4 +1,4 @@
-"""The pictures of an evaluation, as PNG files."""
+"""The figures of an evaluation, as PNG files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from pipeline.artifacts.figures import new_figure, save_figure
 from pipeline.evaluation.measures import Reliability
 from pipeline.evaluation.predictions import Predictions
 
-_WIDEST = 40  # classes with names and numbers that can still be read
+_WIDEST = 40  # more classes than these have no room for names and numbers
 
 
 def draw_confusion(
@@ -38,7 +38,7 @@ def draw_confusion(
 
 
 def draw_reliability(path: Path, bins: Reliability, error: float) -> None:
-    """Draw accuracy over confidence: on the diagonal the model is as sure as it is right."""
+    """Draw accuracy over confidence; on the diagonal, the model is calibrated."""
     figure = new_figure(5, 5)
     axes = figure.add_subplot(
         title=f"calibration error {error:.3f}",
@@ -61,7 +61,7 @@ def draw_images(
     """Draw images (n, height, width, channels) in a grid, each under its caption."""
     rows = max(1, -(-len(images) // columns))
     figure = new_figure(1.35 * columns, 1.75 * rows)
-    # One pair of axes for all: one pair each is forty times slower.
+    # One pair of axes for all images: a pair for each is forty times slower.
     axes = figure.add_subplot(xlim=(0, columns), ylim=(1.3 * rows, 0), aspect="equal")
     axes.axis("off")
     if not len(images):
@@ -75,14 +75,14 @@ def draw_images(
             vmax=255,
             extent=(left + 0.04, left + 0.96, top + 0.96, top + 0.04),
         )
-        # A name may hold a $, which matplotlib would take for the start of a formula.
+        # A class name may contain a $, which matplotlib would read as the start of a formula.
         axes.text(left + 0.5, top, caption, fontsize=7, ha="center", va="bottom", parse_math=False)
     axes.set(xlim=(0, columns), ylim=(1.3 * rows, 0))
     save_figure(figure, path)
 
 
 def caption(predictions: Predictions, image: int) -> str:
-    """Return what an image is, what it is taken for where that is wrong, and the confidence."""
+    """Return the class of an image, the predicted one if it is wrong, and the confidence."""
     true, predicted = (
         predictions.class_names[labels[image]] for labels in (predictions.y, predictions.predicted)
     )

@@ -28,18 +28,18 @@ def draw_gradcam(
     images: Images,
     predictions: Predictions,
 ) -> bool:
-    """Draw heat maps over images that the model has wrong, and below over some it has right.
+    """Draw heat maps over images that the model misclassifies, and below over correct ones.
 
-    In both rows every class comes before one comes twice, and confident answers come first.
+    In both rows, every class comes once before one comes twice, and confident predictions first.
 
     Args:
-        path: of the PNG file; one that is there is removed if the model has no convolution.
-        model: as `build` of `models` makes them.
+        path: the PNG file; an old one is removed if the model has no convolution.
+        model: a model that `pipeline.models.build` made.
         images: (n, height, width, channels) of the test split.
         predictions: of the model, for these images.
 
     Returns:
-        Whether it was drawn: only what a convolution sees has a place in the image.
+        Whether it was drawn: only the output of a convolution has a place in the image.
     """
     model = core(model)
     layer = last_feature_map(model)
@@ -61,10 +61,10 @@ def draw_gradcam(
 
 
 def last_feature_map(model: keras.Model) -> keras.layers.Layer | None:
-    """Return the layer that holds what the last convolution sees; None where there is none.
+    """Return the layer with the feature maps of the last convolution; None if there is none.
 
-    That is the activation after it, where that is a layer of its own: batch norm moves what a
-    linear convolution puts out, so that its own values say little of evidence.
+    That is the activation after it, where it is a layer of its own: batch norm shifts the output
+    of a linear convolution, so that output alone says little about evidence.
     """
     convolutions = [n for n, at in enumerate(model.layers) if isinstance(at, keras.layers.Conv2D)]
     if not convolutions:
@@ -83,19 +83,19 @@ def heat_maps(
         model: its last layer is a dense softmax.
         layer: one of its layers, with feature maps as output.
         images: (n, height, width, channels).
-        labels: (n,), for each image the class to ask about.
+        labels: (n,), the class to explain for each image.
 
     Returns:
-        (n, map height, map width); the largest value of each is 1, or 0 where nothing speaks for
-        the class.
+        (n, map height, map width); the largest value of each is 1, or 0 where there is no
+        evidence for the class.
     """
     last = model.layers[-1]
-    # Pixels are integers, which have no gradient: what is watched starts at the feature maps.
+    # Pixels are integers, which have no gradient, so the tape watches from the feature maps on.
     features = keras.Model(model.input, layer.output)(images, training=False)
     rest = keras.Model(layer.output, last.input)
     with tf.GradientTape() as tape:
         tape.watch(features)
-        # The score before the softmax, as in the paper: a sure softmax has no gradient left.
+        # The score before the softmax, as in the paper: a saturated softmax has no gradient.
         weights = tf.gather(tf.transpose(last.kernel), labels)
         scores = tf.reduce_sum(tf.cast(rest(features, training=False), tf.float32) * weights, 1)
     gradients = tf.cast(tape.gradient(scores, features), tf.float32).numpy()
@@ -108,10 +108,10 @@ def heat_maps(
 
 
 def choose(wanted: NDArray[np.bool_], y: Labels, confidence: NDArray[np.float32]) -> Labels:
-    """Choose up to `COLUMNS` images: of each class its most confident one, then its second.
+    """Choose up to `COLUMNS` images: the most confident one of each class, then the second, ….
 
     Args:
-        wanted: (n,) which images to choose from.
+        wanted: (n,) whether an image may be chosen.
         y: (n,) true labels.
         confidence: (n,).
 
@@ -128,7 +128,7 @@ def choose(wanted: NDArray[np.bool_], y: Labels, confidence: NDArray[np.float32]
 
 
 def overlay(images: Images, maps: Maps) -> Images:
-    """Lay heat maps over images: the hotter, the less of the image is left.
+    """Blend heat maps into images: the hotter, the less of the image shows.
 
     Args:
         images: (n, height, width, 1 or 3).
@@ -148,5 +148,5 @@ def overlay(images: Images, maps: Maps) -> Images:
 
 
 def _fill(tiles: Images) -> Images:
-    """Add white tiles until the row is full, so that the next one starts on its own."""
+    """Add white tiles until the row is full."""
     return np.pad(tiles, [(0, COLUMNS - len(tiles)), (0, 0), (0, 0), (0, 0)], constant_values=255)

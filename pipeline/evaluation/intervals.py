@@ -50,7 +50,7 @@ def share_interval(hits: Hits) -> Interval:
     """Return the interval of a share (Wilson, 1927): right near 1 and for few images.
 
     Args:
-        hits: (n,) one per image; of no images nothing is known, so it is 0 to 1.
+        hits: (n,) one per image; without images it is 0 to 1.
     """
     if not len(hits):
         return 0.0, 1.0
@@ -61,13 +61,13 @@ def share_interval(hits: Hits) -> Interval:
 def lowest_interval(groups: Sequence[Hits]) -> Interval:
     """Return the interval of the lowest of several shares, from the exact intervals of each.
 
-    The bootstrap takes a lowest share for lower than it is: the minimum of noisy shares is low by
-    chance, in every draw once more. Instead, it is not above the lowest of the upper ends, which
-    have to hold all at once (Bonferroni), and not below the lowest of the lower ends. Wilson's
-    intervals hold less often than they say in tails as thin as that.
+    The bootstrap would put it too low: the minimum of noisy shares is low by chance, and lower
+    still in every draw. Instead, the interval ends at the lowest of the upper ends, which have to
+    hold all at once (Bonferroni), and starts at the lowest of the lower ends. The ends are exact,
+    because in such thin tails Wilson's intervals hold less often than they should.
 
     Args:
-        groups: at least one; the hits of each, at least one image.
+        groups: the hits of each group; at least one group, with at least one image each.
     """
     n, right = np.array([(len(hits), hits.sum()) for hits in groups]).T
     tail = (1 - CONFIDENCE) / 2
@@ -78,12 +78,12 @@ def lowest_interval(groups: Sequence[Hits]) -> Interval:
 
 
 def bootstrap_intervals(predictions: Predictions, seed: int = 0) -> dict[str, Interval]:
-    """Return the intervals of what is no share of images, from `RESAMPLES` draws of the images.
+    """Return the intervals of metrics that are not shares of images, from `RESAMPLES` draws.
 
-    Precision, recall, f1 (means over the classes) and loss have the percentiles of the draws. The
-    calibration error has the basic bootstrap: it is a sum of distances, to which chance adds, and
-    to the draws once more. Every interval holds what was measured. A metric that came out equal
-    in every draw has none: a model without a mistake does not show how many it would make.
+    Precision, recall, f1 (means of the classes) and loss have the percentiles of the draws. The
+    calibration error has the basic bootstrap: it is a sum of distances, which chance makes larger,
+    and larger still in the draws. Every interval holds the measured value. A metric that is equal
+    in every draw has no interval: a model without mistakes does not show how many it would make.
 
     Args:
         predictions: of the test split.
@@ -105,7 +105,7 @@ def bootstrap_intervals(predictions: Predictions, seed: int = 0) -> dict[str, In
 
 
 def _parts(predictions: Predictions) -> csr_array:
-    """Return what each image adds to sums from which all metrics follow: (n, columns).
+    """Return what each image adds to the sums from which all metrics follow: (n, columns).
 
     The columns: right minus confidence by bin; the true class, the predicted class, and the true
     class where both agree; the loss.
@@ -140,8 +140,8 @@ def _metrics(sums: Floats, classes: int, n: int) -> dict[str, Floats]:
     """Compute the metrics of each row of sums, by name."""
     ends = np.cumsum([BINS, classes, classes, classes])
     gaps, actual, predicted, right, loss = np.split(sums, ends, axis=1)
-    # A class of which no image was drawn has no recall then. One that the test split does not
-    # have at all counts as zero, as it does in the metrics.
+    # A class without images in a draw is left out of its means. A class that the test split lacks
+    # counts as zero, as in the metrics.
     known = (actual > 0) | (actual.sum(axis=0) == 0)
     return {
         "precision": np.average(_ratio(right, predicted), axis=1, weights=known),

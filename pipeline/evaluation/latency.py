@@ -1,4 +1,4 @@
-"""How long a model takes to answer: for one image, and for many."""
+"""How long a model takes to predict: for one image, and for many."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from pipeline.artifacts.datasets import Images
 SECONDS = 0.25
 FEWEST_CALLS = 5
 
-Ask = Callable[[Images], Any]
+Predict = Callable[[Images], Any]
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,17 @@ class Latency:
     images_per_second: float
 
 
-def latency(ask: Ask, image_shape: tuple[int, ...], batch_size: int) -> Latency:
-    """Measure how long a model takes to answer.
+def latency(predict: Predict, image_shape: tuple[int, ...], batch_size: int) -> Latency:
+    """Measure how long a model takes to predict.
 
     Args:
-        ask: returns when the answer is there.
+        predict: predicts, and returns when it is done.
         image_shape: height, width, channels.
-        batch_size: images that are asked about at once.
+        batch_size: images in a call, for the throughput.
     """
     one = np.zeros((1, *image_shape), np.uint8)
     many = np.zeros((batch_size, *image_shape), np.uint8)
-    single, batch = times(ask, one), times(ask, many)
+    single, batch = times(predict, one), times(predict, many)
     return Latency(
         p50_ms=float(np.percentile(single, 50)) * 1000,
         p95_ms=float(np.percentile(single, 95)) * 1000,
@@ -42,19 +42,19 @@ def latency(ask: Ask, image_shape: tuple[int, ...], batch_size: int) -> Latency:
     )
 
 
-def times(ask: Ask, images: Images, seconds: float = SECONDS) -> list[float]:
-    """Return the seconds of each call, after one that does not count.
+def times(predict: Predict, images: Images, seconds: float = SECONDS) -> list[float]:
+    """Return the seconds of each call, after one warm-up call.
 
     Args:
-        ask: see `latency`.
-        images: of every call.
-        seconds: how long to go on; at least five calls are made.
+        predict: see `latency`.
+        images: for every call.
+        seconds: how long to go on; at least `FEWEST_CALLS` calls are made.
     """
-    ask(images)
+    predict(images)
     taken: list[float] = []
     end = time.perf_counter() + seconds
     while len(taken) < FEWEST_CALLS or time.perf_counter() < end:
         start = time.perf_counter()
-        ask(images)
+        predict(images)
         taken.append(time.perf_counter() - start)
     return taken

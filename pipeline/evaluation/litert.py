@@ -68,13 +68,13 @@ class LiteRTModel:
         """Return the probabilities of `uint8` images: (n, num_classes)."""
         size = self.batch_size
         batches = (images[start : start + size] for start in range(0, len(images), size))
-        return np.concatenate([self._ask(batch) for batch in batches])
+        return np.concatenate([self._predict(batch) for batch in batches])
 
     def latency(self) -> Latency:
-        """Measure how long it takes to answer."""
-        return latency(self._ask, self.image_shape, self.batch_size)
+        """Measure how long it takes to predict."""
+        return latency(self._predict, self.image_shape, self.batch_size)
 
-    def _ask(self, images: Images) -> NDArray[np.float32]:
+    def _predict(self, images: Images) -> NDArray[np.float32]:
         if len(images) != self._size:
             self._size = len(images)
             self._interpreter.resize_tensor_input(self._input, images.shape)

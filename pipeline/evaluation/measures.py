@@ -1,6 +1,6 @@
-"""What is measured of predictions: pure functions, which the metrics and the figures show.
+"""What is measured of predictions, for metrics and figures: pure functions.
 
-scikit-learn takes a second to import, so it is imported where it counts: the gate reads this too.
+scikit-learn takes a second to import, so it is imported where it is used: the gate imports this.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def class_mean(predictions: Predictions, score: str) -> float:
 
 
 def losses(predictions: Predictions) -> NDArray[np.float64]:
-    """Return -log of the true class's probability, which counts as 1e-7 at least: (n,)."""
+    """Return -log of the probability of the true class, which is clipped to at least 1e-7: (n,)."""
     y = predictions.y
     truth = predictions.probabilities[np.arange(len(y)), y].astype(np.float64)
     result: NDArray[np.float64] = -np.log(truth.clip(1e-7, 1))
@@ -54,9 +54,9 @@ def cross_entropy(predictions: Predictions) -> float:
 def in_top(predictions: Predictions, k: int) -> Hits:
     """Return whether the true class is among the `k` most probable ones: (n,).
 
-    Of equal probabilities the class with the lower label comes first, as in `argmax`.
-    scikit-learn's `top_k_accuracy_score` takes the higher one, refuses two classes, and says
-    nothing of single images, which the interval needs.
+    Of equal probabilities, the lower label ranks first, as in `argmax`. scikit-learn's
+    `top_k_accuracy_score` ranks the higher one first, refuses two classes, and does not say which
+    images are hits, which the interval needs.
     """
     best = np.argsort(-predictions.probabilities, axis=1, kind="stable")[:, :k]
     found: Hits = (best == predictions.y[:, None]).any(axis=1)
@@ -119,7 +119,7 @@ def confusion(predictions: Predictions) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Confused:
-    """A class that is taken for another: how often, and which share of its images."""
+    """Images of a class that are predicted as another: how many, and which share of the class."""
 
     actual: str
     predicted: str

@@ -1,4 +1,4 @@
-"""Two models on the same images: by how much one is better, and whether that can be chance."""
+"""Two models on the same images: by how much one is better, and whether that may be chance."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class McNemar:
-    """What the images say on which exactly one of two models, a and b, is right.
+    """The images that exactly one of two models, a and b, classifies correctly.
 
     Attributes:
-        only_a: images that only a has right.
-        only_b: images that only b has right.
-        p_better: how likely b would be that far ahead, or further, if both were equally good.
+        only_a: the number of images that only a classifies correctly.
+        only_b: the number of images that only b classifies correctly.
+        p_better: how likely b would be ahead by that much or more if both were equally good.
     """
 
     only_a: int
@@ -32,19 +32,19 @@ def mcnemar(right_a: Right, right_b: Right) -> McNemar:
         right_b: (n,), of the same images in the same order.
 
     Returns:
-        The counts and the p-value; that is 1 where both have the same images right.
+        The counts and the p-value, which is 1 where both classify the same images correctly.
 
     Raises:
-        ValueError: they are not of the same images.
+        ValueError: they are not for the same images.
     """
-    from scipy.special import bdtrc  # the first version meets no other, and waits for no scipy
+    from scipy.special import bdtrc  # slow to import, and a first version is compared with none
 
     if right_a.shape != right_b.shape:
         raise ValueError(f"{right_a.shape} and {right_b.shape} images cannot be paired")
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    apart = only_a + only_b
-    # P(X >= only_b) of a binomial X: as scipy.stats.binomtest, which takes far longer to import.
-    p = float(bdtrc(only_b - 1, apart, 0.5)) if apart else 1.0
+    differing = only_a + only_b
+    # P(X >= only_b) of a binomial X, as scipy.stats.binomtest, which takes far longer to import.
+    p = float(bdtrc(only_b - 1, differing, 0.5)) if differing else 1.0
     return McNemar(only_a, only_b, p)
 
 
@@ -60,10 +60,10 @@ def paired_interval(
         seed: of the draws; equal input and seed, equal interval.
 
     Raises:
-        ValueError: they are not of the same images.
+        ValueError: they are not for the same images.
     """
     pairs, n = mcnemar(right_a, right_b), len(right_a)
-    # Only these three kinds of image matter, so drawing n images is one multinomial draw.
+    # Only the numbers of these three kinds matter, so drawing n images is one multinomial draw.
     kinds = np.array([pairs.only_a, pairs.only_b, n - pairs.only_a - pairs.only_b])
     draws = np.random.default_rng(seed).multinomial(n, kinds / n, RESAMPLES)
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]

@@ -1,4 +1,4 @@
-"""Native libraries that write to stderr past every log level, kept from it."""
+"""Silence for native libraries, which write to stderr whatever the log level."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Send what the process writes to stderr nowhere, for as long as the block runs."""
+    """Discard everything the process writes to stderr while the block runs."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with Path(os.devnull).open("w") as nowhere:

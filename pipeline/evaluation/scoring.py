@@ -1,4 +1,4 @@
-"""Load a trained model that is what its run says, and ask it for probabilities."""
+"""Load a trained model after checking its sha256, and compute probabilities with it."""
 
 from pathlib import Path
 
@@ -12,26 +12,26 @@ from pipeline.errors import ArtifactError
 from pipeline.evaluation.latency import Latency, latency
 from pipeline.evaluation.predictions import Probabilities
 
-# Pixels per forward pass: enough to keep all cores busy, few enough to stay small.
+# Pixels per forward pass: enough to keep all cores busy, few enough to save memory.
 PIXELS_PER_BATCH = 2**19
-# GPUs would round what they multiply to three digits; scores are held against those of others.
+# TF32 would round to three digits on GPUs; scores are compared with those of other machines.
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def load_checked(path: Path, sha256: str) -> keras.Model:
-    """Load a model for inference, after its bytes were checked and not before.
+    """Load a model for inference, once its sha256 has been checked.
 
     Args:
         path: `model.keras`.
-        sha256: of the file that was trained.
+        sha256: what `run.json` says it should be.
 
     Raises:
-        ArtifactError: the file is missing, is another one, or does not load.
+        ArtifactError: the file is missing, has another sha256, or does not load.
     """
     try:
         found = file_sha256(path)
         if found != sha256:
-            raise ArtifactError(f"{path} has sha256 {found}; that of the trained model is {sha256}")
+            raise ArtifactError(f"{path} has sha256 {found}; the trained model has {sha256}")
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError) as error:
         raise ArtifactError(f"cannot load {path}: {' '.join(str(error).split())}") from error
@@ -56,7 +56,7 @@ class Scorer:
         return np.concatenate([self._forward(np.asarray(batch)).numpy() for batch in batches])
 
     def latency(self) -> Latency:
-        """Measure how long it takes to answer."""
+        """Measure how long it takes to predict."""
         return latency(
             lambda images: self._forward(images).numpy(), self._shape, min(self.batch_size, 512)
         )

@@ -50,6 +50,8 @@ OPTIMIZERS = (
     OptimizerKind("rmsprop", "RMSprop", ("momentum",), twins=FUSED_TENSORFLOW),
     OptimizerKind("sgd", "SGD", ("momentum", "nesterov"), 0.01, FUSED_TENSORFLOW),
 )
+# The keys that every optimizer takes.
+SHARED = ("name", "learning_rate", "weight_decay")
 OPTIMIZERS_BY_NAME = {kind.name: kind for kind in OPTIMIZERS}
 if TYPE_CHECKING:
     OptimizerName: TypeAlias = str
@@ -77,9 +79,9 @@ class Optimizer(Frozen):
 
     @model_validator(mode="after")
     def _takes_its_settings(self) -> "Optimizer":
-        for setting in ("momentum", "nesterov"):
+        for setting in self.model_dump(exclude=set(SHARED), exclude_defaults=True):
             takers = [kind.name for kind in OPTIMIZERS if setting in kind.settings]
-            if getattr(self, setting) and self.name not in takers:
+            if self.name not in takers:
                 raise ValueError(f"{setting} belongs to {_join(takers)}; this is {self.name}")
         return self
 

@@ -1,7 +1,6 @@
 """audit: compare what the registry shows with what the ledger says."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pipeline.errors import PipelineError
 from pipeline.production.notify import Announcement, announce
@@ -14,25 +13,9 @@ from pipeline.production.recording import (
     time_for,
 )
 from pipeline.registry import model_files, versions
-from pipeline.registry.ledger import Action, Standing
+from pipeline.registry.ledger import Action, Discrepancy, Standing
 from pipeline.registry.ledger_run import LedgerRun, ledger_of
 from pipeline.tracking.addresses import mlflow_page
-
-
-@dataclass(frozen=True)
-class Discrepancy:
-    """Something about a registered model that its ledger does not account for.
-
-    Attributes:
-        holder: the version that the alias points at; None where it points at none.
-        ledger: the version that the ledger says.
-    """
-
-    name: str
-    alias: str
-    holder: int | None
-    ledger: int | None
-    message: str
 
 
 def audit(names: Sequence[str], restore: bool = False, who: str = "") -> list[Discrepancy]:
@@ -71,11 +54,11 @@ def _moved(name: str, now: Standing) -> list[Discrepancy]:
     nobody = "nobody"
     return [
         Discrepancy(
-            name,
-            alias,
-            holders.get(alias),
-            version,
-            f"{name}@{alias} is version {holders.get(alias, nobody)}; the ledger says "
+            name=name,
+            alias=alias,
+            holder=holders.get(alias),
+            ledger=version,
+            message=f"{name}@{alias} is version {holders.get(alias, nobody)}; the ledger says "
             f"{nobody if version is None else version}",
         )
         for alias, version in expected_aliases(now).items()
@@ -96,7 +79,11 @@ def _damaged(name: str, now: Standing) -> list[Discrepancy]:
         except PipelineError as error:
             if error.retryable:
                 raise
-            found.append(Discrepancy(name, alias, number, number, str(error)))
+            found.append(
+                Discrepancy(
+                    name=name, alias=alias, holder=number, ledger=number, message=str(error)
+                )
+            )
     return found
 
 

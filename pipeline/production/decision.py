@@ -11,6 +11,7 @@ from pipeline.artifacts.record import Frozen
 from pipeline.evaluation.paired import McNemar, mcnemar, paired_interval
 from pipeline.production.floors import floors
 from pipeline.production.rules import RULES, Thresholds
+from pipeline.registry.ledger import Action
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ class Decision(Frozen):
         answers: stored as `checks`.
     """
 
-    model_config = ConfigDict(serialize_by_alias=True)
+    # What the command line prints has `passed` as well.
+    model_config = ConfigDict(serialize_by_alias=True, extra="ignore")
 
     candidate: int
     incumbent: int | None
@@ -149,6 +151,21 @@ class Decision(Frozen):
     def failures(self) -> tuple[str, ...]:
         """What is not met, as sentences."""
         return tuple(answer.message for answer in self.answers if not answer.passed)
+
+
+class PromotionReport(Frozen):
+    """What `pipeline promote --json` prints.
+
+    Attributes:
+        sequence: of the entry; None where none was written.
+        decision: None where the version is in production already.
+    """
+
+    name: str
+    version: int
+    action: Action
+    sequence: int | None
+    decision: Decision | None
 
 
 def decide(case: Case, thresholds: Thresholds) -> Decision:

@@ -28,9 +28,11 @@ def check_floors(thresholds: Thresholds) -> None:
                 f"promotion.floors.{key}: unknown metric; allowed: {', '.join(FLOORS)}"
                 f"{did_you_mean(key, list(FLOORS))}"
             )
-        if FLOORS[key].unit in ("share", "probability") and (limit or 0) > 1:
+        share = FLOORS[key].unit in ("share", "probability")
+        if limit is not None and (limit > 1 if share else limit == 0):
+            allowed = "from 0 to 1" if share else "more than 0"
             raise ParamsError(
-                f"promotion.floors.{key}: received {limit:g}; allowed: from 0 to 1, or null"
+                f"promotion.floors.{key}: received {limit:g}; allowed: {allowed}, or null"
             )
 
 
@@ -38,22 +40,23 @@ def _rule(key: str, metric: Metric) -> Rule:
     higher = metric.better == "higher"
 
     def find(case: "Case", thresholds: Thresholds) -> Found | None:
-        limit = thresholds.floors.get(key)
-        if limit is None:
-            if not higher:
+        floor, value = thresholds.floors.get(key), case.candidate.metrics.get(key)
+        if floor is None:
+            if value is None or not higher:
                 return None
-            limit = 0.0  # shown all the same
+            floor = 0.0  # without a floor the value is shown
         words = {"metric": _label(metric, case.candidate)}
-        if (value := case.candidate.metrics.get(key)) is None:
-            return Found(False, "unknown", limit, {**words, "number": "unknown"})
-        passed = value >= limit if higher else value <= limit
-        return Found(passed, value, limit, {**words, "number": f"{value:.4g}"})
+        if value is None:
+            return Found(False, "unknown", floor, {**words, "number": "unknown"})
+        passed = value >= floor if higher else value <= floor
+        return Found(passed, value, floor, {**words, "number": f"{value:.4g}"})
 
+    limit = "at least" if higher else "at most"
     return Rule(
         key,
-        question=f"{metric.label}: at {'least' if higher else 'most'} this much?",
-        passed="{metric} {number}",
-        failed=f"{{metric}} {{number}} is not {'at least' if higher else 'at most'} {{limit:g}}",
+        question=f"{metric.label}: {limit} this much?",
+        passed="{metric} is {number}",
+        failed=f"{{metric}} is {{number}}; {limit} {{limit:g}} is required",
         find=find,
         thresholds=(f"floors.{key}",),
     )
@@ -63,4 +66,4 @@ def _label(metric: Metric, candidate: "Candidate") -> str:
     if metric.name != "recall_lowest":
         return metric.label
     worst = min(candidate.recalls, key=lambda name: (candidate.recalls[name], name))
-    return f"{metric.label}, {worst},"
+    return f"{metric.label} ({worst})"

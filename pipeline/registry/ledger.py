@@ -101,6 +101,21 @@ class Entry(Frozen):
         return datetime.fromisoformat(self.when).astimezone(UTC)
 
 
+class Discrepancy(Frozen):
+    """Something about a registered model that its ledger does not account for.
+
+    Attributes:
+        holder: the version that the alias points at; None where it points at none.
+        ledger: the version that the ledger says.
+    """
+
+    name: str
+    alias: str
+    holder: int | None
+    ledger: int | None
+    message: str
+
+
 @dataclass(frozen=True)
 class Standing:
     """What follows from the entries.

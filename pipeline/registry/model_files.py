@@ -32,7 +32,7 @@ from pipeline.tracking.describe import serving_requirements
 from pipeline.tracking.store import connect, reaching
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # MLflow warns of the type hints in its own code
+    warnings.simplefilter("ignore")  # MLflow warns about type hints in its own code
     import mlflow.pyfunc
 
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
@@ -54,8 +54,8 @@ def log_model(trained: TrainedModel, run_id: str, passport: Path, example: Any) 
 
     Args:
         trained: the model.
-        run_id: the run in this store.
-        passport: its file, which is stored with the model.
+        run_id: the id of its run in this store.
+        passport: the file of its passport, which is stored with the model.
         example: one `uint8` image (height, width, channels), shown to callers as PNG.
 
     Returns:
@@ -63,7 +63,7 @@ def log_model(trained: TrainedModel, run_id: str, passport: Path, example: Any) 
     """
     client = connect()
     with reaching("store the model"):
-        # Not through an active run: that would open the run again and change when it ended.
+        # Not through an active run, which would reopen the run and change when it ended.
         experiment_id = client.get_run(run_id).info.experiment_id
         mlflow.set_experiment(experiment_id=experiment_id)
         _delete_orphans(client, experiment_id, trained.run.dataset, run_id)
@@ -83,14 +83,14 @@ def log_model(trained: TrainedModel, run_id: str, passport: Path, example: Any) 
             code_paths=[str(Path(pipeline.__file__).parent)],
             signature=SIGNATURE,
             input_example=pd.DataFrame({"image": [as_base64_png(example)]}),
-            # Named, so that MLflow need not find out by loading the model.
+            # Given, as MLflow would load the model to find them.
             pip_requirements=serving_requirements(),
         )
     return str(info.model_uri)
 
 
 def _delete_orphans(client: MlflowClient, experiment_id: str, name: str, run_id: str) -> None:
-    """Delete what a registration that was killed has stored and never registered."""
+    """Delete logged models that a killed registration has never registered."""
     used = {v.model_id for v in client.search_model_versions(f"name = '{name}'")}
     query = f"source_run_id = '{run_id}'"
     for model in client.search_logged_models([experiment_id], query):
@@ -99,9 +99,9 @@ def _delete_orphans(client: MlflowClient, experiment_id: str, name: str, run_id:
 
 
 def load(uri: str) -> Any:
-    """Load a model as a caller would: a pyfunc with `predict`; one that is a pickle is not loaded.
+    """Load a model as a caller would: a pyfunc with `predict`, and never a pickle.
 
-    Versions of earlier releases answer with Keras, on the backend that `KERAS_BACKEND` names.
+    Versions of earlier releases predict with Keras, on the backend that `KERAS_BACKEND` names.
 
     Raises:
         TrackingError: it does not load.
@@ -110,7 +110,7 @@ def load(uri: str) -> Any:
     connect()
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     with reaching(f"load {uri}"), _code_of_the_model(), quiet_stderr():
-        return mlflow.pyfunc.load_model(uri)
+        return mlflow.pyfunc.load_model(uri, suppress_warnings=True)
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def _code_of_the_model() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # The error is of that package, so it is none of the classes that this one knows.
+        # The error is raised by that package, whose classes are not ours.
         if any(kind.__name__ == PipelineError.__name__ for kind in type(error).__mro__):
             raise ArtifactError(str(error)) from error
         raise
@@ -163,7 +163,7 @@ def read_passport(version: Registered) -> Passport:
     if "passport_sha256" not in version.tags:
         raise ArtifactError(
             f"{version.spec} has no passport: it was not registered by `pipeline register`, or by "
-            "one that made none; train and register it anew: dvc repro --force"
+            "a release that made none; train and register it again: dvc repro --force"
         )
     with reaching(f"fetch the passport of {version.spec}"), TemporaryDirectory() as folder:
         uri = client.get_model_version_download_uri(version.name, str(version.version))
@@ -173,13 +173,13 @@ def read_passport(version: Registered) -> Passport:
 
 
 def _check_bytes(version: Registered, tag: str, file: Path) -> None:
-    """Hold a file against the sha256 that its version was registered with."""
+    """Compare a file with the sha256 that its version was registered with."""
     expected = version.tags.get(tag)
     if expected is None and not file.exists():
-        return  # of a version that was registered without it
+        return  # the version was registered without it
     found = sha256(file) if file.exists() else "none: the file is gone"
     if found != expected:
         raise ArtifactError(
             f"{file.name} of {version.spec} is not what was registered: sha256 {found}, "
-            f"registered: {expected}; roll back, or register the model anew"
+            f"registered: {expected}; roll back, or register the model again"
         )

@@ -1,7 +1,7 @@
 """The model as MLflow serves it: image bytes or `uint8` arrays in, labels and probabilities out.
 
-MLflow stores this file and the package beside the model and runs them where the model is loaded,
-so that no copy of this repository is needed there. The LiteRT file answers, without TensorFlow.
+MLflow stores this file and the package with the model and runs them where the model is loaded, so
+no copy of this repository is needed there. The LiteRT file predicts, without TensorFlow.
 """
 
 import base64
@@ -30,7 +30,7 @@ class ImageClassifier(PythonModel):  # type: ignore[misc]
     """A table with a column `image`: base64 of an image file, or pixels of the model's shape."""
 
     def load_context(self, context: Any) -> None:
-        """Load the model, once per process; one that is not what was trained is not loaded.
+        """Load the model, once per process, if it is what was trained.
 
         Raises:
             ArtifactError: the Keras file has another sha256 than the run says, or the LiteRT file
@@ -46,7 +46,7 @@ class ImageClassifier(PythonModel):  # type: ignore[misc]
                 f"{run.model_sha256}: it is not served"
             )
         self.model = load_litert(trained)
-        # A server asks from many threads, and the interpreter can answer one at a time.
+        # A server predicts in many threads, and the interpreter can work in one at a time.
         self.turn = threading.Lock()
 
     def predict(
@@ -75,7 +75,7 @@ class ImageClassifier(PythonModel):  # type: ignore[misc]
         try:
             return as_pixels(value, self.image_shape, self.fit)
         except ImageError as error:
-            # Of any other exception a server shows the stack trace instead of the reason.
+            # For any other exception a server shows the stack trace instead of the reason.
             raise MlflowException.invalid_parameter_value(f"image {number}: {error}") from error
 
 
@@ -92,7 +92,7 @@ def as_pixels(value: Any, image_shape: tuple[int, int, int], fit: Fit = "stretch
     Args:
         value: bytes of an image file or their base64, of any size and mode; or pixels 0 to 255
             of exactly this shape, the channel of a gray image left out or not.
-        image_shape: what the model takes.
+        image_shape: the shape that the model takes.
         fit: how an image file of another aspect ratio becomes that.
 
     Raises:
@@ -100,7 +100,7 @@ def as_pixels(value: Any, image_shape: tuple[int, int, int], fit: Fit = "stretch
     """
     if isinstance(value, str):
         try:
-            # Many tools break lines after 76 letters.
+            # Many tools break lines after 76 characters.
             value = base64.b64decode("".join(value.split()), validate=True)
         except (binascii.Error, ValueError) as error:
             raise ImageError(f"the text is not base64: {error}") from error

@@ -19,18 +19,18 @@ from pipeline.reports.wording import in_order, limits, metric_rows, short
 from pipeline.tracking.runs import existing_run
 
 TEMPLATE = "card.md.jinja"
-PICTURES = {
-    "confusion_normalised.png": "Which share of each class is taken for which",
-    "reliability.png": "How often it is right, by how sure it is",
+FIGURES = {
+    "confusion_normalised.png": "How each class is classified, as shares of its images",
+    "reliability.png": "Accuracy by confidence",
     "gradcam.png": "Where it looks",
-    "misclassified.png": "The mistakes of which it is most sure",
+    "misclassified.png": "The most confident mistakes",
 }
 _MOST_CLASSES = 20
 
 
 @dataclass(frozen=True)
 class Card:
-    """One card in two forms; the HTML has pictures too, and needs no other file."""
+    """A card in two formats; the HTML has the figures too, and is one file."""
 
     markdown: str
     html: str
@@ -45,10 +45,10 @@ def render(
     """Write the card of a version.
 
     Args:
-        passport: of the version.
+        passport: what is known of the version.
         version: its number in the registry.
         confused: the most frequent mistakes, where they are known.
-        plots: the folder with the pictures of the evaluation; those that are there are shown.
+        plots: the folder with the figures of the evaluation; the ones it has are shown.
     """
     values = _values(passport, version, confused or ())
     text = fill(TEMPLATE, **values)
@@ -57,9 +57,9 @@ def render(
 
 
 def description(passport: Passport, version: int) -> str:
-    """Return the card as MLflow has room for it, without pictures.
+    """Return the card without figures, as short as MLflow requires.
 
-    Where it is too long, the metrics of the classes are left out, and the text says so.
+    Where it is too long, the metrics by class are left out, and the text says so.
     """
     values = _values(passport, version, ())
     whole = fill(TEMPLATE, **values)
@@ -70,7 +70,7 @@ def description(passport: Passport, version: int) -> str:
         return brief
     end = f"\n\nThe rest is left out: `pipeline card {passport.name}/{version}` writes all of it.\n"
     kept = brief[: descriptions.LONGEST - len(end)]
-    # Not in the middle of a line, where an entity or a table may be cut in two.
+    # Cut at a line end: an entity or a table row must stay whole.
     return kept.rpartition("\n")[0].rstrip() + end
 
 
@@ -78,12 +78,12 @@ def publish(version: Registered, passport: Passport, plots: Path | None) -> None
     """Show the card in MLflow: as the version's description, and as `card/` on its run.
 
     Args:
-        version: that was registered.
-        passport: of the version.
+        version: the version that was registered.
+        passport: its passport.
         plots: `plots/` of its evaluation, beside `predictions/`; None where there is none.
 
     Raises:
-        TrackingError: the store cannot be reached, or does not have the run.
+        TrackingError: the store cannot be reached, or lacks the run.
     """
     run = existing_run(passport.run.run_id, f"dvc repro --force train@{passport.run.model}")
     card = render(passport, version.version, most_confused(plots), plots)
@@ -95,7 +95,7 @@ def publish(version: Registered, passport: Passport, plots: Path | None) -> None
 
 
 def most_confused(plots: Path | None) -> tuple[Confused, ...]:
-    """Read the most frequent mistakes of an evaluation, where they are beside its pictures."""
+    """Read the most frequent mistakes of an evaluation, where it has them."""
     file = plots.parent / "predictions" / "most_confused.csv" if plots else None
     if file is None or not file.exists():
         return ()
@@ -107,7 +107,7 @@ def most_confused(plots: Path | None) -> tuple[Confused, ...]:
 
 
 def _values(passport: Passport, version: int, confused: Sequence[Confused]) -> dict[str, Any]:
-    """Return what the template asks for; pictures are added where they are wanted."""
+    """Return the values of the template, without figures and examples."""
     counts = passport.data.counts
     classes = sorted(passport.classes.items(), key=lambda item: item[1]["recall"])
     return {
@@ -124,7 +124,7 @@ def _values(passport: Passport, version: int, confused: Sequence[Confused]) -> d
         "classes": [_class_row(name, row) for name, row in classes],
         "limits": limits(passport, confused),
         "brief": False,
-        "pictures": (),
+        "figures": (),
         "examples": (),
     }
 
@@ -138,12 +138,12 @@ def _class_names(names: Sequence[str]) -> str:
 def _validation(passport: Passport) -> str:
     results = passport.validation.results
     warned = [row.check for row in results if not row.passed]
-    said = "passed" if passport.validation.passed else "did not pass"
-    return f"{said}; checks: {len(results)}, warnings: {', '.join(warned) or 'none'}"
+    outcome = "passed" if passport.validation.passed else "did not pass"
+    return f"{outcome}; checks: {len(results)}, warnings: {', '.join(warned) or 'none'}"
 
 
 def _recipe(recipe: Recipe) -> Markdown:
-    """Return a recipe as an indented block, which no sign in it can end."""
+    """Return a recipe as an indented block, which nothing in the recipe can end."""
     rows = short(recipe).items()
     return Markdown("\n".join(f"    {key}: {json.dumps(value)}" for key, value in rows))
 
@@ -159,11 +159,11 @@ def _class_row(name: str, row: dict[str, float]) -> dict[str, str]:
 
 
 def _images(passport: Passport, plots: Path | None) -> dict[str, Any]:
-    """Return pictures and examples as data URIs."""
-    files = [(plots / name, caption) for name, caption in PICTURES.items()] if plots else []
+    """Return figures and examples as data URIs."""
+    files = [(plots / name, caption) for name, caption in FIGURES.items()] if plots else []
     names = passport.data.class_names
     return {
-        "pictures": [
+        "figures": [
             {"caption": caption, "uri": _uri(base64.b64encode(file.read_bytes()).decode())}
             for file, caption in files
             if file.exists()
@@ -172,8 +172,8 @@ def _images(passport: Passport, plots: Path | None) -> dict[str, Any]:
             {
                 "uri": _uri(example.png),
                 "true": names[example.label],
-                "said": names[example.probabilities.index(max(example.probabilities))],
-                "sure": f"{max(example.probabilities):.1%}",
+                "predicted": names[example.probabilities.index(max(example.probabilities))],
+                "confidence": f"{max(example.probabilities):.1%}",
             }
             for example in passport.examples
         ],

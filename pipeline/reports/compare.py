@@ -1,4 +1,4 @@
-"""compare: two models that were evaluated -> how they differ, as a page and on their runs."""
+"""compare: two evaluated models -> how they differ: a page, stored with both runs."""
 
 from pathlib import Path
 
@@ -33,16 +33,16 @@ def compare(
 
     Args:
         a: `<name>@<alias>`, `<name>/<version>`, an MLflow run id or a `models/<dataset>/<model>`.
-        b: the same of the one that is held against it.
+        b: the model that is compared with it, named likewise.
         output: the page; by default `reports/compare/<a>-vs-<b>.html`.
         flips: how many images of each kind are shown.
         root: the folder whose `data/processed` may have the images.
 
     Returns:
-        What was found, and where the page is.
+        The comparison, and the path of the page.
 
     Raises:
-        ParamsError: one of them is no model, or they are of different datasets.
+        ParamsError: one of them names no model, or they are of different datasets.
         TrackingError: the store cannot be reached, or lacks one of them or its evaluation.
         ArtifactError: a file is missing or torn, or the page cannot be written.
     """

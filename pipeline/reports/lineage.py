@@ -23,8 +23,8 @@ def as_json(version: Registered, passport: Passport, checked: bool) -> dict[str,
     """Return all that is known of a version.
 
     Args:
-        version: one in the registry.
-        passport: of that version.
+        version: a version in the registry.
+        passport: its passport.
         checked: whether its model was downloaded and is what was registered.
     """
     return {
@@ -38,7 +38,7 @@ def as_json(version: Registered, passport: Passport, checked: bool) -> dict[str,
 
 
 def text_of(passport: Passport, part: Part) -> str:
-    """Return a text that a passport holds, sign for sign; a clean tree has an empty diff."""
+    """Return a text of a passport, unchanged; a clean tree has an empty diff."""
     provenance = passport.provenance
     texts = {
         "diff": provenance.code.diff,
@@ -107,8 +107,8 @@ def _add_data(root: Tree, passport: Passport) -> None:
 
 def _add_validation(root: Tree, passport: Passport) -> None:
     validation = passport.validation
-    said = "passed" if validation.passed else "did not pass"
-    node = root.add(_line("validation", f"{said}; checks: {len(validation.results)}"))
+    outcome = "passed" if validation.passed else "did not pass"
+    node = root.add(_line("validation", f"{outcome}; checks: {len(validation.results)}"))
     broken = [row for row in validation.results if not row.passed]
     _grow(node, ((f"{row.severity} of {row.check}", row.message) for row in broken))
     if not broken:
@@ -148,5 +148,5 @@ def _grow(node: Tree, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def _line(label: str, value: str) -> Text:
-    """Return a line as a Text: what stands in a passport is no markup."""
+    """Return a line as a Text: what a passport holds is not markup."""
     return Text.assemble((f"{one_line(label)}  ", "dim"), one_line(value))

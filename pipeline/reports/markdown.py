@@ -1,8 +1,8 @@
-"""Markdown from a template, and a page from Markdown; what is filled in stays text in both.
+"""Markdown from a template, and a page from Markdown; values that are filled in stay plain text.
 
-What people name their classes ends up here, and pages are read by several programs: the browser,
-the MLflow UI, a forge. So signs that may mean something to any of them become entities, which are
-text to all of them.
+Class names and other input of users end up here, and the result is read by several programs: the
+browser, the MLflow UI, GitHub. So characters that any of them treats as markup become HTML
+entities, which all of them show as text.
 """
 
 import html
@@ -13,18 +13,18 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 
-_SIGNS = re.compile(
+_MARKUP = re.compile(
     r"""[&<>`*{}\[\]|$\\~^@#]
-    | (?<![^\W_])_ | _(?![^\W_])     # within a word, as many names have it, it is only a sign
+    | (?<![^\W_])_ | _(?![^\W_])     # within a word, as in many names, it is harmless
     | :(?=//) | (?<=www)\.           # an address becomes a link
     | =(?==)
     | ^[-+=] | (?<=\d)[.)](?=\s|$)   # a list, or a heading
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-# What an address keeps as it is.
+# Characters of an address that are not quoted.
 _OF_ADDRESSES = "%/:?#&=+,;@!~-._"
-# The policy keeps the page from loading anything, whatever it says.
+# The policy keeps the page from loading anything, whatever it contains.
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -55,20 +55,20 @@ td img {{ width: 4.5rem; image-rendering: pixelated; display: block; }}
 
 
 class Markdown(str):
-    """Text that is Markdown already, and is filled in as it is."""
+    """Text that is Markdown already and is filled in unescaped."""
 
     __slots__ = ()
 
 
 def escape(value: object) -> Markdown:
-    """Return a value as Markdown that shows it on one line, and nothing else.
+    """Return a value as Markdown that shows it as text on one line.
 
     Args:
-        value: any text, also hostile; a `Markdown` is returned as it is.
+        value: any text, even hostile; a `Markdown` is returned unchanged.
     """
     if isinstance(value, Markdown):
         return value
-    return Markdown(_SIGNS.sub(lambda found: f"&#{ord(found[0])};", one_line(value)))
+    return Markdown(_MARKUP.sub(lambda found: f"&#{ord(found[0])};", one_line(value)))
 
 
 def row(*cells: object) -> Markdown:
@@ -81,25 +81,25 @@ def link(text: object, address: str | None) -> Markdown:
 
     Args:
         text: is escaped.
-        address: of http or https; another one is not linked to.
+        address: an http or https URL; others are not linked to.
     """
     if not address or not address.lower().startswith(("http://", "https://")):
         return escape(text)
-    # A bracket, a bar or a space would end it.
+    # A bracket, a bar or a space would end the link.
     return Markdown(f"[{escape(text)}]({quote(address, safe=_OF_ADDRESSES)})")
 
 
 def fenced(text: str, language: str = "") -> Markdown:
-    """Return a text of many lines as a block that shows it sign for sign."""
+    """Return a text of many lines as a block that shows it unchanged."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return Markdown(f"{fence}{language}\n{text.rstrip()}\n{fence}")
 
 
 def one_line(value: object) -> str:
-    """Return a value as text on one line, without signs that steer a terminal."""
+    """Return a value as text on one line, without control characters."""
     text = " ".join(str(value).split())
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
 def fill(template: str, **values: Any) -> str:
@@ -107,7 +107,7 @@ def fill(template: str, **values: Any) -> str:
 
     Args:
         template: the name of its file.
-        values: what it asks for.
+        values: the variables of the template.
     """
     environment = Environment(
         loader=PackageLoader("pipeline.reports"),
@@ -121,11 +121,11 @@ def fill(template: str, **values: Any) -> str:
 
 
 def page(title: str, markdown: str) -> str:
-    """Return Markdown as an HTML page that needs nothing else; HTML in it is shown as text.
+    """Return Markdown as a self-contained HTML page; HTML in it is shown as text.
 
     Args:
-        title: of the page, as plain text.
-        markdown: its body; images must be data URIs.
+        title: the title, as plain text.
+        markdown: the body; images must be data URIs.
     """
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
     return _PAGE.format(title=html.escape(title), body=body)

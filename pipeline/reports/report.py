@@ -1,4 +1,4 @@
-"""The table at the end of `make run`, from the files of the last run alone."""
+"""The table at the end of `make run`, made from the files of the last run."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from pipeline.workspace import Workspace
 
 
 def render(workspace: Workspace, models: Sequence[str]) -> RenderableType:
-    """Return the models side by side, and what one would try next.
+    """Return the models side by side, and what to try next.
 
     Raises:
         ArtifactError: the pipeline has not run for this dataset and these models.

@@ -1,6 +1,6 @@
-"""What a passport says in words: metrics as rows, a recipe in short, what limits a model.
+"""Numbers and passports in words: metrics with units, a recipe in short, a model's limits.
 
-Every sentence is about something that was measured or is in the passport.
+Every sentence states something that was measured or is in the passport.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from pipeline.models.layers import layer_kind
 from pipeline.models.recipes import Recipe
 from pipeline.registry.passport import Passport
 
-# Wilson's interval of a recall of 90% is then some 20 points wide.
+# With so few images, Wilson's interval of a recall of 90% is some 20 points wide.
 _FEW = 30
 _MOST_NAMES = 10
 _SPLITS = ("train", "val", "test")
@@ -39,7 +39,7 @@ class MetricRow(NamedTuple):
 
 
 def metric_rows(metrics: Mapping[str, float]) -> list[MetricRow]:
-    """Return metrics as rows, each beside its interval; those that are in no list come last.
+    """Return metrics as rows with their intervals; those that are not in METRICS come last.
 
     Args:
         metrics: numbers by name; `<name>_low` and `<name>_high` are the 95% interval of `<name>`.
@@ -56,7 +56,7 @@ def metric_rows(metrics: Mapping[str, float]) -> list[MetricRow]:
 
 
 def label(name: str) -> str:
-    """Return what people read instead of the name of a metric."""
+    """Return the label of a metric; one that is not in METRICS has only its name."""
     return BY_NAME[name].label if name in BY_NAME else name
 
 
@@ -76,12 +76,12 @@ def interval_text(name: str, interval: tuple[float, float]) -> str:
 
 
 def in_order(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Return the images of each split in the order in which they are used."""
+    """Return the number of images of each split, in the order train, val, test."""
     return sorted(counts.items(), key=lambda item: _SPLITS.index(item[0]))
 
 
 def short(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe as one would write it in params.yaml: without what is left at its default."""
+    """Return a recipe as params.yaml would have it, without keys that are left at their default."""
     layers = [
         {kind: getattr(layer, kind), **layer.model_dump(mode="json", exclude_defaults=True)}
         for layer in recipe.layers
@@ -91,10 +91,10 @@ def short(recipe: Recipe) -> dict[str, Any]:
 
 
 def limits(passport: Passport, confused: Sequence[Confused] = ()) -> tuple[str, ...]:
-    """Say what a user should know before they rely on a model, as plain sentences.
+    """Return what a user should know before relying on a model, as sentences.
 
     Args:
-        passport: of the model.
+        passport: the passport of the model.
         confused: the most frequent mistakes, where they are known.
     """
     height, width, channels = passport.data.image_shape
@@ -102,14 +102,13 @@ def limits(passport: Passport, confused: Sequence[Confused] = ()) -> tuple[str, 
     return (
         *_by_class(passport.classes),
         *(
-            f"It takes {row.actual} for {row.predicted} in {row.share:.1%} of the test images "
-            f"of {row.actual}."
+            f"It classifies {row.share:.1%} of the test images of {row.actual} as {row.predicted}."
             for row in confused[:3]
         ),
         *_calibration(passport.metrics),
         f"It sees {height}x{width} pixels in {'colour' if channels == 3 else 'gray'}. Any other "
         f"image is resized to that, its aspect ratio is not kept{colour}.",
-        f"It answers every image with one of its {passport.data.num_classes} classes, also one "
+        f"It assigns one of its {passport.data.num_classes} classes to every image, even to one "
         "that shows none of them.",
         *(
             f"The validation of its data warned: {row.message}."
@@ -120,16 +119,16 @@ def limits(passport: Passport, confused: Sequence[Confused] = ()) -> tuple[str, 
 
 
 def _by_class(classes: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:
-    """Name the classes that are found least often, and those of which little is known."""
+    """Name the classes with the lowest recall, and those with few or no test images."""
     seen = {name: row for name, row in classes.items() if row["support"] > 0}
     missed = sorted(
         (name for name, row in seen.items() if row["recall"] < 1), key=lambda n: seen[n]["recall"]
     )
     few = [name for name, row in seen.items() if row["support"] < _FEW]
     none = [name for name in classes if name not in seen]
-    worst = [f"{n} ({seen[n]['recall']:.1%} of its images)" for n in missed[:3]]
+    worst = [f"{n} ({seen[n]['recall']:.1%})" for n in missed[:3]]
     sentences = {
-        "The classes that it finds least often": worst,
+        "The classes with the lowest recall": worst,
         f"Fewer than {_FEW} test images, so their numbers are rough": [
             f"{name} ({seen[name]['support']:.0f})" for name in few
         ],
@@ -143,8 +142,8 @@ def _calibration(metrics: Mapping[str, float]) -> tuple[str, ...]:
     if error is None:
         return ()
     return (
-        f"On the test split its confidence is {100 * error:.1f} percentage points away from its "
-        "accuracy, on average.",
+        f"On the test split, its confidence and its accuracy differ by {100 * error:.1f} "
+        "percentage points on average.",
     )
 
 

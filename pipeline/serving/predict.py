@@ -1,4 +1,4 @@
-"""predict: files of images -> what a registered model, or one of this folder, says of them."""
+"""predict: image files -> the classes that a registered model, or one of this folder, predicts."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ IMAGES_PER_BATCH = 1024
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one image: classes by falling probability, or why it cannot tell."""
+    """The prediction for one image: the most probable classes, best first, or an error."""
 
     file: str
     classes: tuple[tuple[str, float], ...] = ()
@@ -37,11 +37,11 @@ def predict(images: Sequence[Path], model: str, top: int = 1) -> list[Prediction
         top: how many classes to name.
 
     Returns:
-        A row per image; one that cannot be read has an `error` and stops no other.
+        A row per image; one that cannot be read has an `error`, and the others go on.
 
     Raises:
         TrackingError: there is no such model.
-        ArtifactError: it has no LiteRT file, or one that is not what was evaluated.
+        ArtifactError: it has no LiteRT file, or another one than was evaluated.
         ImageError: a path does not exist, or no image is found.
     """
     files = find_images(images)
@@ -55,7 +55,7 @@ def predict(images: Sequence[Path], model: str, top: int = 1) -> list[Prediction
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """Return files as they are given and, of folders, all images inside, sorted."""
+    """Return files as given, and all images inside folders, sorted."""
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -71,7 +71,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 
 def find_model(model: str) -> TrainedModel:
-    """Return a model of this folder, or one from the registry.
+    """Find a model in this folder or in the registry.
 
     Raises:
         ParamsError: it names neither.
@@ -92,8 +92,8 @@ def find_model(model: str) -> TrainedModel:
     if not trained.litert.exists():
         raise ArtifactError(
             f"{version.spec} has no {trained.litert.name}: it was registered by an older version "
-            "of the pipeline; load it with MLflow, as its model card shows, or train and register "
-            "it anew: dvc repro --force"
+            "of the pipeline; load it with MLflow, as its model card shows, or train and "
+            "register it again: dvc repro --force"
         )
     return trained
 

@@ -1,17 +1,17 @@
-"""Where people find a page of MLflow."""
+"""The addresses of MLflow's pages in a browser."""
 
 import os
 
 from pipeline.redaction import without_login
 
-# Where browsers reach MLflow, if not where the commands do.
+# The address for browsers, if it is not the one for commands.
 UI_URL = "MLFLOW_UI_URL"
 
 
 def mlflow_url() -> str | None:
     """Return where a browser finds MLflow; None where the store is a file or a database.
 
-    A login in it is left out: pages are shown to everybody, and a browser asks for one.
+    A login in it is left out: pages are shown to everybody, and the browser asks for one.
     """
     url = os.environ.get(UI_URL) or os.environ.get("MLFLOW_TRACKING_URI", "")
     return without_login(url).rstrip("/") if url.startswith(("http://", "https://")) else None

@@ -18,11 +18,11 @@ from pipeline.tracking.provenance import Environment, Provenance
 from pipeline.tracking.working_tree import git_code
 
 LIBRARIES = ("tensorflow", "keras", "numpy", "pandas", "pillow", "mlflow")
-# What `registry.served_model` imports, and no more: who serves a model installs no TensorFlow.
+# What `registry.served_model` imports, and no more: a server needs no TensorFlow.
 SERVING = ("ai-edge-litert", "mlflow", "numpy", "pandas", "pillow", "pydantic")
-# Set by whoever starts the pipeline from elsewhere, say a scheduler.
+# Set by a scheduler that starts the pipeline.
 FLOW_RUN_ID, FLOW_RUN_URL = "FLOW_RUN_ID", "FLOW_RUN_URL"
-# What trains a model, in the package `pipeline`: dvc.yaml names the same for `train`.
+# The code that trains a model, in the package `pipeline`: what `train` depends on in dvc.yaml.
 PACKAGES = ("artifacts", "models", "tracking", "training")
 MODULES = ("errors.py", "parallel.py", "redaction.py")
 
@@ -34,9 +34,9 @@ def describe(
 
     Args:
         recipe: with its seed filled in.
-        deterministic: as it trains.
-        device: as it is called.
-        hardware: what is known of the device.
+        deterministic: whether it trains so that equal seeds give equal weights.
+        device: its name.
+        hardware: what is known about the device.
     """
     return Provenance(
         code=git_code(),
@@ -52,7 +52,7 @@ def describe(
 
 
 def source_files() -> dict[str, str]:
-    """Return the md5 of each source file of what trains, by its path in the repository."""
+    """Return the md5 of each source file that can train, by its path in the repository."""
     here = Path(pipeline.__file__).parent
     files = [here / name for name in MODULES]
     files += [file for name in PACKAGES for file in (here / name).rglob("*.py")]
@@ -74,7 +74,7 @@ def used(provenance: Provenance) -> Provenance:
 
 
 def flow_run() -> dict[str, str]:
-    """Return which flow run this process works for, where one does."""
+    """Return the id and the page of the flow run that this process works for, if any."""
     names = {"flow_run_id": FLOW_RUN_ID, "flow_run_url": FLOW_RUN_URL}
     return {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
 
@@ -88,7 +88,7 @@ def environment(hardware: Mapping[str, Any] | None = None) -> Environment:
     """Describe the software and the hardware of this process.
 
     Args:
-        hardware: what else is known; None is left out.
+        hardware: what else is known; None values are left out.
     """
     known = {
         "cpu": cpu_name(),
@@ -107,12 +107,12 @@ def environment(hardware: Mapping[str, Any] | None = None) -> Environment:
 
 
 def cpu_name() -> str:
-    """Return the CPU's model name where Linux tells it."""
+    """Return the CPU's model name, where Linux has it."""
     return next(iter(_of_cpu("model name")), "CPU")
 
 
 def cpu_flags() -> frozenset[str]:
-    """Return the names of the CPU's instruction sets where Linux tells them."""
+    """Return the names of the CPU's instruction sets, where Linux has them."""
     return frozenset(" ".join((*_of_cpu("flags"), *_of_cpu("Features"))).split())
 
 

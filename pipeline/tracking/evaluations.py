@@ -1,4 +1,4 @@
-"""What a run keeps of a training and its evaluation: how it gets there, and back."""
+"""The files and metrics of an evaluation on an MLflow run: written, and read back."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pipeline.tracking.run import Run
 from pipeline.tracking.store import connect, reaching, store_uri
 
 EVALUATION, HISTORY, PROVENANCE = "evaluation", "history.csv", "provenance.json"
-# The pictures stay where they are.
+# The figures are not read back.
 NEEDED = (
     f"{EVALUATION}/metrics.json",
     f"{EVALUATION}/confusion.csv",
@@ -61,11 +61,11 @@ def log(run: Run, evaluation: Evaluation, litert_record: Path) -> None:
 
 
 def fetch(run_id: str, folder: Path) -> Evaluated:
-    """Bring what a run keeps of its training and evaluation into a folder.
+    """Download what a run has of its training and evaluation into a folder.
 
     Args:
-        run_id: of the run that trained a model.
-        folder: exists and is empty.
+        run_id: the id of the run that trained a model.
+        folder: an empty one.
 
     Raises:
         TrackingError: the store cannot be reached, has no such run, or lacks a file of it.
@@ -84,13 +84,13 @@ def fetch(run_id: str, folder: Path) -> Evaluated:
         for name in (*NEEDED, *({PROVENANCE} & there)):
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            # Where below the folder it puts a file depends on the kind of store.
+            # Where MLflow puts a file below the folder depends on the kind of store.
             Path(client.download_artifacts(run_id, name, str(target.parent))).replace(target)
     return Evaluated(run_id, str(run.info.experiment_id), dict(run.data.tags), folder)
 
 
 def _listed(client: MlflowClient, run_id: str) -> set[str]:
-    """Return the files that are asked for here, as far as the run has them."""
+    """Return which of the files that are needed here the run has."""
     folders = (None, EVALUATION, f"{EVALUATION}/predictions")
     found = {file.path for folder in folders for file in client.list_artifacts(run_id, folder)}
     return found & {*NEEDED, PROVENANCE}

@@ -1,4 +1,4 @@
-"""Runs that belong together: their parent, and what one reads of them while they train."""
+"""Runs that belong together: their parent, and what can be read of them while they train."""
 
 import tempfile
 from collections.abc import Iterable
@@ -16,14 +16,14 @@ NEWEST_FIRST = ["attributes.start_time DESC"]
 
 @dataclass(frozen=True)
 class Parent:
-    """A run that others belong to; `flow_run_id` is the flow run that made it."""
+    """A parent run; `flow_run_id` is the flow run that made it."""
 
     run_id: str
     flow_run_id: str | None
 
 
 class Groups:
-    """The store, seen by whoever starts many runs."""
+    """The store, for flows that start many runs."""
 
     def __init__(self) -> None:
         """Connect.
@@ -51,14 +51,14 @@ class Groups:
         return [Parent(run.info.run_id, run.data.tags.get("flow_run_id")) for run in found]
 
     def text(self, run_id: str, name: str) -> str | None:
-        """Return a text that is stored with a run; None where there is none."""
+        """Return a text artifact of a run; None where there is none."""
         with reaching(f"read {name}"), tempfile.TemporaryDirectory() as folder:
             if name not in {file.path for file in self.client.list_artifacts(run_id)}:
                 return None
             return Path(self.client.download_artifacts(run_id, name, folder)).read_text()
 
     def run_of(self, experiment: str, flow_run_id: str) -> str | None:
-        """Return the newest run that a flow run trains; None where it has not begun."""
+        """Return the newest run of a flow run; None where none has begun."""
         found = self._search(experiment, "flow_run_id", flow_run_id)
         return str(found[0].info.run_id) if found else None
 

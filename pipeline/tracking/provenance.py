@@ -1,4 +1,4 @@
-"""What made a model, as it is recorded beside it."""
+"""What made a model, as it is recorded beside the model."""
 
 from pydantic import Field
 
@@ -11,11 +11,11 @@ class Code(Frozen):
 
     Attributes:
         commit: None outside a git repository, or before its first commit.
-        branch: that is checked out, or the name that git gives to a detached commit.
+        branch: the one that is checked out, or the name that git gives to a detached commit.
         dirty: whether files of the code differ from the commit, or are new.
-        diff: what `git apply` makes of the commit's code what was there; empty where it is clean.
-        others: md5 by name of other files that differ or are new, which no stage reads; empty of
-            those that are gone or large.
+        diff: the difference from the commit, for `git apply`; empty where the code is clean.
+        others: md5 by name of other files that differ or are new, which no stage reads; an empty
+            md5 where the file is gone or large.
         lockfiles: sha256 of each requirements file.
     """
 
@@ -43,14 +43,14 @@ class Environment(Frozen):
 
 
 class Provenance(Record):
-    """`provenance.json` beside a model: what training knows of itself.
+    """`provenance.json` beside a model: what training knows about itself.
 
     Attributes:
         params_yaml: the text of the file.
-        device: on which it trained, as `RunInfo` says it.
+        device: the device that trained it, as in `RunInfo`.
         flow_run: `flow_run_id` and `flow_run_url`, where a flow ran it.
         sources: md5 of each source file that trained it, by its path in the repository; empty in
-            records of before they were listed.
+            records from before this field.
     """
 
     code: Code

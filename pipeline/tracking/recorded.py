@@ -1,8 +1,8 @@
 """The run that made a model, recorded again where the store lacks it.
 
-A clone that has pulled what another one made has the models, their evaluations and all that is
-known of their training, and a store of its own. MLflow gives each run a new id: the one in which it
-was trained stays in `run.json` and in the passport, and is a tag of the run that stands for it.
+A clone that has pulled the models of another one has their evaluations and all that is known about
+their training, but a store of its own. MLflow gives the new run a new id: the id of the run that
+trained the model stays in `run.json` and in the passport, and is a tag of the new run.
 """
 
 import sys
@@ -21,15 +21,15 @@ from pipeline.tracking.store import store_uri
 
 
 def run_of(trained: TrainedModel, splits: Splits, evaluation: Evaluation | None = None) -> Run:
-    """Return the run that made a model; what the store lacks is recorded again from the files.
+    """Return the run that trained a model; if the store lacks it, it is recorded from the files.
 
     Args:
         trained: the model.
-        splits: what it was trained on.
-        evaluation: is recorded as well, where there is one already.
+        splits: the data that it was trained on.
+        evaluation: its evaluation, if there is one already; it is recorded as well.
 
     Raises:
-        ArtifactError: the data are not those that it was trained on, or a file is missing or torn.
+        ArtifactError: the data is not what it was trained on, or a file is missing or torn.
         TrackingError: the store cannot be reached.
     """
     info = trained.run
@@ -54,7 +54,7 @@ def run_of(trained: TrainedModel, splits: Splits, evaluation: Evaluation | None 
 
 
 def _record(run: Run, trained: TrainedModel, splits: Splits) -> None:
-    """Tell a run what it would have been told by the training."""
+    """Write to a run what the training would have written."""
     info, provenance = trained.run, Provenance.load(trained.provenance)
     trainings.describe(run, splits, info.data_md5, info.dataset, info.model, provenance)
     for row in pd.read_csv(trained.history).to_dict("records"):

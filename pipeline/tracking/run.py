@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from tenacity import retry, retry_if_exception, stop_after_attempt
 
 from pipeline.artifacts.datasets import Splits
 from pipeline.errors import TrackingError
@@ -96,10 +98,19 @@ class Run:
             np.zeros((1, *info.image_shape), np.uint8), name=info.name, digest=digest
         )
         tag = InputTag("mlflow.data.context", "training")
+        inputs = [DatasetInput(dataset._to_mlflow_entity(), tags=[tag])]
         with reaching("log the dataset"):
-            self.client.log_inputs(
-                self.run_id, [DatasetInput(dataset._to_mlflow_entity(), tags=[tag])]
-            )
+            _log_inputs(self.client, self.run_id, inputs)
+
+
+def _is_logged_twice(error: BaseException) -> bool:
+    return isinstance(error, MlflowException) and "INSERT INTO datasets" in str(error)
+
+
+# Of two runs that log a new dataset at the same moment, MLflow fails one; then it finds the entry.
+@retry(retry=retry_if_exception(_is_logged_twice), stop=stop_after_attempt(3), reraise=True)
+def _log_inputs(client: MlflowClient, run_id: str, inputs: list[DatasetInput]) -> None:
+    client.log_inputs(run_id, inputs)
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 import mlflow
 from mlflow.entities import Experiment
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 
 from pipeline.errors import TrackingError
 from pipeline.redaction import redact
 from pipeline.tracking.run import Run
 from pipeline.tracking.store import connect, database_file, reaching, store_uri
+
+if TYPE_CHECKING:
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 # Without it MLflow takes an experiment for one with language models.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
@@ -26,6 +29,8 @@ def new_run(experiment: str, name: str) -> Iterator[Run]:
     Raises:
         TrackingError: the store cannot be reached.
     """
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
     run = _create(experiment, name)
     monitor = SystemMetricsMonitor(run.run_id)  # every ten seconds
     try:
@@ -103,7 +108,9 @@ def _for_training(client: MlflowClient, experiment: Experiment) -> str:
     return str(experiment.experiment_id)
 
 
-def _end(run: Run, monitor: SystemMetricsMonitor, status: str, error: BaseException | None) -> None:
+def _end(
+    run: Run, monitor: "SystemMetricsMonitor", status: str, error: BaseException | None
+) -> None:
     """End a run; a store that has gone away must not hide why the training failed."""
     monitor.finish()
     # The monitor drops its last interval, which is all that a short training has. If the store is

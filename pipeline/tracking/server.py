@@ -24,9 +24,9 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 # A version comes from a run or a logged model: the server fetches nothing from elsewhere.
 OWN_SOURCES = r"^(runs|models|mlflow-artifacts):/"
-# What its pages do first. They begin with language models and an open assistant, until somebody
-# switches, which the browser remembers; and the list of runs asks a gateway for its models, and
-# complains where there is none.
+# A script for its pages. They open in the mode for language models, with an assistant, until the
+# user switches, which the browser remembers; and the list of runs asks a gateway for its models,
+# and shows an error where there is none.
 FOR_TRAINING = """<script>
 const begin = {"mlflow.workflowType": "machine_learning",
                "mlflow.assistant.fab.autoOpenedOnFirstLoad": true}
@@ -47,7 +47,7 @@ def create_app() -> App:
 
 def create_app_with_accounts() -> App:
     """Return the server for a team, where everybody logs in."""
-    # Reads its settings as it is imported.
+    # MLflow reads the settings when this is imported.
     from mlflow.server.auth import create_app as create_auth_app
 
     os.environ["MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX"] = OWN_SOURCES
@@ -62,15 +62,15 @@ def _hardened(app: Any) -> App:
     page = (Path(flask_app.static_folder) / "index.html").read_text()
     page = page.replace("<head>", f"<head>{FOR_TRAINING}", 1)
     views["serve"] = lambda: page
-    app.add_middleware(OnlyServed)  # the last one is asked first
+    app.add_middleware(OnlyServed)  # the last one runs first
     return app  # type: ignore[no-any-return]
 
 
 def _without_location(create: Callable[[], Any]) -> Callable[[], Any]:
-    """Refuse an experiment that says where its artifacts lie: the server would make that folder."""
+    """Refuse an experiment with an artifact location: the server would create that folder."""
 
     def create_experiment() -> Any:
-        # As MLflow reads it, which takes `artifactLocation` too.
+        # MLflow's own parser, which takes `artifactLocation` too.
         location = _get_request_message(CreateExperiment()).artifact_location
         if location:
             raise MlflowException.invalid_parameter_value(
@@ -84,10 +84,10 @@ def _without_location(create: Callable[[], Any]) -> Callable[[], Any]:
 
 
 class OnlyServed:
-    """Answers 404 to whatever `server_routes` does not list, before anybody is asked who they are.
+    """Answers 404 to everything that `server_routes` does not list, before the login.
 
     Args:
-        app: what answers the rest.
+        app: answers the rest.
     """
 
     def __init__(self, app: App) -> None:
@@ -95,7 +95,7 @@ class OnlyServed:
         self.prefix = os.environ.get("_MLFLOW_STATIC_PREFIX", "").rstrip("/")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Handle a connection, as ASGI has it."""
+        """Handle an ASGI connection."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
         elif scope["type"] == "http" and not is_served(scope["path"].removeprefix(self.prefix)):

@@ -1,11 +1,11 @@
 """What our MLflow server answers; everything else that MLflow registers is 404 for everybody.
 
 MLflow 3 comes with an assistant that runs commands on the server, a gateway to language models,
-jobs, scorers, webhooks and more. Training needs none of it, and all of it reaches the host or the
-network: what is not listed here is not there, also when a new release brings it.
+jobs, scorers, webhooks and more. Training needs none of them, and they all reach the host or the
+network: only what is listed here is served, also after an update of MLflow.
 """
 
-# Each with all that lies below it.
+# Each with everything below it.
 PAGES = (
     "/",
     "/health",
@@ -16,7 +16,7 @@ PAGES = (
     "/get-artifact",
     "/model-versions/get-artifact",
 )
-# Below `/api/`, where clients ask, and below `/ajax-api/`, where pages do.
+# Below `/api/` for clients, and below `/ajax-api/` for pages.
 API = (
     "/2.0/mlflow/experiments",
     "/2.0/mlflow/runs",
@@ -31,16 +31,16 @@ API = (
     "/3.0/mlflow/users",
     "/3.0/mlflow/roles",
     "/3.0/mlflow/server-info",
-    # The pages of an experiment look whether there are any.
+    # The pages of an experiment ask for these.
     "/3.0/mlflow/traces/search",
     "/3.0/mlflow/traces/metrics",
 )
-# Of those, what asks a language model.
+# Not served: asks a language model.
 NOT = ("/2.0/mlflow/runs/create-promptlab-run",)
 
 
 def is_served(path: str) -> bool:
-    """Return whether there is anything at a path, such as `/api/2.0/mlflow/runs/create`."""
+    """Return whether a path is served, such as `/api/2.0/mlflow/runs/create`."""
     for prefix in ("/api/", "/ajax-api/"):
         if path.startswith(prefix):
             below = path[len(prefix) - 1 :]

@@ -1,4 +1,4 @@
-"""What a run is told of a training before it begins."""
+"""What is written to a run before its training begins."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from pipeline.tracking.run import Run, flat
 def describe(
     run: Run, splits: Splits, data_md5: str, dataset: str, model: str, provenance: Provenance
 ) -> None:
-    """Write down what is trained, on what, with what, where.
+    """Write down the recipe, the data, the code, the libraries and the hardware of a training.
 
     Raises:
         TrackingError: the store cannot be reached.

@@ -1,4 +1,4 @@
-"""What git says of the working tree: the commit, and what differs from it."""
+"""The state of the working tree in git: the commit, and what differs from it."""
 
 import os
 import subprocess
@@ -16,20 +16,20 @@ from pipeline.tracking.provenance import Code
 
 LOCKFILES = Path("requirements")
 DVC_YAML = Path("dvc.yaml")
-# The code: what a stage can read of the tree, and what starts it. Whatever else dvc.yaml names is
-# code too. Only this goes into a diff, and only this makes a tree dirty.
+# The code: what the stages import, and what starts them. Files that dvc.yaml names are code too.
+# Only code goes into the diff, and only code makes a tree dirty.
 CODE = ("pipeline", "flows", DVC_YAML.as_posix(), "pyproject.toml", LOCKFILES.as_posix())
-# Recorded elsewhere: what the pipeline itself writes into the tree while it runs, the choices, and
-# images, which have md5s of their own.
+# Recorded in other ways: what the pipeline itself writes into the tree, params.yaml, and images,
+# whose md5 is in the metadata of the data.
 NOT_CODE = ("dvc.lock", "data/accepted", "data/own", "params.yaml")
-# A longer diff is of data that git should not see.
+# A longer diff is of data, which should not be in git.
 LONGEST_DIFF = 5_000_000
-# So many other files are listed, with the md5 of those that have at most so many bytes.
+# The most other files that are listed, and the largest in bytes whose md5 is computed.
 MOST_OTHERS, LARGEST_OTHER = 1000, 100_000_000
 
 
 def git_code() -> Code:
-    """Ask git about the working directory."""
+    """Return what git knows about the code in the working directory."""
     changed = _changed()
     code, others = _split(changed or ())
     return Code(
@@ -48,11 +48,11 @@ def head() -> str | None:
 
 
 def _branch() -> str | None:
-    """Return the branch; a run in a copy has none, and git names its commit after one."""
+    """Return the branch; of a copy without one, the name that git gives to its commit."""
     branch, commit = (_git("branch", "--show-current") or "").strip(), head()
     if branch or commit is None:
         return branch or None
-    # The branches are where the copy was made.
+    # The branches are in the original project.
     place = "-C", str(project.original(project.find() or Path.cwd()))
     named = "--no-undefined", "--name-only", "--refs=refs/heads/*", "--refs=refs/remotes/*"
     return (_git(*place, "name-rev", *named, commit) or "").strip() or None
@@ -85,18 +85,18 @@ def _below(name: str, paths: Iterable[str]) -> bool:
 
 
 def _named_by_the_graph() -> tuple[str, ...]:
-    """Return the files and folders that stages of dvc.yaml say they read."""
+    """Return the files and folders that stages of dvc.yaml depend on."""
     try:
         graph = YAML(typ="safe").load(DVC_YAML)
         stages = graph["stages"].values()
         return tuple(name for stage in stages for name in _read_by(stage.get("do", stage)))
     except (OSError, YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError):
-        return ()  # no graph, or one that DVC would not run
+        return ()  # no dvc.yaml, or one that DVC would not run
 
 
 def _read_by(stage: Mapping[str, Any]) -> Iterator[str]:
     deps: list[Any] = stage.get("deps", [])
-    # A parameter that names no file is one of params.yaml.
+    # A parameter without a file is one of params.yaml.
     files = [entry for entry in stage.get("params", []) if isinstance(entry, dict)]
     for entry in (*deps, *files):
         for name in entry if isinstance(entry, dict) else [entry]:
@@ -104,7 +104,7 @@ def _read_by(stage: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _md5(path: Path) -> str:
-    """Return the md5 of a file; empty where it is gone, unreadable, too large, or no file."""
+    """Return the md5 of a file; empty where it is gone, unreadable, too large, or not a file."""
     try:
         small = path.is_file() and path.stat().st_size <= LARGEST_OTHER
         return dvc_md5(path) if small else ""
@@ -113,10 +113,10 @@ def _md5(path: Path) -> str:
 
 
 def _diff(names: Iterable[str]) -> str:
-    """Return how files differ from the commit, new ones too; nothing where that is too much."""
+    """Return the diff of files to the commit, new ones too; empty where it is too long."""
     objects = (_git("rev-parse", "--path-format=absolute", "--git-path", "objects") or "").strip()
     with tempfile.TemporaryDirectory() as folder:
-        # An index and a store of its own, so that the repository is left as it is.
+        # With an index and an object store of its own, the repository stays as it is.
         aside = {
             "GIT_INDEX_FILE": str(Path(folder) / "index"),
             "GIT_OBJECT_DIRECTORY": folder,
@@ -134,7 +134,7 @@ def _diff(names: Iterable[str]) -> str:
 
 
 def _git(*arguments: str, **variables: str) -> str | None:
-    """Return what git prints; None where it fails or is not there."""
+    """Return what git prints; None where it fails or is not installed."""
     try:
         done = subprocess.run(
             ["git", "--no-optional-locks", *arguments],

@@ -19,12 +19,12 @@ from pipeline.models.layers import Conv
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.models.whitening import whiten
 from pipeline.training.backends.steps import steps
+from pipeline.training.backends.sums import Indices, Mirrored, Sums, Train
 from pipeline.training.device import make_deterministic
 from pipeline.training.feed import Prefetched, feed, order
 from pipeline.training.history import Epoch, History, Progress
 from pipeline.training.optimizers import optimizer_of
 from pipeline.training.state import TrainingState
-from pipeline.training.sums import Indices, Mirrored, Sums, Train
 from pipeline.training.training_checks import (
     check_arrays,
     check_every_class_has_images,

@@ -11,7 +11,7 @@ import psutil
 from pipeline.artifacts.datasets import Images, Labels
 from pipeline.models.recipes import Augmentation
 from pipeline.training.backends.steps import steps
-from pipeline.training.sums import ALIGNMENT, Indices, Mirrored
+from pipeline.training.backends.sums import ALIGNMENT, Indices, Mirrored
 
 # Share of the free memory that the images may take; a step needs memory too, and so do others.
 SHARE_OF_MEMORY = 0.5

@@ -42,15 +42,11 @@ def optimizer_of(
     """
     chosen = recipe.optimizer
     kind = OPTIMIZERS_BY_NAME[chosen.name]
-    settings = {
-        "learning_rate": schedule_of(recipe.schedule, chosen.learning_rate, total_steps),
-        "momentum": chosen.momentum or None,
-        "nesterov": chosen.nesterov or None,
-        "weight_decay": chosen.weight_decay,
-        "precision": precision if kind.variant else None,
-    }
-    given = {key: value for key, value in settings.items() if value is not None}
-    optimizer = optimizer_class(kind)(**given)
+    rate = schedule_of(recipe.schedule, chosen.learning_rate, total_steps)
+    settings = chosen.model_dump(exclude={"name", "learning_rate"}, exclude_defaults=True)
+    if kind.variant:
+        settings["precision"] = precision
+    optimizer = optimizer_class(kind)(learning_rate=rate, **settings)
     # Decay is meant to keep kernels small; a bias or a normalisation has no reason to shrink.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.training.backends.sums import Sums
 from pipeline.training.history import Epoch
-from pipeline.training.sums import Sums
 
 
 @dataclass

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import clone, runner
 from tests.stack.workers import workers
 
 __all__ = ["workers"]
@@ -98,6 +99,18 @@ MakeStack = Callable[..., Stack]
 
 
 @pytest.fixture(scope="session")
+def deterministic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a clone that trains deterministically, in which `dvc repro` has run; leave it so."""
+    folder = clone(tmp_path_factory.mktemp("deterministic") / "clone")
+    params = folder / "params.yaml"
+    params.write_text(params.read_text().replace("deterministic: false", "deterministic: true"))
+    run = runner(folder)
+    run("git", "commit", "-qam", "deterministic")
+    run("dvc", "repro")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def make_stack() -> Iterator[MakeStack]:
     """Return a function that prepares a stack in a new folder; it is down in the end."""
     made: list[Stack] = []
@@ -115,7 +128,11 @@ def make_stack() -> Iterator[MakeStack]:
 
 @pytest.fixture(scope="session")
 def stack(make_stack: MakeStack) -> Stack:
-    """Return the stack without workers, up and well; leave it so."""
+    """Return the stack without workers, up and healthy; leave it so."""
     stack = make_stack()
+    # Also the name under which the proxy's tests ask for MLflow.
+    hosts = ("localhost", "127.0.0.1")
+    names = [f"{host}:{stack.environment['MLFLOW_PORT']}" for host in hosts]
+    stack.environment["MLFLOW_ALLOWED_HOSTS"] = ",".join([*names, "mlflow.example.org"])
     stack.up()
     return stack

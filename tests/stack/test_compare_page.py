@@ -22,11 +22,11 @@ OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
 
 
 @pytest.fixture(scope="module")
-def compared(reproduced, tmp_path_factory):
+def compared(deterministic, tmp_path_factory):
     """Return the page of digits dense and cnn."""
     page = tmp_path_factory.mktemp("compared") / "page.html"
     models = ("models/digits/dense", "models/digits/cnn")
-    runner(reproduced)("pipeline", "compare", *models, "--output", str(page), "--no-track")
+    runner(deterministic)("pipeline", "compare", *models, "--output", str(page), "--no-track")
     return page
 
 

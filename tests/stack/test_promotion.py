@@ -41,7 +41,7 @@ def mlflow(workers):
 
 def trained(workers, parameters):
     """Train and register; return the version."""
-    workers.run("train/cpu", {**parameters, "promote": False}, 300)
+    workers.run("train/cpu", {**parameters, "auto_promote": False}, 300)
     return alias_holders("digits")["challenger"]
 
 
@@ -241,13 +241,15 @@ def test_without_an_answer_it_is_a_no(workers):
     """In a process of its own, which waits for seconds rather than a day."""
     code = """
 from flows import promote
+from pipeline.production.decision import PromotionReport
 from prefect import flow
 from prefect.states import Completed
 promote.SECONDS_TO_AGREE = 12
 @flow(name="waits")
 def waits():
-    answer = promote.ask_a_person({"name": "digits", "version": 1, "action": "would pass",
-                                   "decision": None}, "Bob")
+    asked = PromotionReport(name="digits", version=1, action="would pass", sequence=None,
+                            decision=None)
+    answer = promote.ask_a_person(asked, "Bob")
     return Completed(name="No" if not answer.approve else "Yes", message=answer.comment)
 state = waits(return_state=True)
 from prefect.client.orchestration import get_client

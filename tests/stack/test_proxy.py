@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from tests.stack.conftest import MakeStack
+from tests.stack.conftest import Stack
 from tests.stack.running import until
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -64,10 +64,8 @@ def commands():
 
 
 @pytest.fixture(scope="module")
-def proxy(make_stack: MakeStack, tmp_path_factory):
+def proxy(stack: Stack, tmp_path_factory):
     """Run nginx with the example's configuration, in a folder and on ports of its own."""
-    stack = make_stack(MLFLOW_ALLOWED_HOSTS="mlflow.example.org")
-    stack.up()
     env = stack.env
     folder, https, http = tmp_path_factory.mktemp("nginx"), free_port(), free_port()
     (folder / "tls").mkdir()

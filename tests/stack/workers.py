@@ -31,6 +31,8 @@ class Workers:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "PREFECT_HOME": str(folder / "prefect"),
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+            # A worker asks for runs every 10 s by default: most tests would wait for that.
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PIPELINE_REPOSITORY": str(self.source),
             "PIPELINE_HOME": str(self.home),
         }

@@ -1,4 +1,4 @@
-"""What made a model, as rows of text, and the rows in which two models differ."""
+"""What made a model, as entries of text, and the entries in which two models differ."""
 
 import hashlib
 import io
@@ -25,9 +25,9 @@ class Origin:
     """What made a model.
 
     Attributes:
-        sections: rows of each of `SECTIONS`; None where nothing is known.
-        layers: of the recipe, a line each.
-        full: whether a passport told it, which knows more of data and code.
+        sections: the entries of each of `SECTIONS`; None where nothing is known.
+        layers: of the recipe, one line each.
+        full: whether it comes from a passport, which knows more about data and code.
     """
 
     sections: Mapping[str, Entries | None]
@@ -37,7 +37,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Change:
-    """A row in which two models differ; an empty text where only the other one has it."""
+    """An entry in which two models differ; empty where only the other model has it."""
 
     key: str
     a: str
@@ -46,7 +46,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Section:
-    """The rows of a section in which two models differ; `unknown` says of which none are known."""
+    """What differs in a section; `unknown` names the models whose entries are not known."""
 
     name: str
     changes: tuple[Change, ...]
@@ -59,9 +59,9 @@ def from_run(
     """Gather what is known.
 
     Args:
-        tags: of the run.
-        provenance: None of runs that are older than that file.
-        passport: None of what is not registered.
+        tags: the tags of the run.
+        provenance: None for runs that are older than that file.
+        passport: None for a model that is not registered.
     """
     made = passport.provenance if passport else provenance
     data = _data(passport) if passport else {}
@@ -92,7 +92,7 @@ def _recipe(made: Provenance) -> Entries:
 
 
 def _layers(recipe: Recipe) -> tuple[str, ...]:
-    """Return a line per layer; what it leaves to its defaults is left out."""
+    """Return a line per layer, without keys that are left at their default."""
     lines = []
     for layer in recipe.layers:
         kind, value = next(iter(layer.model_dump(mode="json").items()))
@@ -103,7 +103,7 @@ def _layers(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _params(text: str) -> Entries | None:
-    """Return params.yaml without the recipes: the one that was used is compared by itself."""
+    """Return params.yaml without the recipes; the recipe that was used is a section of its own."""
     try:
         content = YAML(typ="safe").load(io.StringIO(text))
     except YAMLError:
@@ -145,7 +145,7 @@ def _code(made: Provenance, passport: Passport | None) -> Entries:
 
 
 def differences(a: Origin, b: Origin) -> tuple[Section, ...]:
-    """Return what differs, section by section; what is equal is left out."""
+    """Return what differs, section by section."""
     return tuple(_differences(name, a, b) for name in SECTIONS)
 
 
@@ -156,7 +156,7 @@ def _differences(name: str, a: Origin, b: Origin) -> Section:
         return Section(name, (), tuple(unknown))
     keys = list(dict.fromkeys([*rows_a, *rows_b]))
     if a.full != b.full and name in ("data", "code"):
-        # What only a passport tells is no difference.
+        # That only one of them has a passport is not a difference of the models.
         keys = [key for key in keys if key in rows_a and key in rows_b]
     changes = [
         Change(key, rows_a.get(key, ""), rows_b.get(key, ""))
@@ -168,7 +168,7 @@ def _differences(name: str, a: Origin, b: Origin) -> Section:
 
 
 def _aligned(a: Sequence[str], b: Sequence[str]) -> Iterable[Change]:
-    """Put layers side by side that stand in the same place, each with its number."""
+    """Pair layers at the same place, each with its number."""
     for kind, a_from, a_to, b_from, b_to in SequenceMatcher(None, a, b, False).get_opcodes():
         pairs = zip_longest(range(a_from, a_to), range(b_from, b_to))
         for left, right in pairs if kind != "equal" else ():

@@ -1,4 +1,4 @@
-"""All that is known of two models side by side, before it is shown in any form."""
+"""A comparison of two models, before it is shown in any form."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -20,11 +20,12 @@ class Comparison:
     """Two models of a dataset.
 
     Attributes:
-        metrics: each with its values of both.
-        recalls: of the classes, the largest difference first; empty where the classes differ.
-        paired: on the same images; None where they have none in common.
+        metrics: with the values of both models.
+        recalls: the recall of each class, the largest difference first; empty where the models
+            have different classes.
+        paired: image by image; None where they were not evaluated on the same images.
         reason: why there is no paired test.
-        sections: what changed of what made them.
+        sections: what differs in recipe, data, code, ….
         flips: the images on which they differ.
     """
 
@@ -39,7 +40,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """The answer in one sentence."""
+        """The result in one sentence."""
         pairs = self.paired
         if self.a.run_id == self.b.run_id:
             return "A and B are the same model."
@@ -52,21 +53,21 @@ class Comparison:
         images = f"{count:,} more of the {pairs.images:,} test images"
         if pairs.p_value <= 1 - CONFIDENCE:
             return f"{better} is better: right on {images}, more than chance would explain."
-        return f"{better} is right on {images}, which may well be chance."
+        return f"{better} is right on {images}, which may be chance."
 
 
 def compare_sides(a: Side, b: Side, root: Path, flips: int) -> Comparison:
     """Put two models side by side.
 
     Args:
-        a: the one that is compared with.
-        b: the one that is looked at.
+        a: the model that is compared with.
+        b: the model that is compared.
         root: the folder that may have the images.
-        flips: how many of each kind are shown.
+        flips: how many images of each kind are shown.
 
     Raises:
         ParamsError: they are of different datasets.
-        ArtifactError: both are said to be of one test split, and are not.
+        ArtifactError: they should have the same test split, but their labels differ.
     """
     if a.dataset != b.dataset:
         raise ParamsError(
@@ -80,8 +81,8 @@ def compare_sides(a: Side, b: Side, root: Path, flips: int) -> Comparison:
     if not reason:
         if predictions_a.y.tolist() != predictions_b.y.tolist():
             raise ArtifactError(
-                f"{a.spec} and {b.spec} are said to have one test split, and their evaluations "
-                "have different labels; evaluate both again: dvc repro --force evaluate"
+                f"{a.spec} and {b.spec} should have the same test split, but the labels of their "
+                "evaluations differ; evaluate both again: dvc repro --force evaluate"
             )
         pairs = side_by_side.paired(predictions_a, predictions_b)
         shown = show_flips(a, b, side_by_side.flipped(predictions_a, predictions_b), local, flips)
@@ -99,19 +100,19 @@ def compare_sides(a: Side, b: Side, root: Path, flips: int) -> Comparison:
 
 
 def _why_not_paired(a: Side, b: Side, local: LocalData) -> str:
-    """Say why two models cannot be compared image by image; nothing where they can."""
+    """Return why two models cannot be compared image by image; empty where they can."""
     if a.predictions.class_names != b.predictions.class_names:
-        return "They have different classes: no test of the pair, no flips."
+        return "They have different classes: no paired test, no flips."
     if a.data_md5 == b.data_md5:
         return ""
     tests = local.test_md5_of(a), local.test_md5_of(b)
     if None in tests:
         return (
-            "They were made from different data, and whether the test split is the same is known "
-            "of registered versions only: no test of the pair, no flips."
+            "They were made from different data, and only registered versions record whether the "
+            "test split is the same: no paired test, no flips."
         )
     if tests[0] != tests[1]:
-        return "They were evaluated on different test splits: no test of the pair, no flips."
+        return "They were evaluated on different test splits: no paired test, no flips."
     return ""
 
 

@@ -14,7 +14,7 @@ from pipeline.reports.comparing.sides import Side
 # Of the curves, in SVG units.
 WIDTH, HEIGHT = 460, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 30
-# More rows and columns than these nobody reads.
+# A figure with more rows than these is unreadable.
 MOST_CLASSES = 30
 CURVES = {"loss": "loss", "accuracy": "accuracy"}
 
@@ -81,7 +81,7 @@ def _curves(title: str, column: str, a: Side, b: Side) -> Curves:
 
 @dataclass(frozen=True)
 class _Axis:
-    """A straight line from numbers to places."""
+    """A linear scale from numbers to places in the drawing."""
 
     low: float
     high: float
@@ -99,7 +99,7 @@ class _Axis:
         whole: bool = False,
         percent: bool = False,
     ) -> "_Axis":
-        """Make an axis that has room for all values, and a few round numbers on it."""
+        """Make an axis that holds all values, with a few round numbers as ticks."""
         known = [value for value in values if math.isfinite(value)] or [0.0]
         low, high = min(known), max(known)
         if low == high:
@@ -149,10 +149,10 @@ class Dots:
 
 
 def dots(metrics: Sequence[ComparedMetric]) -> Dots:
-    """Put shares between 0 and 1 on one scale, as narrow as they allow."""
+    """Put shares on one common scale, just wide enough for all."""
     values = [value for metric in metrics for value in (metric.a, metric.b) if value]
     edges = [edge for value in values for edge in (value.value, *(value.interval or ()))]
-    # A little room, so that no dot is cut in half.
+    # A little margin, so that no dot is cut off.
     axis = _Axis.around(edges, 2, 98, percent=True)
     rows = tuple(DotRow(row, _mark(row.a, axis), _mark(row.b, axis)) for row in metrics)
     return Dots(rows, axis.ticks)
@@ -177,7 +177,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Matrix:
-    """The difference of two confusion matrices; only the classes that changed most, if many."""
+    """The difference of two confusion matrices; of many classes, those that changed most."""
 
     names: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -185,7 +185,7 @@ class Matrix:
 
 
 def matrix(difference: NDArray[np.int64], names: Sequence[str]) -> Matrix:
-    """Choose the classes that are shown, and how strong the colour of each cell is."""
+    """Choose the classes to show, and the colour strength of each cell."""
     moved = np.abs(difference)
     weight = moved.sum(axis=0) + moved.sum(axis=1)
     chosen = np.sort(np.argsort(-weight, kind="stable")[:MOST_CLASSES])

@@ -1,4 +1,4 @@
-"""The images that one model has right and the other wrong, from the test split of this folder."""
+"""Flips: test images that one model classifies correctly and the other does not."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from pipeline.registry.passport import test_md5
 from pipeline.reports.comparing.sides import Side
 from pipeline.workspace import Workspace
 
-MOST_PIXELS = 160  # of a side; larger images are made smaller
+MOST_PIXELS = 160  # a side; larger images are scaled down
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class LocalData:
     """The processed data of this folder.
 
     Attributes:
-        path: of the folder.
+        path: `data/processed/<dataset>`.
         info: None where there is none.
         data_md5: DVC's md5 of all of it.
     """
@@ -34,14 +34,14 @@ class LocalData:
     data_md5: str = ""
 
     def test_md5_of(self, side: Side) -> str | None:
-        """Return the md5 of the test split of a model, as far as its data is known local."""
+        """Return the md5 of the test split of a model, as far as it is known here."""
         if side.test_md5 is None and self.info is not None and side.data_md5 == self.data_md5:
             return test_md5(self.info)
         return side.test_md5
 
 
 def find_data(dataset: str, root: Path) -> LocalData:
-    """Look for the processed data of a dataset in `root`."""
+    """Find the processed data of a dataset below `root`."""
     splits = Workspace(dataset, root).splits
     try:
         return LocalData(splits.path, splits.info, dvc_md5(splits.path))
@@ -54,9 +54,9 @@ class Flip:
     """An image that one model has right and the other wrong.
 
     Attributes:
-        number: its row in the test split.
+        number: its index in the test split.
         png: base64 of a PNG.
-        small: whether it has so few pixels that they are shown as squares.
+        small: whether it is so small that its pixels are shown as squares.
         confidence_a: of `predicted_a`; 0 to 1.
         confidence_b: of `predicted_b`.
     """
@@ -73,7 +73,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Flips:
-    """The flips that are shown; `reason` says why there are none."""
+    """The flips that are shown, right -> wrong and wrong -> right; `reason` says why none are."""
 
     lost: tuple[Flip, ...] = ()
     won: tuple[Flip, ...] = ()
@@ -90,11 +90,11 @@ def show_flips(
     """Show flips with their images.
 
     Args:
-        a: of the test split.
-        b: of the same.
-        rows: of the test split: right -> wrong, wrong -> right.
+        a: one model.
+        b: the other.
+        rows: the indices of the test images that go right -> wrong, and wrong -> right.
         local: where the images may be.
-        most: of each kind that are shown.
+        most: how many of each kind are shown.
     """
     if reason := _why_not_shown(a, b, local):
         return Flips(reason=reason)
@@ -107,12 +107,15 @@ def show_flips(
 
 
 def _why_not_shown(a: Side, b: Side, local: LocalData) -> str:
-    """Say why the images cannot be shown; nothing where they can."""
+    """Return why the images cannot be shown; empty where they can."""
     if local.info is None:
         return f"{local.path} is not in this folder; dvc repro preprocess makes it"
     ours = test_md5(local.info)
     if ours not in (local.test_md5_of(a), local.test_md5_of(b)):
-        return f"{local.path} has another test split than the models; check out the data they had"
+        return (
+            f"{local.path} has another test split than the models; check out the data that "
+            "they were made from"
+        )
     stored = dvc_md5(local.path / "x_test.npy")
     same = np.array_equal(Splits(local.path).y("test"), a.predictions.y)
     if stored != local.info.md5.get("x_test.npy") or not same:

@@ -33,7 +33,7 @@ class Value:
 
 @dataclass(frozen=True)
 class ComparedMetric:
-    """A number of both models; None of one that was made without it."""
+    """A number of both models; None for a model that lacks it."""
 
     name: str
     a: Value | None
@@ -50,13 +50,14 @@ class Paired:
     """Two models on the same images.
 
     Attributes:
-        both: images that both have right.
-        only_a: images that only A has right: right -> wrong.
-        only_b: images that only B has right: wrong -> right.
-        neither: images that both have wrong.
-        p_value: how likely counts this far apart, either way, would be if both were equally good.
-        p_better: the same of B ahead of A alone, which is what the gate asks.
-        difference: of the accuracies, B - A, with its 95% interval.
+        both: images that both classify correctly.
+        only_a: images that only A classifies correctly: right -> wrong.
+        only_b: images that only B classifies correctly: wrong -> right.
+        neither: images that both classify wrongly.
+        p_value: of the two-sided test: how likely counts this different would be if both models
+            were equally good.
+        p_better: of the one-sided test that B is better, which the gate uses.
+        difference: accuracy of B minus that of A, with its 95% interval.
     """
 
     both: int
@@ -69,7 +70,7 @@ class Paired:
 
     @property
     def images(self) -> int:
-        """How many there are."""
+        """The number of test images."""
         return self.both + self.only_a + self.only_b + self.neither
 
 
@@ -89,8 +90,8 @@ def paired(a: Predictions, b: Predictions) -> Paired:
     """Compare two models image by image.
 
     Args:
-        a: of the test split.
-        b: of the same, with the same classes.
+        a: predictions for the test split.
+        b: predictions for the same images and classes.
     """
     right_a, right_b = a.right, b.right
     forth, back = mcnemar(right_a, right_b), mcnemar(right_b, right_a)
@@ -110,7 +111,7 @@ def paired(a: Predictions, b: Predictions) -> Paired:
 def flipped(a: Predictions, b: Predictions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the test images that go right -> wrong and those that go wrong -> right.
 
-    In both the most confident mistake comes first.
+    In both, the most confident mistake comes first.
     """
     right_a, right_b = a.right, b.right
     lost, won = np.flatnonzero(right_a & ~right_b), np.flatnonzero(~right_a & right_b)
@@ -120,11 +121,11 @@ def flipped(a: Predictions, b: Predictions) -> tuple[NDArray[np.int64], NDArray[
 
 
 def recalls(a: Predictions, b: Predictions) -> tuple[ComparedMetric, ...]:
-    """Return the recall of each class with test images, the largest difference first.
+    """Return the recall of each class, the largest difference first.
 
     Args:
-        a: of any test split.
-        b: with the same classes.
+        a: predictions for any test split.
+        b: predictions with the same classes.
     """
     hits_a, hits_b = a.hits_by_class(), b.hits_by_class()
     rows = [
@@ -166,7 +167,7 @@ def difference_text(metric: ComparedMetric) -> str:
     if unit == "share":
         return f"{points(difference)} points"
     if unit in ("nats", "probability"):
-        return f"{difference:+.4f}"
+        return f"{difference:+.3g}"
     return f"{difference / metric.a.value:+.0%}" if metric.a.value else ""
 
 

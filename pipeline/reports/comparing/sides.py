@@ -1,4 +1,4 @@
-"""One of the models that are compared: what it is, what it says of the test split, what made it."""
+"""One of the models that are compared: what it is, what it predicts, what made it."""
 
 import csv
 import re
@@ -29,13 +29,13 @@ class Side:
     """One of two models.
 
     Attributes:
-        spec: what it is called here: `<name>/<version>`, a run id or a folder.
+        spec: how it was named: `<name>/<version>`, a run id or a folder.
         model: the name of its recipe.
-        aliases: that point at it; empty of what is not registered.
-        metrics: of the test split, and what training knows.
+        aliases: that point at it; empty where it is not registered.
+        metrics: the numbers of its `metrics.json`.
         history: the columns of `history.csv`.
         data_md5: DVC's md5 of the processed data.
-        test_md5: of the test split; None where only a passport would tell it.
+        test_md5: of the test split; None where it has no passport.
     """
 
     spec: str
@@ -53,25 +53,25 @@ class Side:
 
     @property
     def slug(self) -> str:
-        """A short name that can be part of a file's."""
+        """A short name for use in a file name."""
         if RUN_ID.fullmatch(self.spec):
             return self.spec[:8]
-        # Of a folder, wherever it is, the dataset and the model.
+        # Of a folder, the dataset and the model.
         words = re.sub(r"[^\w.-]+", "-", "-".join(self.spec.split("/")[-2:]))
         return words.strip("-.") or self.run_id[:8]
 
 
 def load(spec: str) -> Side:
-    """Find one of the models and read all that is kept of it.
+    """Find a model and read its evaluation and what made it.
 
     Args:
         spec: `<name>@<alias>`, `<name>/<version>`, an MLflow run id, or the path of a
             `models/<dataset>/<model>`.
 
     Raises:
-        ParamsError: it is none of these.
-        TrackingError: the store cannot be reached, or lacks it or its evaluation.
-        ArtifactError: a file of it is missing or is not what it should be.
+        ParamsError: it is none of these forms.
+        TrackingError: the store cannot be reached, or lacks the model or its evaluation.
+        ArtifactError: a file is missing or damaged.
     """
     path = Path(spec)
     path = path.parent if path.suffix == ".keras" else path
@@ -86,9 +86,9 @@ def load(spec: str) -> Side:
 
 
 def _from_run(spec: str, run_id: str, version: Registered | None) -> Side:
-    """Read what a run keeps; of a registered version, the passport as well."""
+    """Read the files of a run, and the passport of a registered version."""
     if not run_id:
-        raise ArtifactError(f"{spec} was registered without a run: nothing is known of it")
+        raise ArtifactError(f"{spec} was registered without a run, so nothing is known about it")
     has_passport = version is not None and "passport_sha256" in version.tags
     passport = model_files.read_passport(version) if version and has_passport else None
     with TemporaryDirectory() as folder:
@@ -147,9 +147,9 @@ def _read_predictions(folder: Path) -> Predictions:
     """Read the predictions of an evaluation, classes in the order of the labels.
 
     Raises:
-        ArtifactError: a file is missing, or they do not fit each other.
+        ArtifactError: a file is missing, or the files do not fit together.
     """
-    # classes.json is sorted by name: only this one has the order.
+    # classes.json is sorted by name; this file has the order of the labels.
     names = tuple(row[0] for row in _rows(folder / "predictions" / "confusion_counts.csv")[1:])
     labels = {name: label for label, name in enumerate(names)}
     actual = [row[0] for row in _rows(folder / "confusion.csv")[1:]]
@@ -183,7 +183,7 @@ def _rows(path: Path) -> list[list[str]]:
         with path.open(newline="") as file:
             rows = [row for row in csv.reader(file) if row]
     except (OSError, ValueError, csv.Error) as error:
-        raise ArtifactError(f"cannot read {path}: {error}; make it anew: dvc repro") from error
+        raise ArtifactError(f"cannot read {path}: {error}; make it again: dvc repro") from error
     if not rows:
-        raise ArtifactError(f"{path} is empty; make it anew: dvc repro --force")
+        raise ArtifactError(f"{path} is empty; make it again: dvc repro --force")
     return rows

@@ -18,13 +18,13 @@ from pipeline.reports.comparing.side_by_side import (
     value_text,
 )
 
-# The page has them all.
+# The page shows all of them.
 MOST_ROWS = 12
 LONGEST = 120
 
 
 def render(comparison: Comparison) -> RenderableType:
-    """Return the metrics side by side, the flips, and what changed."""
+    """Return the metrics side by side, the number of flips, and what changed."""
     return Group(
         _sides(comparison),
         _metrics(comparison.metrics),
@@ -70,13 +70,13 @@ def _pair(comparison: Comparison) -> Iterable[str]:
     low, high = pairs.difference.interval or (0.0, 0.0)
     yield f"  right -> wrong  {pairs.only_a:,}"
     yield f"  wrong -> right  {pairs.only_b:,}"
-    yield f"  p = {pairs.p_value:.3g}  (McNemar, exact, both ways)"
+    yield f"  p = {pairs.p_value:.3g}  (McNemar, exact, two-sided)"
     yield f"  B - A = {points(pairs.difference.value)} points, {points(low)} to {points(high)}"
 
 
 def _section(section: Section) -> Iterable[RenderableType]:
     if section.unknown:
-        yield f"{section.name}: not known of {' and '.join(section.unknown)}"
+        yield f"{section.name}: not known for {' and '.join(section.unknown)}"
         return
     if not section.changes:
         yield f"{section.name}: the same"

@@ -10,7 +10,7 @@ import keras
 
 from pipeline.artifacts.datasets import Images, Labels
 from pipeline.models.recipes import Augmentation, Recipe
-from pipeline.training.sums import Measure, Train
+from pipeline.training.backends.sums import Measure, Train
 
 
 class Steps(Protocol):

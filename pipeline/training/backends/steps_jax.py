@@ -15,9 +15,8 @@ from jax import numpy as jnp
 
 from pipeline.artifacts.datasets import Images, Labels
 from pipeline.models.recipes import Augmentation, Recipe
-from pipeline.training.augment import DRAWS, augment
-from pipeline.training.optimizers import loss_of
-from pipeline.training.sums import (
+from pipeline.training.backends.augment import DRAWS, augment
+from pipeline.training.backends.sums import (
     Indices,
     Measure,
     Mirrored,
@@ -29,6 +28,7 @@ from pipeline.training.sums import (
     score,
     zero_sums,
 )
+from pipeline.training.optimizers import loss_of
 
 _MOST_KEPT = 8  # compiled functions of each kind; each keeps the variables of one model
 

@@ -9,9 +9,8 @@ import tensorflow as tf
 
 from pipeline.artifacts.datasets import Images, Labels
 from pipeline.models.recipes import Augmentation, Recipe
-from pipeline.training.augment import DRAWS, augment
-from pipeline.training.optimizers import loss_of
-from pipeline.training.sums import (
+from pipeline.training.backends.augment import DRAWS, augment
+from pipeline.training.backends.sums import (
     ALIGNMENT,
     Indices,
     Measure,
@@ -23,6 +22,7 @@ from pipeline.training.sums import (
     score,
     zero_sums,
 )
+from pipeline.training.optimizers import loss_of
 
 # On CPU XLA makes steps of dense layers a fifth to a half faster, and steps of convolutions many
 # times slower. It takes two seconds to compile, which pays off after so many steps.

@@ -20,7 +20,7 @@ Person = Annotated[str, Field(max_length=100)]
 SomePerson = Annotated[str, Field(max_length=100, pattern=r"\S")]
 # The repository's own choices: they fill the lists of the form. What is asked for is checked once
 # more against the params.yaml of the revision that runs.
-HERE = Path(__file__).parent.parent / PARAMS_FILE
+HERE = Path(__file__).parent.parent.parent / PARAMS_FILE
 CHOICES = load_params(HERE) if HERE.exists() else Params(dataset="digits", models=("cnn",))
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from flows.request import Request
-from flows.yaml_edit import edit
+from flows.forms.request import Request
+from flows.forms.yaml_edit import edit
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import ParamsError
 from pipeline.models.recipes import Recipe

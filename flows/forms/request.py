@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import Field
 from ruamel.yaml import YAML
 
-from flows.form import Seed, dataset_names
-from flows.yaml_edit import edit, read
+from flows.forms.form import Seed, dataset_names
+from flows.forms.yaml_edit import edit, read
 from pipeline.artifacts.files import atomic
 from pipeline.artifacts.record import DeviceChoice, Frozen
 from pipeline.errors import ParamsError, did_you_mean
@@ -58,7 +58,7 @@ class Request(Frozen):
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
     device: DeviceChoice | None = None
     seed: Seed | None = None
-    promote: bool | None = None
+    auto_promote: bool | None = None
 
     def apply(self, path: Path) -> Params:
         """Write the request into a params.yaml, and check the whole file.
@@ -96,7 +96,7 @@ class Request(Frozen):
             "models": list(self.models) if self.models else None,
             "device": self.device,
             "seed": self.seed,
-            "auto_promote": self.promote,
+            "auto_promote": self.auto_promote,
         }
         wanted = {key: value for key, value in wanted.items() if value is not None}
         for key, value in wanted.items():

@@ -43,7 +43,7 @@ def schema():
 
 
 def test_every_parameter_has_a_description_and_a_default(schema):
-    assert {"dataset", "models", "overrides", "device", "revision", "seed", "promote"} <= set(
+    assert {"dataset", "models", "overrides", "device", "revision", "seed", "auto_promote"} <= set(
         schema["properties"]
     )
     for name, field in schema["properties"].items():
@@ -70,7 +70,7 @@ def test_lists_are_lists_in_the_form(schema):
         {"device": "tpu"},
         {"seed": -1},
         {"seed": "one"},
-        {"promote": "perhaps"},
+        {"auto_promote": "perhaps"},
         {"until": "deploy"},
     ],
 )

@@ -96,8 +96,12 @@ def copy(made, tmp_path, monkeypatch):
 
 def rights(made):
     y = np.asarray(made.splits.y("test"))
-    said = {name: np.asarray(pair[1].probabilities) for name, pair in made.models.items()}
-    return y, said, {name: rows.argmax(axis=1) == y for name, rows in said.items()}
+    probabilities = {name: np.asarray(pair[1].probabilities) for name, pair in made.models.items()}
+    return (
+        y,
+        probabilities,
+        {name: rows.argmax(axis=1) == y for name, rows in probabilities.items()},
+    )
 
 
 def compared(pair, folder, flips=36):
@@ -121,7 +125,7 @@ def run_ids(made):
 
 
 def test_the_flips_are_those_of_the_stored_predictions(here, sides):
-    y, said, right = rights(here)
+    y, probabilities, right = rights(here)
     found = compared(sides, here.folder)
     lost = np.flatnonzero(right["short"] & ~right["dense"])
     won = np.flatnonzero(~right["short"] & right["dense"])
@@ -136,7 +140,7 @@ def test_the_flips_are_those_of_the_stored_predictions(here, sides):
     for flip in (*found.flips.lost, *found.flips.won):
         assert flip.true == NAMES[y[flip.number]]
         for side, name in (("a", "short"), ("b", "dense")):
-            row = said[name][flip.number]
+            row = probabilities[name][flip.number]
             assert getattr(flip, f"predicted_{side}") == NAMES[row.argmax()]
             assert getattr(flip, f"confidence_{side}") == pytest.approx(row.max())
 
@@ -144,8 +148,8 @@ def test_the_flips_are_those_of_the_stored_predictions(here, sides):
 def test_the_p_value_is_the_exact_one_of_both_ways(sides):
     a, b = (side.predictions for side in sides)
     forth, back = paired(a, b), paired(b, a)
-    apart = forth.only_a + forth.only_b
-    assert forth.p_value == pytest.approx(binomtest(forth.only_b, apart).pvalue)
+    differing = forth.only_a + forth.only_b
+    assert forth.p_value == pytest.approx(binomtest(forth.only_b, differing).pvalue)
     assert forth.p_value == back.p_value
     assert forth.difference.value == -back.difference.value
     low, high = forth.difference.interval
@@ -200,12 +204,12 @@ def test_layers_are_put_beside_each_other(here, sides):
 
 def test_a_verdict_for_every_outcome(here, sides):
     a = sides[0]
-    y, said = a.predictions.y, a.predictions.probabilities
+    y, probabilities = a.predictions.y, a.predictions.probabilities
     wrong = np.flatnonzero(a.predictions.predicted != y)
 
     def other(rows):
         """Return a model that differs from A in being right on these images too."""
-        better = said.copy()
+        better = probabilities.copy()
         better[rows] = np.eye(len(NAMES))[y[rows]]
         return replace(a, run_id="0" * 32, predictions=replace(a.predictions, probabilities=better))
 
@@ -214,7 +218,7 @@ def test_a_verdict_for_every_outcome(here, sides):
     assert "B is better: right on" in compared((a, perfect), here.folder, 1).verdict
     assert "A is better: right on" in compared((perfect, a), here.folder, 1).verdict
     chance = compared((a, other(wrong[:1])), here.folder, 1).verdict
-    assert chance == "B is right on 1 more of the 32 test images, which may well be chance."
+    assert chance == "B is right on 1 more of the 32 test images, which may be chance."
     assert "equally many" in compared((a, other(wrong[:0])), here.folder, 1).verdict
     assert compared((a, a), here.folder, 1).verdict == "A and B are the same model."
 
@@ -291,7 +295,7 @@ def test_a_run_from_before_there_was_a_provenance_is_compared(here, sides):
     found = compared((sides[0], load(run.run_id)), here.folder, 1)
     assert found.paired.only_b > 3
     assert {s.name: s.unknown for s in found.sections}["recipe"] == ("B",)
-    assert "is not known of B" in page(found)
+    assert "is not known for B" in page(found)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +335,7 @@ def test_different_test_sets_have_no_pairs(here, sides, tmp_path):
     made_model(splits, "later", other, epochs=1)
     later = load(str(other.trained("later").path))
     unknown = compared((sides[0], later), here.folder, 1)
-    assert "known of registered versions only" in unknown.reason
+    assert "only registered versions record" in unknown.reason
     known = compared((sides[0], later), tmp_path, 1)
     assert "different test splits" in known.reason
     for found in (unknown, known):
@@ -347,8 +351,8 @@ def test_different_test_sets_have_no_pairs(here, sides, tmp_path):
 
 def test_different_classes_have_no_pairs(here, sides):
     a, b = sides
-    said = replace(b.predictions, class_names=("one", "two", "three", "four"))
-    found = compared((a, replace(b, predictions=said)), here.folder, 1)
+    other = replace(b.predictions, class_names=("one", "two", "three", "four"))
+    found = compared((a, replace(b, predictions=other)), here.folder, 1)
     assert (found.paired, found.recalls) == (None, ())
     assert page(found).count("They have different classes") >= 3
 
@@ -356,7 +360,7 @@ def test_different_classes_have_no_pairs(here, sides):
 def test_labels_that_differ_where_the_data_is_one_are_an_error(here, sides):
     a, b = sides
     said = replace(b.predictions, y=b.predictions.y[::-1])
-    with pytest.raises(ArtifactError, match="different labels"):
+    with pytest.raises(ArtifactError, match="labels of their evaluations differ"):
         compared((a, replace(b, predictions=said)), here.folder, 1)
 
 
@@ -463,11 +467,11 @@ def test_the_table_fits_a_terminal(here, sides):
     console = Console(width=80, record=True, file=io.StringIO())
     found = compared(sides, here.folder, 1)
     console.print(table.render(found), highlight=False)
-    said = console.export_text()
-    assert f"{sides[0].metrics['accuracy']:.2%}" in said
-    assert f"wrong -> right  {found.paired.only_b}" in said
-    assert re.search(r"epochs +1 +16", said)
-    assert "challenger" in said
+    shown = console.export_text()
+    assert f"{sides[0].metrics['accuracy']:.2%}" in shown
+    assert f"wrong -> right  {found.paired.only_b}" in shown
+    assert re.search(r"epochs +1 +16", shown)
+    assert "challenger" in shown
 
 
 # the command
