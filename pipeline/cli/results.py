@@ -36,16 +36,21 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
 ) -> None:
-    """Classify images of any size with a registered model."""
+    """Classify images of any size with a registered model.
+
+    In a pipe or a file, the lines are separated by tabs.
+    """
     from pipeline.serving import predict as prediction
 
     rows = prediction.predict(images, model, top)
     if as_json:
         print(json.dumps(prediction.as_json(rows), indent=2, ensure_ascii=False))
-    else:
+    elif sys.stdout.isatty():
         from rich.console import Console
 
         Console().print(prediction.render(rows))
+    else:
+        print("\n".join(prediction.as_lines(rows)))
     broken = [row.file for row in rows if row.error]
     if broken:
         raise ImageError(f"{len(broken)} of {len(rows)} images cannot be read: {broken[0]}, …")

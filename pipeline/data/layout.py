@@ -14,6 +14,8 @@ from pipeline.errors import DatasetError
 # Folders of images without a class, which stand beside `train` in many archives.
 WITHOUT_CLASS = frozenset({"unlabeled", "unlabelled", "unsup", "pred", "predict", "prediction"})
 MOST_NAMED = 5
+# With what is put before it, a name has to fit into the 250 characters of a metric in MLflow.
+LONGEST_NAME = 150
 FOLDERS_SHOWN = 12
 
 
@@ -189,7 +191,7 @@ def _checked(images: Iterable[Listed], ignored: dict[str, int]) -> Layout:
     for image in images:
         by_class[unicodedata.normalize("NFC", image.label or "")].append(image)
     names = sorted(by_class)
-    _check_case(names)
+    _check_names(names)
     if len(names) < 2:
         raise DatasetError(f"one class only, {names[0]!r}; a classifier needs at least two")
     made = [
@@ -204,7 +206,13 @@ def _checked(images: Iterable[Listed], ignored: dict[str, int]) -> Layout:
     return found
 
 
-def _check_case(names: list[str]) -> None:
+def _check_names(names: list[str]) -> None:
+    """Refuse names that MLflow or a file system cannot take, and those that look the same."""
+    if long := [name for name in names if len(name) > LONGEST_NAME]:
+        raise DatasetError(
+            f"the name of a class is {len(long[0])} characters long; allowed: {LONGEST_NAME}: "
+            f"{long[0][:40]}…"
+        )
     folded: dict[str, str] = {}
     for name in names:
         other = folded.setdefault(name.casefold(), name)

@@ -1,7 +1,6 @@
 """A figure of sample images by class."""
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +40,7 @@ def save_samples(x: Images, y: Labels, class_names: tuple[str, ...], path: Path)
     axes.spines[:].set_visible(False)
     if len(shown) < len(class_names):
         axes.set_title(f"The first {len(shown)} of {len(class_names)} classes")
-    with warnings.catch_warnings():
-        # Characters that the font lacks are drawn as boxes.
-        warnings.filterwarnings("ignore", message="Glyph")
-        save_figure(figure, path, dpi=120, cropped=True)
+    save_figure(figure, path, dpi=120, cropped=True)
 
 
 def _row(x: Images, rows: NDArray[Any]) -> NDArray[np.uint8]:

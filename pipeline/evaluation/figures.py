@@ -27,8 +27,9 @@ def draw_confusion(
     shown = axes.imshow(values, cmap="Blues", vmin=0)
     figure.colorbar(shown, shrink=0.8)
     if size <= _WIDEST:
-        axes.set_xticks(range(size), class_names, rotation=45, ha="right")
-        axes.set_yticks(range(size), class_names)
+        # A name such as `$10` is no formula.
+        axes.set_xticks(range(size), class_names, rotation=45, ha="right", parse_math=False)
+        axes.set_yticks(range(size), class_names, parse_math=False)
         for (row, column), value in np.ndenumerate(values):
             if value:
                 text = f"{value:.2f}" if normalised else f"{value:d}"

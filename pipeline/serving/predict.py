@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.artifacts.models import RunInfo, TrainedModel
+from pipeline.data.readers.folder import folder_entries
+from pipeline.data.readers.listing import is_image
 from pipeline.errors import ArtifactError, ImageError
 from pipeline.evaluation.litert import LiteRTModel, load_litert
 from pipeline.images import EXTENSIONS, decode
@@ -59,7 +61,9 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = sorted(f for f in path.rglob("*") if f.suffix.lower() in EXTENSIONS)
+            found = sorted(
+                path / entry.name for entry in folder_entries(path) if is_image(entry.name)
+            )
             if not found:
                 raise ImageError(f"{path} holds no image; looked for: {', '.join(EXTENSIONS)}")
             files += found
@@ -139,11 +143,22 @@ def as_json(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
 def render(predictions: Sequence[Prediction]) -> "Table":
     """Return the predictions as a table for people."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("image", "class", "probability")
     for row in predictions:
         if row.error:
-            table.add_row(row.file, f"[red]{row.error}", "")
+            table.add_row(Text(row.file), Text(row.error, "red"), "")
         for number, (name, probability) in enumerate(row.classes):
-            table.add_row("" if number else row.file, name, f"{probability:.1%}")
+            table.add_row(Text("" if number else row.file), Text(name), f"{probability:.1%}")
     return table
+
+
+def as_lines(predictions: Sequence[Prediction]) -> list[str]:
+    """Return file, class and probability, or the error, separated by tabs: for other programs."""
+    lines = ["image\tclass\tprobability"]
+    for row in predictions:
+        if row.error:
+            lines.append(f"{row.file}\terror: {row.error}\t")
+        lines += [f"{row.file}\t{name}\t{share:.6f}" for name, share in row.classes]
+    return lines

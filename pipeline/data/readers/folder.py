@@ -14,9 +14,12 @@ from pipeline.images import has_image_ending
 
 # Small files cost a wait for the disk each, unless many are requested at once.
 FILES_AHEAD, BYTES_AHEAD = 64, 2**20
+CAPS = Caps()
 
 
-def folder_entries(path: Path, caps: Caps, columns: Columns | None = None) -> Iterator[Entry]:
+def folder_entries(
+    path: Path, caps: Caps = CAPS, columns: Columns | None = None
+) -> Iterator[Entry]:
     """Walk a folder in sorted order; links are followed, each folder once."""
     seen: set[str] = set()
     for folder, subfolders, files in os.walk(path, followlinks=True):

@@ -67,6 +67,11 @@ def is_system(name: str) -> str | None:
     return None
 
 
+def is_image(name: str) -> bool:
+    """Return whether a path is that of an image, and not of what a system or tool has made."""
+    return has_image_ending(name) and not is_system(name)
+
+
 def list_images(entries: Iterable[Entry], group: re.Pattern[str] | None = None) -> Listing:
     """Read the images of a source once, and hash them.
 
