@@ -65,7 +65,7 @@ def test_its_decision_is_shown(run):
 
 
 def test_what_made_it_is_told_and_compared(run):
-    assert "training time" in run("lineage", "tiny@production")
+    assert "latency, median" in run("lineage", "tiny@production")
     found = json.loads(run("compare", "tiny/1", "tiny/2", "--json"))
     changes = json.dumps(found)
     assert "dense: 16" in changes

@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.conftest import runner
 
@@ -48,6 +49,16 @@ def test_nothing_changed_runs_nothing(reproduced):
     done = runner(reproduced)("dvc", "repro")
     assert executed(done.stdout) == []
     assert "up to date" in done.stdout
+
+
+def test_a_stage_writes_nothing_but_what_the_graph_names(reproduced):
+    lock = YAML(typ="safe").load(reproduced / "dvc.lock")["stages"]
+    outs = {reproduced / out["path"] for stage in lock.values() for out in stage.get("outs", [])}
+    for folder in ("data/raw", "data/processed", "models", "plan", "reports"):
+        for file in (reproduced / folder).rglob("*"):
+            if file.is_file() and file.name != ".gitignore":
+                named = outs & {file, *file.parents}
+                assert named, f"{file.relative_to(reproduced)} is in no stage's outs in dvc.yaml"
 
 
 def test_the_tree_stays_clean(reproduced):

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from contextlib import nullcontext
 from uuid import uuid4
 
 import pytest
@@ -199,6 +200,15 @@ def test_a_run_in_a_final_state_is_over(own, state, over):
     run = flow_run(state)
     own.watch(run.id)
     assert own.over([run]) == ([run] if over else [])
+
+
+def test_a_cancelled_run_that_crashes_is_not_given_that_time(own, monkeypatch):
+    monkeypatch.setattr("flows.search.children.get_client", lambda **_: nullcontext())
+    monkeypatch.setattr("flows.search.server.cancel", lambda *_: None)
+    run = flow_run(Crashed())
+    own.watch(run.id)
+    own.cancel(run.id)
+    assert own.over([run]) == [run]
 
 
 def test_a_run_that_is_over_says_how_it_ended():

@@ -144,10 +144,15 @@ def test_what_a_passport_says_steers_no_terminal(elsewhere):
     assert "[red]a[/]  b\ufffd[2Jc d, sha256 not known" in printed
 
 
-@pytest.mark.parametrize("spec", ["tiny@nobody", "tiny/7", "tinny@production", "tiny"])
+@pytest.mark.parametrize("spec", ["tiny@nobody", "tiny/7", "tinny@production"])
 def test_what_is_not_there_is_answered_with_what_is(elsewhere, spec):
     with pytest.raises(TrackingError, match=r"there are: .*tiny"):
         lineage(spec)
+
+
+def test_a_name_alone_is_answered_with_the_forms_of_a_version(elsewhere):
+    with pytest.raises(ParamsError, match=r"allowed: <name>@<alias>, <name>/<version>"):
+        lineage("tiny")
 
 
 def test_one_answer_at_a_time(elsewhere):
