@@ -52,8 +52,8 @@ def page(found: Sequence[Discrepancy], restored: Sequence[Discrepancy]) -> str:
         cells = [
             view.mlflow_link(one.name, f"models/{one.name}"),
             one.alias,
-            one.holder or "nobody",
-            one.ledger or "nobody",
+            one.holder or "none",
+            one.ledger or "none",
             "put back" if one in restored else Markdown("**left**"),
             one.message,
         ]

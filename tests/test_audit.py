@@ -23,7 +23,7 @@ def test_an_alias_moved_by_hand_is_found_and_put_back(two):
     holders, entries = state()
     assert holders == {"challenger": 2, "production": 1}
     assert (entries[-1].action, entries[-1].version) == ("restored", 1)
-    assert "version 2; the ledger says 1" in entries[-1].reason
+    assert "version 2; the ledger says version 1" in entries[-1].reason
     assert audit([]) == []
 
 

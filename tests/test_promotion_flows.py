@@ -159,7 +159,7 @@ def test_findings_are_shown_as_a_table():
     html = MarkdownIt("commonmark").enable("table").render(audit.page([moved, gone], [gone]))
     assert html.count("<tr>") == 3
     assert "<strong>left</strong>" in html
-    assert "<td>nobody</td>" in html
+    assert "<td>none</td>" in html
     assert "<td>put back</td>" in html
 
 

@@ -51,15 +51,14 @@ def audit(names: Sequence[str], restore: bool = False, who: str = "") -> list[Di
 def _moved(name: str, now: Standing) -> list[Discrepancy]:
     """Return the aliases that do not point where the ledger says."""
     holders = versions.alias_holders(name)
-    nobody = "nobody"
     return [
         Discrepancy(
             name=name,
             alias=alias,
             holder=holders.get(alias),
             ledger=version,
-            message=f"{name}@{alias} is version {holders.get(alias, nobody)}; the ledger says "
-            f"{nobody if version is None else version}",
+            message=f"{name}@{alias} is {versions.version_text(holders.get(alias))}; the ledger "
+            f"says {versions.version_text(version)}",
         )
         for alias, version in expected_aliases(now).items()
         if holders.get(alias) != version

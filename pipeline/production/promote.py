@@ -175,7 +175,7 @@ def _incumbent(ledger: LedgerRun, now: Standing, forced: bool) -> int | None:
     if not now.ever:
         return holder  # of an earlier release, which kept no ledger
     raise TrackingError(
-        f"{ledger.name}@{PRODUCTION} is version {holder or 'nobody'}, the ledger says "
-        f"{now.production}: somebody moved the alias by hand; put it back: "
+        f"{ledger.name}@{PRODUCTION} is {versions.version_text(holder)}, the ledger says "
+        f"{versions.version_text(now.production)}: somebody moved the alias by hand; put it back: "
         f"pipeline audit {ledger.name} --restore"
     )

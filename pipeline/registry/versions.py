@@ -59,6 +59,11 @@ def create_version(name: str, uri: str, run_id: str, tags: Mapping[str, Any]) ->
         return _registered(client, name, int(made.version))
 
 
+def version_text(number: int | None) -> str:
+    """Return a version as messages name it."""
+    return "no version" if number is None else f"version {number}"
+
+
 def alias_holders(name: str) -> dict[str, int]:
     """Return which version each alias points at; empty where there is no such model."""
     client = connect()

@@ -279,7 +279,7 @@ def test_an_alias_that_was_moved_by_hand_is_found_and_put_back(workers, mlflow, 
     name, message, run_id = state(workers, "audit/audit")
     assert name == "Findings"
     assert workers.server.flow_run(run_id)["state_type"] == "FAILED"
-    assert f"digits@production is version {good}; the ledger says {poor}" in message
+    assert f"digits@production is version {good}; the ledger says version {poor}" in message
     assert "**left**" in workers.server.artifacts(run_id)["audit"]["data"]
     assert production() == good, "looking changes nothing"
 
