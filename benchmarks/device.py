@@ -66,7 +66,7 @@ def roof() -> None:
 
 def tests() -> None:
     """Run the tests of the JAX backend, on this device."""
-    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "tests/test_jax.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "tests/training/test_jax.py"]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     print(done.stdout[-2000:])
     say("tests", passed=done.returncode == 0, last=done.stdout.strip().splitlines()[-1])

@@ -23,9 +23,9 @@ COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.s
 # The suite itself, a server, another dataset's download, and a dataset that is made up below.
 ACTIVATE = "source .venv/bin/activate"
 ELSEWHERE = {"make test", "make ui", "make stack", "dataset=fashion_mnist", "dataset=flowers"}
-# What a gate says depends on the models: tests/test_promote.py.
+# What a gate says depends on the models: tests/production/test_promote.py.
 ELSEWHERE |= {"pipeline promote", "pipeline rollback"}
-# A model is trained once more in tests/test_reproduce.py.
+# A model is trained once more in tests/flows/test_reproduce.py.
 ELSEWHERE |= {"pipeline reproduce"}
 
 

@@ -1,7 +1,6 @@
 """The search space of params.yaml, and how a study of it goes on from its record."""
 
 import warnings
-from pathlib import Path
 
 import optuna
 import pytest
@@ -22,8 +21,8 @@ from flows.search.study import (
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import ParamsError
 from pipeline.params.params import load_params
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parent.parent
 GOOD = """\
 dataset: digits
 models: [cnn]

@@ -1,13 +1,11 @@
-from pathlib import Path
-
 import pytest
 
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import ParamsError
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parent.parent
 SHIPPED = (ROOT / PARAMS_FILE).read_text()
 # A small file for the cases, so that they do not hang on what ships.
 GOOD = """\

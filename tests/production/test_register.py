@@ -4,7 +4,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +17,7 @@ from pipeline.registry import model_files, versions
 from pipeline.registry.ledger_run import ledger_of
 from pipeline.tracking.runs import existing_run, find_run
 from pipeline.tracking.store import connect
+from tests.conftest import ROOT
 from tests.evaluated import HALF, VALIDATION, another_store, copy, made
 from tests.tiny import register, tiny_splits
 
@@ -67,7 +67,7 @@ def test_registering_loads_no_tensorflow(copy):
         "print(register({'dense': row}, Splits(Path('data')), tiny_validation(), rules,"
         " Path('new.json')).aliases)\n"
     )
-    root = Path(__file__).parent.parent
+    root = ROOT
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": str(root)},

@@ -2,7 +2,6 @@ import io
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -12,8 +11,8 @@ from pipeline.artifacts.models import ModelVersion
 from pipeline.errors import ArtifactError
 from pipeline.reports.report import render
 from pipeline.workspace import Workspace
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parent.parent
 METRICS = {
     "parameters": 55_274,
     "val_accuracy": 0.98,

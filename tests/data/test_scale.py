@@ -24,6 +24,7 @@ from pipeline.errors import WorkerError
 from pipeline.validation import manifest
 from pipeline.validation.validate import validate
 from tests import decoding
+from tests.conftest import ROOT
 from tests.images import encode, files, make_tar, write
 
 
@@ -109,7 +110,7 @@ def test_an_interrupt_ends_all_processes_and_leaves_nothing(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", SLOWLY],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,

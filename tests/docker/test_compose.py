@@ -13,8 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.conftest import ROOT
+
 # They are scripts beside the files that they read, not a package.
-sys.path.insert(0, str(Path(__file__).parent.parent / "docker"))
+sys.path.insert(0, str(ROOT / "docker"))
 
 import cluster
 import compose_file
@@ -24,7 +26,6 @@ from home import Home, check_ports, client, fix_settings, read_env, variables
 from interpolation import ComposeError, fill, interpolate, variables_in
 from runner import Runner, base_environment
 
-ROOT = Path(__file__).parent.parent
 DOCKER = ROOT / "docker"
 RAW = compose_file.read()
 SECRET = re.compile("PASSWORD|SECRET|AUTH_STRING|DATABASE_CONNECTION|STORE_URI")

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +13,7 @@ from pipeline.registry import model_files, versions
 from pipeline.registry.ledger import Action, Entry
 from pipeline.registry.ledger_run import Conflict, LedgerRun, ledger_of
 from pipeline.tracking.store import connect
+from tests.conftest import ROOT
 from tests.promotable import ask, here, state, two
 
 __all__ = ["here", "two"]
@@ -55,7 +55,7 @@ except Exception as error:
 
 
 def start(code, *arguments):
-    root = str(Path(__file__).parent.parent)
+    root = str(ROOT)
     given = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],

@@ -5,7 +5,6 @@ import subprocess
 import time
 from html.parser import HTMLParser
 from io import StringIO
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from pipeline.params.params import load_params
 from pipeline.validation.limits import Limits
 from pipeline.validation.validate import FILES_NAMED, render, validate
 from tests import images
+from tests.conftest import ROOT
 from tests.raw import TRAIN, raw_dataset
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -152,7 +152,7 @@ def test_a_browser_shows_the_data_docs(tmp_path):
 @pytest.mark.skipif("DATASET_MIRROR" not in os.environ, reason="DATASET_MIRROR is not set")
 @pytest.mark.parametrize("name", ["fashion_mnist", "mnist", "cifar10_images"])
 def test_the_real_datasets_pass_unforced_and_in_time(name, tmp_path):
-    params = load_params(Path(__file__).parent.parent / "params.yaml")
+    params = load_params(ROOT / "params.yaml")
     plan = DatasetPlan(name=name, entry=params.datasets.get(name))
     raw = ingest(plan, tmp_path / "raw")
     start = time.monotonic()

@@ -1,6 +1,5 @@
 """What the trials of `tune` tell the study; the flow: tests/stack."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from uuid import UUID, uuid4
 
@@ -18,8 +17,8 @@ from flows.search.trials import FAILURES_IN_A_ROW, Target, Trials
 from flows.tune import find_target, tune
 from pipeline.errors import ParamsError, TrackingError
 from pipeline.params.params import load_params
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parent.parent
 SHIPPED = (ROOT / "params.yaml").read_text()
 
 

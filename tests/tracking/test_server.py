@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,8 +17,8 @@ from websockets.sync.client import connect
 
 from pipeline.tracking.server_routes import API, PAGES, is_served
 from tests import routes
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parent.parent
 PASSWORD = "a password of tests"
 # Says what it will answer, then answers.
 SERVE = """

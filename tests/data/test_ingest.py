@@ -28,6 +28,7 @@ from pipeline.data.settings import DatasetPlan, ImageFolder
 from pipeline.errors import ArchiveError, DatasetError, DownloadError, ParamsError
 from pipeline.params.params import load_params
 from tests.cifar10 import archive, batches, members
+from tests.conftest import ROOT
 from tests.images import encode, files, make_tar, make_zip, save, write
 
 
@@ -290,7 +291,7 @@ def test_an_image_that_cannot_be_opened_is_named(tmp_path):
 
 
 def test_a_missing_source_says_where_to_put_it(tmp_path):
-    entry = load_params(Path(__file__).parent.parent / "params.yaml").datasets["cifar10_images"]
+    entry = load_params(ROOT / "params.yaml").datasets["cifar10_images"]
     with pytest.raises(DownloadError) as caught:
         ingest(DatasetPlan(name="cifar10_images", entry=entry), tmp_path / "raw", False)
     message = str(caught.value)
@@ -352,7 +353,7 @@ READ_ONLY_FOR_ROOT = ["setpriv", "--bounding-set=-dac_override"] if os.getuid() 
 
 def run_child(folder: Path, prelude: str, own: bool, before: Sequence[str] = ()) -> str:
     code = CHILD.format(prelude=prelude, own=own)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*before, sys.executable, "-c", code],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,

@@ -12,8 +12,7 @@ from flows.forms.request import Request, read_settings
 from pipeline.errors import ParamsError
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
-
-ROOT = Path(__file__).parent.parent
+from tests.conftest import ROOT
 
 
 @pytest.fixture

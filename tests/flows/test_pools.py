@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from pathlib import Path
 
 import pytest
 from docker.types import HostConfig
@@ -12,8 +11,9 @@ from prefect_kubernetes import KubernetesWorker
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
 from flows.deploy import RUN_ENVIRONMENT, job_template
+from tests.conftest import ROOT
 
-POOLS = Path(__file__).parent.parent / "docker" / "pools"
+POOLS = ROOT / "docker" / "pools"
 
 
 def template(name):

@@ -2,7 +2,6 @@
 
 import pkgutil
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 from prefect import Flow, Task
@@ -14,8 +13,8 @@ import flows
 from flows.deploy import SLOTS, automations
 from flows.execution.stages import StageFailed
 from flows.retries import FLOWS, TASKS, is_retryable
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs" / "flows.md").read_text()
 DEPLOYMENTS = YAML(typ="safe").load(ROOT / "prefect.yaml")["deployments"]
 # Reproducing needs Keras, and no Prefect.

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -18,10 +17,10 @@ from pipeline.tracking.describe import environment, serving_requirements
 from pipeline.tracking.run import flat
 from pipeline.tracking.runs import existing_run, find_or_create_experiment, new_run
 from pipeline.tracking.store import connect, in_turn, store_uri
+from tests.conftest import ROOT
 from tests.tiny import store, tiny_splits
 
 __all__ = ["store"]
-ROOT = Path(__file__).parent.parent
 
 
 def history(client, run_id, key):

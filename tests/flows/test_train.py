@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +17,8 @@ from flows.train import train
 from pipeline.tracking.addresses import mlflow_url
 from pipeline.training.history import Epoch
 from pipeline.training.progress import LINE, TrainProgress
-from tests.conftest import runner
+from tests.conftest import ROOT, runner
 
-ROOT = Path(__file__).parent.parent
 GRAPH = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 DEPLOYMENTS = YAML(typ="safe").load(ROOT / "prefect.yaml")["deployments"]
 

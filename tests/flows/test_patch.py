@@ -1,15 +1,14 @@
 """The patch that `tune` ends with."""
 
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from flows.forms.patch import changes, make
 from pipeline.errors import ParamsError
 from pipeline.params.params import load_params
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parent.parent
 SHIPPED = (ROOT / "params.yaml").read_text()
 
 

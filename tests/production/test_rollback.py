@@ -1,7 +1,6 @@
 """Rollback, and versions that an older release registered."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -9,6 +8,7 @@ from pipeline.errors import ArtifactError, ParamsError
 from pipeline.production.promote import rollback
 from pipeline.serving.predict import predict
 from pipeline.tracking.store import connect
+from tests.conftest import ROOT
 from tests.promotable import ask, files_of, here, state, two
 
 __all__ = ["here", "two"]
@@ -59,7 +59,7 @@ def from_before_litert(number):
     files = files_of(number)
     (files / "model.tflite").unlink()
     (files / "portable.json").unlink()
-    shutil.copy(Path(__file__).parent / "before" / "served_model.py", files.parent)
+    shutil.copy(ROOT / "tests" / "before" / "served_model.py", files.parent)
     connect().delete_model_version_tag("tiny", str(number), "portable_sha256")
 
 

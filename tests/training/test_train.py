@@ -12,10 +12,10 @@ from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import TrackingError, TrainingError
 from pipeline.tracking.store import connect
 from pipeline.training.train import train
+from tests.conftest import ROOT
 from tests.tiny import store, tiny_plan, tiny_splits
 
 __all__ = ["store"]
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")

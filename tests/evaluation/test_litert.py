@@ -25,7 +25,7 @@ from pipeline.params.params import load_params
 from pipeline.serving.predict import predict
 from tests.conftest import ROOT
 from tests.layers import all_in_a_row
-from tests.test_models import build, images
+from tests.models.test_models import build, images
 
 SHAPE = (8, 8, 1)
 VIEWS = get_args(Recipe.model_fields["test_time_augmentation"].annotation)
