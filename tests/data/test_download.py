@@ -13,7 +13,7 @@ from pipeline.data.sources.download import Patience, download
 from pipeline.data.sources.locate import Found, file_name, locate
 from pipeline.errors import ArtifactError, DatasetError, DownloadError
 from tests.images import make_tar
-from tests.server import serve
+from tests.mlflow_server import serve
 
 CONTENT = os.urandom(200_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -1,6 +1,6 @@
 """MLflow's server as we run it: `mlflow server --app-name training`, or `training-accounts`.
 
-It answers only what `server_routes` lists, keeps artifacts where the server says, and opens its
+It answers only what `routes` lists, keeps artifacts where the server says, and opens its
 pages for model training.
 """
 
@@ -15,7 +15,7 @@ from mlflow.protos.service_pb2 import CreateExperiment
 from mlflow.server import app as flask_app
 from mlflow.server.handlers import _get_request_message, catch_mlflow_exception
 
-from pipeline.tracking.server_routes import is_served
+from pipeline.server.routes import is_served
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -84,7 +84,7 @@ def _without_location(create: Callable[[], Any]) -> Callable[[], Any]:
 
 
 class OnlyServed:
-    """Answers 404 to everything that `server_routes` does not list, before the login.
+    """Answers 404 to everything that `routes` does not list, before the login.
 
     Args:
         app: answers the rest.

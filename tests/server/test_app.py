@@ -15,7 +15,7 @@ import requests
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from pipeline.tracking.server_routes import API, PAGES, is_served
+from pipeline.server.routes import API, PAGES, is_served
 from tests import routes
 from tests.conftest import ROOT
 
@@ -25,7 +25,7 @@ SERVE = """
 import json, sys, uvicorn
 from fastapi.routing import iter_route_contexts
 from mlflow.server import app as pages
-from pipeline.tracking.server import create_app_with_accounts
+from pipeline.server.app import create_app_with_accounts
 app = create_app_with_accounts()
 rules = [(m, r.path) for r in iter_route_contexts(app.routes) for m in r.methods or () if r.path]
 rules += [(m, r.rule) for r in pages.url_map.iter_rules() for m in r.methods]
