@@ -134,8 +134,8 @@ def test_a_tar_header_cannot_fill_the_memory(tmp_path):
         file.write(header.tobuf(tarfile.GNU_FORMAT))
         for _ in range(16):
             file.write(b"9" * (1 << 20))
-    with pytest.raises(ArchiveError, match="more than 1,000 bytes"):
-        everything(tmp_path / "x.tar.gz", Caps(file_bytes=1000))
+    with pytest.raises(ArchiveError, match="holds a header that is too long"):
+        everything(tmp_path / "x.tar.gz", Caps())
 
 
 @pytest.mark.parametrize("make", [make_zip, make_tar])

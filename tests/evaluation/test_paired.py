@@ -91,8 +91,8 @@ def test_swapped_models_swap_the_answer(pairs):
     assert one.p_better + other.p_better >= 1 - 1e-9
     low, high = paired_interval(a, b, 0.95)
     mirrored = paired_interval(b, a, 0.95)
-    # As close as two times 10,000 draws, of whole images, can agree.
-    close = 1.5 / len(a) + 0.2 * np.std(b.astype(float) - a) / np.sqrt(len(a))
+    # As close as two times 10,000 draws can agree: neighbouring results differ by up to two images.
+    close = 2 / len(a) + 0.2 * np.std(b.astype(float) - a) / np.sqrt(len(a))
     assert (-mirrored[1], -mirrored[0]) == pytest.approx((low, high), abs=close)
 
 

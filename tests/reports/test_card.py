@@ -112,7 +112,9 @@ def test_an_intended_use_is_stated_by_somebody_or_nobody(passport, stated, shown
 def test_a_dataset_hands_on_what_it_is_meant_for(tmp_path):
     known = ingest(DatasetPlan(name="digits", entry=None), tmp_path / "known", progress=False)
     assert known.info.intended_use == datasets.get("digits").intended_use
-    for number, name in enumerate(("a/1.png", "a/2.png", "b/1.png", "b/2.png")):
+    for number, name in enumerate(
+        ("a/1.png", "a/2.png", "a/3.png", "b/1.png", "b/2.png", "b/3.png")
+    ):
         file = tmp_path / "own" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8), 40 * number).save(file)

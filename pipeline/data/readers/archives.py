@@ -17,7 +17,8 @@ DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error)
 DEFLATE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 BLOCK = 512
 # A tar may have extra headers before a member, such as long names.
-HEADERS = 1 << 21
+# tarfile searches them in a time that grows with the square of their length.
+HEADERS, READ_AHEAD = 1 << 17, 1 << 15
 
 
 def zip_entries(path: Path, caps: Caps, columns: Columns | None = None) -> Iterator[Entry]:
@@ -71,16 +72,16 @@ def _check_size(size: int, name: str, path: Path, caps: Caps) -> None:
 def _tar(path: Path, caps: Caps) -> Iterator[Entry]:
     end = 0
     with open_content(path, caps) as content:
-        # The limit holds for headers too, which tarfile reads into memory whatever their size.
-        content.limit = caps.file_bytes + HEADERS
-        with tarfile.open(fileobj=cast(BinaryIO, content), mode="r|", bufsize=1 << 18) as tar:
+        # tarfile reads a header into memory whatever its size.
+        content.limit = HEADERS
+        with tarfile.open(fileobj=cast(BinaryIO, content), mode="r|", bufsize=READ_AHEAD) as tar:
             for member in tar:
                 name = _name(member.name, member.isdir(), path)
                 if not (member.isdir() or member.isfile()) or member.issparse():
                     raise ArchiveError(f"{path.name}: member {name!r} is a link or a device")
                 _check_size(member.size, name, path, caps)
                 end = member.offset_data + -(-member.size // BLOCK) * BLOCK
-                content.limit = end + caps.file_bytes + HEADERS
+                content.limit = end + HEADERS
 
                 def read(member: tarfile.TarInfo = member) -> bytes:
                     with _explained(path):

@@ -96,7 +96,7 @@ class Content:
         self._caps.check_total(self.position, self._packed, self._path)
         if self.position > self.limit:
             raise ArchiveError(
-                f"{self._path.name} holds a member of more than {self._caps.file_bytes:,} bytes"
+                f"{self._path.name} holds a header that is too long, or no header where one is due"
             )
         self.tail = (self.tail + data)[-self.TAIL :]
         return data
