@@ -53,7 +53,7 @@ def create(target: Path, folder: Path, environment: Mapping[str, str], port: str
     Args:
         target: the cluster's folder.
         folder: with PostgreSQL's programs.
-        environment: of the service, with the passwords.
+        environment: the environment of the service, with the passwords.
         port: to listen on during that, on loopback.
 
     Raises:

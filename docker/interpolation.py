@@ -17,7 +17,7 @@ class Variable:
     """A `${NAME…}` in the file.
 
     Attributes:
-        name: of the variable.
+        name: the name of the variable.
         operator: one of `:-`, `-`, `:?`, `?`, or empty for a plain `${NAME}`.
         argument: the default or the message.
     """

@@ -175,7 +175,7 @@ def restore_schedules(client: SyncPrefectClient, before: Mapping[tuple[str, str]
     """Turn schedules on or off as they were: applying a deployment resets them.
 
     Args:
-        client: of the server.
+        client: a client of the server.
         before: as `read_schedules` returned them; new ones stay as they are.
     """
     for deployment in client.read_deployments():

@@ -57,7 +57,7 @@ def reproduce(
     Nothing of the working tree is touched, and the new run is tracked in the worktree alone.
 
     Args:
-        passport: of the version.
+        passport: the passport of the version.
         version: its number.
         registered: its files, checked against the registry.
         tolerance: the share of test images that may be called differently, where the weights need

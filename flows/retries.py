@@ -26,7 +26,7 @@ class TaskPolicy:
 
     Attributes:
         delays: before each attempt after the first; only what is retryable is retried.
-        limit: of one attempt; None where nobody can say: a training may take days.
+        limit: the limit of one attempt; None where nobody can say: a training may take days.
     """
 
     delays: tuple[timedelta, ...] = ()

@@ -47,7 +47,7 @@ def run_here(
         models: which recipes.
         settings: changes of recipes, each as `cnn.epochs=3`.
         device: where to train.
-        seed: of weights, order and augmentation.
+        seed: the seed of weights, order and augmentation.
         auto_promote: whether a version that passes the gate goes into production.
         until: the last stage to run.
 

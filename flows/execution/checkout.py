@@ -74,7 +74,7 @@ def worktree(revision: str, name: str) -> Iterator[Checkout]:
 
     Args:
         revision: a commit, branch or tag.
-        name: of the folder; the run's id.
+        name: the name of the folder; the run's id.
 
     Raises:
         UnknownRevision: there is no such revision.

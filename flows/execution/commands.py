@@ -21,8 +21,8 @@ def change(checkout: Checkout, name: str, *arguments: str) -> dict[str, Any]:
 
     Args:
         checkout: whose code runs.
-        name: of the command.
-        arguments: of the command; those after `--` are its positional ones.
+        name: the name of the command.
+        arguments: the arguments of the command; those after `--` are its positional ones.
 
     Raises:
         StageFailed: it fails, or takes too long.

@@ -62,7 +62,7 @@ def take(revision: str, name: str) -> Snapshot:
 
     Args:
         revision: a commit, branch or tag.
-        name: of the temporary worktree; the run's id.
+        name: the name of the temporary worktree; the run's id.
 
     Raises:
         CheckoutError: there is no such revision, or no repository.

@@ -9,7 +9,7 @@ class ModelRow(Frozen):
     """A trained model; a value that is not known yet is None.
 
     Attributes:
-        run_id: of its MLflow run.
+        run_id: the id of its MLflow run.
         cached: whether DVC had it already.
     """
 

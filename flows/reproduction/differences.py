@@ -63,10 +63,10 @@ def of_making(
     """Compare the code and the machine with a passport, the likeliest causes first.
 
     Args:
-        passport: of the model.
+        passport: the passport of the model.
         modules: md5 of each module that the passport says training reached.
         lockfiles: sha256 of the requirements files that this environment was made from.
-        environment: of this process.
+        environment: the environment of this process.
     """
     code, then = passport.provenance.code, passport.provenance.environment
     reached = passport.training_code
@@ -90,9 +90,9 @@ def of_data(passport: Passport, raw_md5: str, md5: Mapping[str, str]) -> tuple[D
     """Compare the data with a passport.
 
     Args:
-        passport: of the model.
-        raw_md5: of the raw dataset.
-        md5: of each processed array.
+        passport: the passport of the model.
+        raw_md5: the md5 of the raw dataset.
+        md5: the md5 of each processed array.
     """
     return (
         *_changed("data", passport.data.md5, md5),

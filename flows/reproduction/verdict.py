@@ -22,8 +22,8 @@ class WeightDifference:
     """An array of weights that is not the same in both.
 
     Attributes:
-        max_difference: of two of its numbers; None where the shapes differ, or where
-            one is not finite.
+        max_difference: the largest difference of two of its numbers; None where the shapes differ, or
+            where one is not finite.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Agreement:
         weights: those that are not identical, bit for bit.
         max_probability_difference: the largest difference of two probabilities.
         labels_agree: share of the test images that both call the same.
-        accuracy: of the registered one and of the new one.
+        accuracy: the accuracy of the registered one and of the new one.
     """
 
     arrays: int
@@ -134,7 +134,7 @@ def compare(old: keras.Model, new: keras.Model, splits: Splits) -> Agreement:
 
     Args:
         old: the registered one.
-        new: of the same input and the same classes.
+        new: the new model, with the same input and classes.
         splits: only `test` is read.
     """
     before, after = (Scorer(model).probabilities(splits.x("test")) for model in (old, new))

@@ -118,8 +118,8 @@ def summarise(results: Iterable[Result], cost_per_hour: float) -> list[Summary]:
     """Return a summary per dataset and model, in the order in which they come.
 
     Args:
-        results: of all cells.
-        cost_per_hour: of a worker.
+        results: the results of all cells.
+        cost_per_hour: the cost per hour of a worker.
     """
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in results:

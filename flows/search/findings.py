@@ -31,10 +31,10 @@ def show(
     """Show the results, store them with the parent run, and return the patch.
 
     Args:
-        record: of the study.
+        record: the record of the study.
         parent: the MLflow run of this search.
         groups: where the trials' runs are.
-        text: of the params.yaml that was searched from.
+        text: the params.yaml that the search started from.
         study: the same study in Optuna.
 
     Raises:
@@ -83,10 +83,10 @@ def page(
     """Return the lines of the page: the best values, then the trials.
 
     Args:
-        record: of the study.
-        values: of the best trial.
+        record: the record of the study.
+        values: the settings of the best trial.
         value: its accuracy.
-        experiments: of the MLflow runs, by run_id.
+        experiments: the experiments of the MLflow runs, by run_id.
     """
     return [*_best(record, values, value), *_table(record, experiments)]
 

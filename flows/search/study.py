@@ -75,7 +75,7 @@ def new_study(seed: int, known: int, prune: bool) -> optuna.Study:
     """Return an empty study that maximises its value.
 
     Args:
-        seed: of the sampler.
+        seed: the seed of the sampler.
         known: how many earlier trials it has, so that the same seed does not draw them again.
         prune: whether trials that are worse than half of the others end early.
     """

@@ -54,7 +54,7 @@ class SplitsInfo(DatasetInfo):
     """The same of the data that is trained on.
 
     Attributes:
-        md5: of each array file.
+        md5: the md5 of each array file.
         raw_md5: DVC's md5 of the raw dataset it was made from.
         warnings: names of the checks that warned.
     """

@@ -19,8 +19,8 @@ class SourceFile:
     Attributes:
         name: in the mirror and in the cache.
         sources: URLs or paths, tried in this order.
-        md5: of its decompressed content.
-        sha256: of the same.
+        md5: the md5 of its decompressed content.
+        sha256: the sha256 of that.
         members: md5 of the members that an archive must have, by the last part of their name.
     """
 

@@ -69,7 +69,7 @@ class SharedArray:
 
     Attributes:
         offset: bytes before the first row.
-        shape: of one row.
+        shape: the shape of one row.
         fit: how images are resized to it.
     """
 
@@ -97,7 +97,7 @@ def pack(
         output: the folder of the arrays.
         image_shape: height, width, channels.
         fit: how images are resized to it.
-        columns: of a table of labels.
+        columns: the columns of a table of labels.
         caps: limits of what is read from an archive.
         progress: whether to show a bar.
 

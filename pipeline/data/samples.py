@@ -23,7 +23,7 @@ def save_samples(x: Images, y: Labels, class_names: tuple[str, ...], path: Path)
         x: (n, height, width, channels), 1 or 3 channels.
         y: (n,).
         class_names: only the first 20 are shown, and the title says so.
-        path: of the PNG.
+        path: the path of the PNG.
     """
     shown = class_names[:MOST_CLASSES]
     mosaic = np.concatenate([_row(x, np.flatnonzero(y == label)) for label in range(len(shown))])

@@ -20,12 +20,12 @@ class ImageFolder(Frozen):
     Attributes:
         source: a directory, a `.zip` or `.tar(.gz)`, or a URL of one; several are tried in turn.
             A relative path is looked for in the mirror as `<dataset>/<file>`, then from here.
-        sha256: of the archive's content: of the `.zip`, or of the decompressed `.tar`.
+        sha256: the sha256 of the archive's content: of the `.zip`, or of the decompressed `.tar`.
         image_size: height and width to which every image is resized.
         fit: what happens to images of another aspect ratio: `crop`, `pad` or `stretch`.
         test_fraction: share that becomes the test split where the folder has none.
         seed: another one chooses another test split.
-        columns: of a table of labels, where their names are not the usual ones.
+        columns: the columns of a table of labels, where their names are not the usual ones.
         group: a pattern that finds the group `group` in a file's name; images of one group, say of
             a patient or a burst, are in one split.
         ignore: names of folders whose images are left out.

@@ -43,7 +43,7 @@ def by_content(
     lowest hash, or keep the one with the highest.
 
     Args:
-        keys: of each image its content or its group; equal keys are on one side.
+        keys: the content or the group of each image; equal keys are on one side.
         labels: class of each image, (n,).
         class_names: for the error.
         fraction: the share to choose, on average.

@@ -36,7 +36,7 @@ def draw_gradcam(
         path: the PNG file; an old one is removed if the model has no convolution.
         model: a model that `pipeline.models.build` made.
         images: (n, height, width, channels) of the test split.
-        predictions: of the model, for these images.
+        predictions: the answers of the model for these images.
 
     Returns:
         Whether it was drawn: only the output of a convolution has a place in the image.

@@ -86,8 +86,8 @@ def bootstrap_intervals(predictions: Predictions, seed: int = 0) -> dict[str, In
     in every draw has no interval: a model without mistakes does not show how many it would make.
 
     Args:
-        predictions: of the test split.
-        seed: of the draws; equal input and seed, equal intervals.
+        predictions: the predictions of the test split.
+        seed: the seed of the draws; equal input and seed, equal intervals.
     """
     parts = _parts(predictions)
     n, classes = predictions.probabilities.shape

@@ -23,8 +23,8 @@ class LiteRTRecord(Record):
     """`portable.json`: which model the LiteRT file beside it is, and how it was checked.
 
     Attributes:
-        sha256: of the LiteRT file.
-        model_sha256: of the Keras file that it was made from.
+        sha256: the sha256 of the LiteRT file.
+        model_sha256: the sha256 of the Keras file that it was made from.
         images: how many test images both were compared on.
         difference: the largest difference between two probabilities.
     """
@@ -42,7 +42,7 @@ class LiteRTModel:
         """Read a model.
 
         Args:
-            content: of the LiteRT file.
+            content: the bytes of the LiteRT file.
             threads: by default one for each core that this process may use.
 
         Raises:

@@ -19,7 +19,7 @@ class Floor:
 
     Attributes:
         key: below `promotion.floors` in params.yaml.
-        units: of the metric that make one there.
+        units: how many units of the metric make one there.
     """
 
     key: str
@@ -50,7 +50,7 @@ class ImageMetric(Metric):
 
     Attributes:
         hits: says of each image whether it is one.
-        num_classes: of datasets that have it.
+        num_classes: the numbers of classes for which it is computed.
     """
 
     hits: Callable[[Predictions], Hits]

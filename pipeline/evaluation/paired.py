@@ -57,7 +57,7 @@ def paired_interval(
         right_a: (n,); n is at least 1.
         right_b: (n,), of the same images in the same order.
         confidence: between 0 and 1.
-        seed: of the draws; equal input and seed, equal interval.
+        seed: the seed of the draws; equal input and seed, equal interval.
 
     Raises:
         ValueError: they are not for the same images.

@@ -22,7 +22,7 @@ class Scored:
         right: (n,) whether each test image is classified correctly.
         recalls: by class name; only classes with test images.
         ingredients: equal for models that differ by chance alone; None where it is not known.
-        test_md5: of the test split that it was evaluated on when it was made.
+        test_md5: the md5 of the test split that it was evaluated on when it was made.
     """
 
     version: int
@@ -77,7 +77,7 @@ class Case:
 
     Attributes:
         incumbent: None where nothing is in production.
-        test_md5: of the test split on which both are scored.
+        test_md5: the md5 of the test split on which both are scored.
     """
 
     candidate: Candidate
@@ -107,7 +107,7 @@ class Answer(Frozen):
     """What a rule answers.
 
     Attributes:
-        name: of the rule.
+        name: the name of the rule.
         value: what was found.
         limit: what is allowed.
         message: the answer as a sentence.
@@ -125,7 +125,7 @@ class Decision(Frozen):
 
     Attributes:
         incumbent: the version in production; None where there is none.
-        test_md5: of the test split on which both are scored.
+        test_md5: the md5 of the test split on which both are scored.
         answers: stored as `checks`.
     """
 
@@ -157,7 +157,7 @@ class PromotionReport(Frozen):
     """What `pipeline promote --json` prints.
 
     Attributes:
-        sequence: of the entry; None where none was written.
+        sequence: the number of the entry; None where none was written.
         decision: None where the version is in production already.
     """
 

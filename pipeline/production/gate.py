@@ -149,7 +149,7 @@ def max_difference(
     """Return how far a model's probabilities, asked as callers ask it, are from those expected.
 
     Args:
-        uri: of a logged or registered model.
+        uri: the URI of a logged or registered model.
         splits: the first images of `test` are asked about: as pixels all, as a file the first.
         expected: probabilities of the test split.
         examples: what Keras answered for these when the model was evaluated is expected as well.

@@ -56,7 +56,7 @@ def promote(
     Args:
         version: the candidate.
         splits: its test split decides.
-        thresholds: of the gate.
+        thresholds: the thresholds of the gate.
         force: the reason to promote against the gate; empty: a refused version is not promoted.
         dry_run: decide, and change nothing.
         who: asks; by default the user and the machine.

@@ -52,7 +52,7 @@ def register(
         models: what was trained and how it was evaluated, by name.
         splits: the data; the test split must be predicted as it was in the evaluation.
         validation: what the checks of the raw data found.
-        thresholds: of the gate.
+        thresholds: the thresholds of the gate.
         output: `reports/<dataset>/registered.json`.
         auto_promote: whether a version that passes the gate goes into production at once.
         publish: writes the model card of the version; `reports.card` has it.

@@ -32,7 +32,7 @@ class Thresholds(Frozen):
         margin: the most that accuracy may be below that of the version in production; it is the
             lower end of the interval of the difference that counts.
         better: whether it must be better, with `confidence`; otherwise not being worse is enough.
-        confidence: of the interval, and of the paired test.
+        confidence: the confidence of the interval, and of the paired test.
         allowance: the most recall that a class may lose.
         allowances: the same of single classes, by name.
         allow_dirty: whether code may have made it that is in no commit.

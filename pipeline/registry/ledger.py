@@ -124,7 +124,7 @@ class Standing:
         versions: those in production one after the other, the present one last; a rollback takes
             the later ones away.
         ever: all versions that ever were in production.
-        sequence: of the last entry; 0 where there is none.
+        sequence: the number of the last entry; 0 where there is none.
     """
 
     versions: tuple[int, ...]

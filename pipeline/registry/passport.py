@@ -52,8 +52,8 @@ class Passport(Record):
         name: the registered model's, which is the dataset's.
         run: the MLflow run, and the sha256 of the model file.
         data: the md5 of every processed array and of the raw data, and the sources they came from.
-        metrics: of the test split, numbers by name; `<name>_low` and `<name>_high` are the 95%
-            interval of `<name>`.
+        metrics: the metrics of the test split by name; `<name>_low` and `<name>_high` are the
+            95% interval of `<name>`.
         classes: the metrics of each class.
         examples: what the model must predict wherever it is loaded.
         registered_at: UTC, ISO 8601.

@@ -22,8 +22,8 @@ class Facts(Frozen):
     Attributes:
         image_shape: height, width, channels.
         expected: images per split.
-        histograms: of all readable images of this version.
-        accepted: of the version that was accepted before it; None where there is none.
+        histograms: the histograms of all readable images of this version.
+        accepted: the accepted of the version that was accepted before it; None where there is none.
         ignored: files of the source that are not read, by ending or system folder.
     """
 

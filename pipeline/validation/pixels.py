@@ -25,8 +25,8 @@ class Measured:
     """What was measured of n images, and of the readable ones together.
 
     Attributes:
-        mean: of the pixels of each image, (n,); std, min and max likewise.
-        sha256: of their bytes, (n, 32).
+        mean: the mean of the pixels of each image, (n,); std, min and max likewise.
+        sha256: the sha256 of their bytes, (n, 32).
         dhash: see `dhash`, big-endian, (n, 8).
         histogram: counts of pixel values by channel.
     """

@@ -42,8 +42,8 @@ class Caps:
 
     Attributes:
         files: members of an archive.
-        file_bytes: of one member, unpacked.
-        total_bytes: of all, unpacked.
+        file_bytes: bytes of one member, unpacked.
+        total_bytes: bytes of all members, unpacked.
         ratio: unpacked to packed size; it counts only beyond `free_bytes` unpacked bytes.
         free_bytes: see ratio.
     """

@@ -28,7 +28,7 @@ class Listed:
 
     Attributes:
         name: its path within the source.
-        sha256: of its file; of its name where it cannot be read.
+        sha256: the sha256 of its file; of its name where it cannot be read.
         label: the name of its class, where the format says it.
         split: where the format says it.
         group: images of one group are in one split; empty for none.
@@ -48,7 +48,7 @@ class Listing:
     Attributes:
         folders: all folders, also those without images.
         ignored: how many files are not read, by ending or system folder.
-        endings: of files that are images.
+        endings: the endings of image files.
     """
 
     images: tuple[Listed, ...]
@@ -76,7 +76,7 @@ def list_images(entries: Iterable[Entry], group: re.Pattern[str] | None = None) 
     """Read the images of a source once, and hash them.
 
     Args:
-        entries: of a reader.
+        entries: what a reader lists.
         group: finds in a name the group `group` of the image, where the entry has none.
 
     Raises:

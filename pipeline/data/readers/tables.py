@@ -80,13 +80,13 @@ def table_entries(
     """List the images of a table.
 
     Args:
-        path: of the table, whose folder the names of files are relative to.
+        path: the path of the table, whose folder the names of files are relative to.
         rows: values by column.
-        names: of the columns.
+        names: the names of the columns.
         caps: limits of what is read.
         columns: which column is what.
         class_names: by column, the names that its numbers stand for.
-        split: of all rows, where no column says it.
+        split: the split of all rows, where no column says it.
 
     Raises:
         DatasetError: a column is missing, a row has no file or label, or a file is named twice.

@@ -26,7 +26,7 @@ class Found:
     Attributes:
         path: where it is.
         source: the source it comes from, also if the mirror delivered it.
-        sha256: of a file's content; None of a folder.
+        sha256: the sha256 of a file's content; None for a folder.
     """
 
     path: Path

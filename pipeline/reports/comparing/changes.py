@@ -26,7 +26,7 @@ class Origin:
 
     Attributes:
         sections: the entries of each of `SECTIONS`; None where nothing is known.
-        layers: of the recipe, one line each.
+        layers: the layers of the recipe, one line each.
         full: whether it comes from a passport, which knows more about data and code.
     """
 

@@ -34,7 +34,7 @@ class Line:
     Attributes:
         side: `a` or `b`.
         split: `training` or `validation`.
-        points: of an SVG polyline.
+        points: the points of an SVG polyline.
         last: x and y of its end.
     """
 

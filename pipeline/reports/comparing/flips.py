@@ -57,8 +57,8 @@ class Flip:
         number: its index in the test split.
         png: base64 of a PNG.
         small: whether it is so small that its pixels are shown as squares.
-        confidence_a: of `predicted_a`; 0 to 1.
-        confidence_b: of `predicted_b`.
+        confidence_a: the confidence of `predicted_a`; 0 to 1.
+        confidence_b: the confidence of `predicted_b`.
     """
 
     number: int

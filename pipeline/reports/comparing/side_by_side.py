@@ -54,9 +54,9 @@ class Paired:
         only_a: images that only A classifies correctly: right -> wrong.
         only_b: images that only B classifies correctly: wrong -> right.
         neither: images that both classify wrongly.
-        p_value: of the two-sided test: how likely counts this different would be if both models
-            were equally good.
-        p_better: of the one-sided test that B is better, which the gate uses.
+        p_value: the p-value of the two-sided test: how likely counts this different would be if
+            both models were equally good.
+        p_better: the p-value of the one-sided test that B is better, which the gate uses.
         difference: accuracy of B minus that of A, with its 95% interval.
     """
 

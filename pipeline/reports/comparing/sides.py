@@ -35,7 +35,7 @@ class Side:
         metrics: the numbers of its `metrics.json`.
         history: the columns of `history.csv`.
         data_md5: DVC's md5 of the processed data.
-        test_md5: of the test split; None where it has no passport.
+        test_md5: the md5 of the test split; None where it has no passport.
     """
 
     spec: str
