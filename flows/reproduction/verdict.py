@@ -22,8 +22,8 @@ class WeightDifference:
     """An array of weights that is not the same in both.
 
     Attributes:
-        max_difference: the largest difference of two of its numbers; None where the shapes differ, or
-            where one is not finite.
+        max_difference: the largest difference of two of its numbers; None where the shapes
+            differ, or where one is not finite.
     """
 
     name: str

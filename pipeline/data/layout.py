@@ -10,6 +10,7 @@ from pipeline.artifacts.datasets import Split
 from pipeline.data.readers.listing import Listed, Listing
 from pipeline.data.readers.splitnames import split_named
 from pipeline.errors import DatasetError
+from pipeline.images import EXTENSIONS
 
 # Folders of images without a class, which stand beside `train` in many archives.
 WITHOUT_CLASS = frozenset({"unlabeled", "unlabelled", "unsup", "pred", "predict", "prediction"})
@@ -80,7 +81,7 @@ def layout(listing: Listing, ignore: Sequence[str] = ()) -> Layout:
     folders = [folder for folder in listing.folders if not set(folder) & set(ignore)]
     if not images:
         raise DatasetError(
-            f"no images found; read are files ending in {', '.join(listing.endings)}"
+            f"no images found; read are files ending in {', '.join(EXTENSIONS)}"
             + (f"; ignored: {describe(ignored)}" if ignored else "")
         )
     if any(image.label is None for image in images):

@@ -23,7 +23,7 @@ class Facts(Frozen):
         image_shape: height, width, channels.
         expected: images per split.
         histograms: the histograms of all readable images of this version.
-        accepted: the accepted of the version that was accepted before it; None where there is none.
+        accepted: the histograms of the version that was accepted before it; None for none.
         ignored: files of the source that are not read, by ending or system folder.
     """
 

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from pipeline.data.readers.content import Caps
@@ -15,6 +16,8 @@ from pipeline.images import has_image_ending
 # Small files cost a wait for the disk each, unless many are requested at once.
 FILES_AHEAD, BYTES_AHEAD = 64, 2**20
 CAPS = Caps()
+# Entries of a folder that are enough to tell what is in it: there may be a million.
+LOOKED_AT = 100
 
 
 def folder_entries(
@@ -50,6 +53,20 @@ def read_file(file: str, caps: Caps) -> bytes:
             return opened.read()
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
+
+
+def holds(path: Path, ending: str) -> bool:
+    """Return whether a folder, or one directly in it, has files of an ending; few are looked at."""
+    if not path.is_dir():
+        return False
+    with os.scandir(path) as found:
+        top = list(islice(found, LOOKED_AT))
+    subfolders = [entry.path for entry in top if entry.is_dir()]
+    names = [entry.name for entry in top]
+    for folder in subfolders:
+        with os.scandir(folder) as found:
+            names += [entry.name for entry in islice(found, LOOKED_AT)]
+    return any(name.endswith(ending) for name in names)
 
 
 def prefetched(path: Path, found: Iterator[Entry]) -> Iterator[Entry]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts.datasets import Split
 from pipeline.data.readers.content import Caps
+from pipeline.data.readers.folder import holds
 from pipeline.data.readers.reader import Columns, Entry
 from pipeline.data.readers.splitnames import split_named
 from pipeline.data.readers.tables import Row, table_entries
@@ -25,7 +26,7 @@ def is_parquet(path: Path) -> bool:
 
 def is_parquet_folder(path: Path) -> bool:
     """Return whether a folder holds Parquet files, as a dataset that was downloaded does."""
-    return path.is_dir() and any(True for _ in _parquet_files(path))
+    return holds(path, ".parquet")
 
 
 def is_saved(path: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from pipeline.artifacts.datasets import Split
 from pipeline.data.readers.reader import Entry
 from pipeline.errors import DatasetError, ImageError
-from pipeline.images import EXTENSIONS, has_image_ending
+from pipeline.images import has_image_ending
 
 # What systems and tools put into folders: thumbnails, trash, previews.
 SYSTEM_FOLDERS = frozenset(
@@ -48,13 +48,11 @@ class Listing:
     Attributes:
         folders: all folders, also those without images.
         ignored: how many files are not read, by ending or system folder.
-        endings: the endings of image files.
     """
 
     images: tuple[Listed, ...]
     folders: tuple[tuple[str, ...], ...]
     ignored: dict[str, int]
-    endings: tuple[str, ...] = EXTENSIONS
 
 
 def is_system(name: str) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.artifacts.datasets import Split
 from pipeline.data.readers.archives import tar_entries
 from pipeline.data.readers.content import Caps
+from pipeline.data.readers.folder import holds
 from pipeline.data.readers.reader import Columns, Entry
 from pipeline.data.readers.splitnames import split_named
 from pipeline.errors import ArchiveError, DatasetError
@@ -31,8 +32,7 @@ def is_shard(path: Path) -> bool:
 
 def is_shard_folder(path: Path) -> bool:
     """Return whether a folder holds shards."""
-    shards = _shards(path) if path.is_dir() else []
-    return bool(shards) and is_shard(shards[0])
+    return holds(path, ".tar") and is_shard(_shards(path)[0])
 
 
 def shard_entries(path: Path, caps: Caps, columns: Columns) -> Iterator[Entry]:
