@@ -1,5 +1,6 @@
 """Datasets on disk: arrays of images and labels, and what is known of them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -103,13 +104,15 @@ class RawDataset(Arrays):
         """The path of `files.parquet`."""
         return self.path / "files.parquet"
 
-    def keys(self, split: Split) -> list[str]:
-        """Return what decides the split of each image; all empty where the dataset does."""
+    def keys(self, split: Split) -> Iterator[str]:
+        """Yield what decides the split of each image; all are empty where the dataset does."""
+        import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        table = pq.read_table(self.files, columns=["key"], filters=[("split", "=", split)])
-        keys: list[str] = table["key"].to_pylist()
-        return keys
+        # A few rows at a time: there may be a million.
+        with pq.ParquetFile(self.files, pre_buffer=False) as file:
+            for batch in file.iter_batches(4096, columns=["split", "key"], use_threads=False):
+                yield from batch.filter(pc.equal(batch["split"], split))["key"].to_pylist()
 
 
 class Splits(Arrays):

@@ -31,6 +31,8 @@ from pipeline.data.splits import by_content
 from pipeline.errors import ArtifactError, DatasetError
 
 METADATA = "metadata.json"
+# Of files.parquet, so that it is read a part at a time.
+ROWS_PER_GROUP = 2**15
 
 
 def ingest(
@@ -127,7 +129,7 @@ def _with_test(images: Layout, entry: ImageFolder) -> dict[Split, list[Labelled]
     if "test" not in splits:
         train = splits["train"]
         test = by_content(
-            [image.key for image in train],
+            (image.key for image in train),
             np.array([image.label for image in train], np.int64),
             images.class_names,
             entry.test_fraction,
@@ -186,7 +188,7 @@ def _save_files(raw: RawDataset, described: dict[Split, SplitFiles]) -> None:
         "key": [key for each in described.values() for key in each.key],
     }
     with atomic(raw.files) as part:
-        pq.write_table(pa.table(table), part)
+        pq.write_table(pa.table(table), part, row_group_size=ROWS_PER_GROUP)
 
 
 @contextmanager

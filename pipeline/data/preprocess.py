@@ -1,7 +1,7 @@
 """preprocess: a dataset that passed its checks -> train, val and test, ready to be trained on."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -70,13 +70,13 @@ def _parts(raw: RawDataset, settings: Preprocess) -> dict[Split, tuple[Split, In
     if "val" in raw.info.counts:
         train, val = np.arange(len(raw.y("train"))), np.arange(len(raw.y("val")))
         return {"train": ("train", train), "val": ("val", val), "test": ("test", test)}
-    keys = raw.keys("train")
+    first = next(raw.keys("train"), "")
     train, val = split_train(
         raw.y("train"),
         raw.info.class_names,
         settings.validation_fraction,
         settings.seed,
-        keys if any(keys) else None,
+        raw.keys("train") if first else None,
     )
     return {"train": ("train", train), "val": ("train", val), "test": ("test", test)}
 
@@ -107,7 +107,7 @@ def split_train(
     class_names: tuple[str, ...],
     fraction: float,
     seed: int,
-    keys: Sequence[str] | None = None,
+    keys: Iterable[str] | None = None,
 ) -> tuple[Indices, Indices]:
     """Take a share of every class: at least one image, never all.
 
