@@ -76,10 +76,10 @@ def _replace(text: str, node: Node, key_end: int, new: str) -> str:
     if key_end and start == end:  # nothing is written, as in `key:`; the mark is at the next key
         colon = text.index(":", key_end) + 1
         return f"{text[:colon]} {new}{text[colon:]}"
-    colon, line_break, comments = text[key_end:start].partition("\n")
+    head, line_break, comments = text[key_end:start].partition("\n")
     if key_end and line_break:
         # A value that begins on a line of its own moves up beside its key, before a comment there.
-        beside = colon.partition(":")[2].rstrip()
+        beside = head.partition(":")[2].rstrip()
         below = f"\n{comments.rstrip()}" if comments.strip() else ""
         start, new = key_end, f": {new}{beside}{below}"
     return text[:start] + new + text[end:]
