@@ -19,6 +19,8 @@ Labels = NDArray[np.int64]  # (n,), each the index of a class name
 
 
 Split = Literal["train", "val", "test"]
+# Among the endings of files that are not read.
+NO_ENDING = "without an ending"
 
 
 class DatasetInfo(Record):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
+from pipeline.artifacts.datasets import NO_ENDING
 from pipeline.artifacts.record import Frozen
 
 if TYPE_CHECKING:
@@ -142,7 +143,11 @@ def shift(manifest: "DataFrame", facts: Facts) -> Finding:
 
 def ignored(manifest: "DataFrame", facts: Facts) -> Finding:
     """Number of files that are not read because of their ending; the note has the others."""
-    unread = {name: n for name, n in facts.ignored.items() if name.startswith(".") or " " in name}
+    unread = {
+        name: count
+        for name, count in facts.ignored.items()
+        if name == NO_ENDING or (name.startswith(".") and not name.endswith("/"))
+    }
     shown = tuple(f"{count} {name}" for name, count in sorted(unread.items()))
     others = sum(facts.ignored.values()) - sum(unread.values())
     note = f"and {others} that systems or tools made, or `ignore` names" if others else ""

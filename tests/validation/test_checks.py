@@ -94,7 +94,17 @@ def results_for(name, folder, limits):
     manifest, histogram = build_manifest(raw)
     # All of it was black: the distance is then the mean brightness.
     accepted = ((1, *[0] * 63),) if name == "shift" else None
-    ignored = {".txt": 2, "without an ending": 1, "hidden": 4} if name == "ignored" else None
+    ignored = (
+        {
+            ".txt": 2,
+            "without an ending": 1,
+            "hidden": 4,
+            "System Volume Information": 2,
+            "my folder/": 3,
+        }
+        if name == "ignored"
+        else None
+    )
     facts = facts_of(raw, histogram, accepted, ignored)
     return evaluate(manifest, facts, {name: limits})[0], manifest
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from pipeline.artifacts.datasets import Split
+from pipeline.artifacts.datasets import NO_ENDING, Split
 from pipeline.data.readers.reader import Entry
 from pipeline.errors import DatasetError, ImageError
 from pipeline.images import has_image_ending
@@ -90,7 +90,7 @@ def list_images(entries: Iterable[Entry], group: re.Pattern[str] | None = None) 
         elif entry.name.endswith("/"):
             folders.add(path.parts)
         elif entry.label is None and not has_image_ending(entry.name):
-            ignored[path.suffix.lower() or "without an ending"] += 1
+            ignored[path.suffix.lower() or NO_ENDING] += 1
             folders.add(path.parts[:-1])
         else:
             images.append(_listed(entry, group))
