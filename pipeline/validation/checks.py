@@ -16,9 +16,11 @@ from pipeline.validation.measures import (
     balance,
     classes_in_every_split,
     duplicates,
+    group_leakage,
     ignored,
     label_conflict,
     leakage,
+    near_duplicates,
     pixel_range,
     row_counts,
     shift,
@@ -144,6 +146,21 @@ CHECKS: tuple[ImageCheck | TableCheck, ...] = (
         "share",
         Limits(warning=0, error=0.01),
         measure=leakage,
+    ),
+    TableCheck(
+        "near_duplicates",
+        "images that nearly repeat an earlier one, in whichever split: the same picture at another "
+        "size, compression or brightness",
+        "share",
+        Limits(warning=0),
+        measure=near_duplicates,
+    ),
+    TableCheck(
+        "group_leakage",
+        "images outside of train whose group is in train too",
+        "share",
+        Limits(warning=0, error=0.01),
+        measure=group_leakage,
     ),
     TableCheck(
         "ignored",

@@ -13,9 +13,10 @@ from pipeline.artifacts.datasets import RawDataset, Split
 from pipeline.artifacts.files import atomic, read_array
 from pipeline.errors import ArtifactError
 from pipeline.parallel import spread
-from pipeline.validation.pixels import Histogram, measure_rows
+from pipeline.similar import Rows, Thumbnails, first_of_group, near_duplicates, thumbnails
+from pipeline.validation.pixels import Histogram, Measured, gray_of, measure_rows, with_channels
 
-SPLITS: tuple[Split, ...] = ("train", "test")
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 # Pixels per piece of work: enough to be worth handing over.
 CHUNK_PIXELS = 2**22
 # From this many on, processes are worth their start.
@@ -28,9 +29,11 @@ def build_manifest(raw: RawDataset) -> tuple[pd.DataFrame, Histogram]:
     Returns:
         One row per image, train first, in the order of the arrays: `split`, `file`, `label`,
         `class_name`; `height`, `width` and `mode` of the file; `error`, empty unless it could not
-        be decoded; `dtype` and `shape` of its array; `mean`, `std`, `min` and `max` of its pixels,
-        their `sha256` and `dhash`, all six empty where there is an error. And the counts of
-        pixel values by channel, of all readable images.
+        be decoded; `group`, empty where it has none; `dtype` and `shape` of its array; `mean`,
+        `std`, `min` and `max` of its pixels, their `sha256` and `dhash`, all six empty where there
+        is an error; `near_duplicate_of`, the first row of those that it is a near-duplicate of,
+        itself if it is that, else -1. And the counts of pixel values by channel, of all readable
+        images.
 
     Raises:
         ArtifactError: arrays and `files.parquet` do not have the same number of images.
@@ -39,7 +42,8 @@ def build_manifest(raw: RawDataset) -> tuple[pd.DataFrame, Histogram]:
         files = pd.read_parquet(raw.files)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"cannot read {raw.files}: {error}; run ingest again") from error
-    heads = {split: _head(raw, split, files[files["split"] == split]) for split in SPLITS}
+    splits = [split for split in SPLITS if split in raw.info.counts]
+    heads = {split: _head(raw, split, files[files["split"] == split]) for split in splits}
     head = pd.concat(heads.values(), ignore_index=True)
     readable = {
         raw.path / f"x_{split}.npy": part["error"].to_numpy() == "" for split, part in heads.items()
@@ -66,6 +70,8 @@ def _head(raw: RawDataset, split: Split, files: pd.DataFrame) -> pd.DataFrame:
     head = files[["split", "file", "height", "width", "mode", "error"]].reset_index(drop=True)
     head.insert(2, "label", labels)
     head.insert(3, "class_name", [names.get(label, "") for label in labels.tolist()])
+    grouped = (files["key"] != files["content"]).to_numpy()
+    head["group"] = files["key"].where(grouped, "").to_numpy()
     head["dtype"] = str(x.dtype)
     head["shape"] = "x".join(map(str, x.shape[1:]))
     return head
@@ -90,11 +96,45 @@ def describe(readable: Mapping[Path, NDArray[np.bool_]]) -> tuple[pd.DataFrame, 
         name: np.concatenate([getattr(part, name) for part in found])
         for name in ("mean", "std", "min", "max", "sha256", "dhash")
     }
+    twins = _near_duplicates(list(readable), found, everything)
     columns |= {name: _hexadecimal(columns[name]) for name in ("sha256", "dhash")}
     table = pd.DataFrame(columns)
     if not everything.all():
         table.loc[~everything] = np.nan
+    table["near_duplicate_of"] = twins
     return table, np.sum([part.histogram for part in found], axis=0)
+
+
+def _near_duplicates(paths: list[Path], found: list[Measured], readable: NDArray[np.bool_]) -> Rows:
+    """Return for each image the first row of its near-duplicates, -1 where it has none.
+
+    Of images that are equal pixel for pixel the first stands for all.
+    """
+    sums = np.concatenate([part.sha256 for part in found])
+    _, distinct = np.unique(sums.view("V32").ravel(), return_index=True)
+    rows = np.sort(distinct[readable[distinct]])
+    arrays = [read_array(path) for path in paths]
+    starts = np.cumsum([0, *map(len, arrays)])
+
+    def read(some: Rows) -> Thumbnails:
+        wanted = rows[some]
+        bounds = np.searchsorted(wanted, starts)
+        parts = [
+            x[wanted[low:high] - start]
+            for x, start, low, high in zip(arrays, starts[:-1], bounds, bounds[1:], strict=False)
+        ]
+        return np.concatenate([thumbnails(gray_of(with_channels(part))) for part in parts])
+
+    pairs = near_duplicates(
+        np.concatenate([part.dhash for part in found]).view(">u8").ravel()[rows].astype(np.uint64),
+        np.concatenate([part.coarse for part in found])[rows],
+        np.concatenate([part.mean for part in found])[rows],
+        read,
+    )
+    twins = np.full(len(sums), -1, np.int64)
+    some = np.unique(pairs)
+    twins[rows[some]] = rows[first_of_group(pairs, len(rows))][some]
+    return twins
 
 
 def _chunks(images: NDArray[Any]) -> Iterator[slice]:

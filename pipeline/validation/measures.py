@@ -115,6 +115,33 @@ def leakage(manifest: "DataFrame", facts: Facts) -> Finding:
     return Finding(_share(known, test), _pairs(known, train, ["sha256"]))
 
 
+def near_duplicates(manifest: "DataFrame", facts: Facts) -> Finding:
+    """Share of images that nearly repeat an earlier one, of whichever split."""
+    first = manifest["near_duplicate_of"]
+    # Where only some of the images are looked at, the first may not be among them.
+    again = manifest[(first != manifest.index) & first.isin(manifest.index)]
+    twins = manifest.loc[again["near_duplicate_of"]]
+    across = (again["split"].to_numpy() != twins["split"].to_numpy()).nonzero()[0]
+    # Those in two splits first: they make a test easier than it looks.
+    order = np.concatenate([across, np.setdiff1d(np.arange(len(again)), across)])
+    shown = order[:MOST_OFFENDERS]
+    named = zip(addresses(again.iloc[shown]), addresses(twins.iloc[shown]), strict=True)
+    note = f"{len(across)} of {len(again)} across splits" if len(again) else ""
+    return Finding(_share(again, manifest), tuple(f"{a} ~ {b}" for a, b in named), note)
+
+
+def group_leakage(manifest: "DataFrame", facts: Facts) -> Finding:
+    """Share of the images outside of train whose group is in train too."""
+    in_train = manifest["split"] == "train"
+    others = manifest[~in_train]
+    leaked = others[(others["group"] != "") & others["group"].isin(manifest["group"][in_train])]
+    shown = leaked.head(MOST_OFFENDERS)
+    named = zip(addresses(shown), shown["group"], strict=True)
+    groups = leaked["group"].nunique()
+    note = f"{groups} group{'s' if groups != 1 else ''}" if groups else ""
+    return Finding(_share(leaked, others), tuple(f"{a} of group {g}" for a, g in named), note)
+
+
 def label_conflict(manifest: "DataFrame", facts: Facts) -> Finding:
     """Share of images whose pixels occur under more than one label, in whichever split."""
     rows = manifest.dropna(subset="sha256")

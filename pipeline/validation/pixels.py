@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts.files import read_array
+from pipeline.similar import coarse, dhash
 
 # Of brightness, per channel: fine enough to see a shift of one hundredth of the range.
 HISTOGRAM_BINS = 64
@@ -28,6 +29,7 @@ class Measured:
         mean: the mean of the pixels of each image, (n,); std, min and max likewise.
         sha256: the sha256 of their bytes, (n, 32).
         dhash: see `dhash`, big-endian, (n, 8).
+        coarse: their thumbnails, (n, pixels).
         histogram: counts of pixel values by channel.
     """
 
@@ -37,6 +39,7 @@ class Measured:
     max: NDArray[np.float64]
     sha256: NDArray[np.uint8]
     dhash: NDArray[np.uint8]
+    coarse: NDArray[np.int8]
     histogram: Histogram
 
 
@@ -44,11 +47,22 @@ def measure_rows(piece: Piece) -> list[Measured]:
     """Measure some rows of a `.npy` file of images, block by block."""
     path, rows, readable = piece
     # Mapped for these rows only: the pages of a map count as memory of this process.
-    x = np.asarray(read_array(path)[rows])
-    images = x.reshape(*(*x.shape, 1, 1)[:3], int(np.prod(x.shape[3:])))
+    images = with_channels(read_array(path)[rows])
     size = max(1, BLOCK_PIXELS // max(1, images[:1].size))
     blocks = [slice(start, start + size) for start in range(0, max(1, len(images)), size)]
     return [measure(images[block], readable[block]) for block in blocks]
+
+
+def with_channels(x: NDArray[Any]) -> NDArray[Any]:
+    """Return images of any shape as (n, height, width, channels)."""
+    return np.asarray(x).reshape(*(*x.shape, 1, 1)[:3], int(np.prod(x.shape[3:])))
+
+
+def gray_of(images: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the sum of the channels of images (n, height, width, channels)."""
+    # As images.sum(axis=3), in a tenth of the time.
+    gray: NDArray[np.float64] = reduce(np.add, np.moveaxis(images, 3, 0).astype(np.float64))
+    return gray
 
 
 def measure(images: NDArray[Any], readable: NDArray[np.bool_]) -> Measured:
@@ -61,8 +75,7 @@ def measure(images: NDArray[Any], readable: NDArray[np.bool_]) -> Measured:
     pixels = images.astype(np.float64)
     flat = pixels.reshape(len(pixels), -1)
     shas = b"".join(hashlib.sha256(image.tobytes()).digest() for image in images)
-    # As pixels.sum(axis=3), in a tenth of the time.
-    gray = reduce(np.add, np.moveaxis(pixels, 3, 0))
+    gray = gray_of(pixels)
     hashes = dhash(gray).astype(">u8")
     return Measured(
         mean=flat.mean(axis=1),
@@ -71,6 +84,7 @@ def measure(images: NDArray[Any], readable: NDArray[np.bool_]) -> Measured:
         max=images.max(axis=(1, 2, 3)).astype(np.float64),
         sha256=np.frombuffer(shas, np.uint8).reshape(-1, 32),
         dhash=hashes.view(np.uint8).reshape(-1, 8),
+        coarse=coarse(gray),
         histogram=_histogram(images[readable]),
     )
 
@@ -79,28 +93,3 @@ def _histogram(images: NDArray[Any]) -> Histogram:
     bins = np.clip(images, 0, 255).astype(np.uint8) // (256 // HISTOGRAM_BINS)
     channels = range(images.shape[3])
     return np.stack([np.bincount(bins[..., c].ravel(), minlength=HISTOGRAM_BINS) for c in channels])
-
-
-def dhash(gray: NDArray[np.float64]) -> NDArray[np.uint64]:
-    """Return the difference hash of images: near-equal ones differ in few of its 64 bits.
-
-    An image is averaged to 8 rows of 9 values; each bit says whether a value is less than its
-    right neighbour. See Neal Krawetz, "Kind of Like That", 2013.
-
-    Args:
-        gray: (n, height, width), whole numbers.
-    """
-    _, height, width = gray.shape
-    # Whole numbers throughout, so that no rounding decides a bit.
-    small = _overlaps(height, 8) @ gray @ _overlaps(width, 9).T
-    bits = (small[:, :, :-1] < small[:, :, 1:]).reshape(len(gray), 64)
-    return np.packbits(bits, axis=1).view(">u8").astype(np.uint64).ravel()
-
-
-def _overlaps(length: int, cells: int) -> NDArray[np.float64]:
-    """How much of each pixel lies in each cell when both divide the same line: (cells, length)."""
-    pixels, edges = np.arange(length + 1) * cells, np.arange(cells + 1) * length
-    right = np.minimum(edges[1:, None], pixels[None, 1:])
-    left = np.maximum(edges[:-1, None], pixels[None, :-1])
-    overlaps: NDArray[np.float64] = np.maximum(right - left, 0).astype(np.float64)
-    return overlaps

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -70,6 +71,15 @@ def leaked(x, y, files):
     y[TRAIN] = y[11]
 
 
+def nearly_repeated(x, y, files):
+    x[TRAIN + 3] = np.minimum(x[12] * 0.9 + 20, 255)
+
+
+def one_group_in_two_splits(x, y, files):
+    files.loc[[2, TRAIN + 5, TRAIN + 6], "key"] = "a patient"
+    files.loc[[3, 4], "key"] = "another"
+
+
 DAMAGES = {
     "readable": (unreadable, 1 / 1797, "train/0003.png"),
     "dimensions": (another_shape, 1, "train/0000.png"),
@@ -82,6 +92,8 @@ DAMAGES = {
     "duplicates": (repeated, 1 / 1797, "train/0008.png = train/0007.png"),
     "label_conflict": (two_labels, 2 / 1797, "train/0007.png is 7"),
     "leakage": (leaked, 1 / 360, "test/1437.png = train/0011.png"),
+    "near_duplicates": (nearly_repeated, 1 / 1797, "test/1440.png ~ train/0012.png"),
+    "group_leakage": (one_group_in_two_splits, 2 / 360, "test/1442.png of group a patient"),
     "ignored": (None, 3, "2 .txt"),
     "shift": (None, 0.5, None),
 }

@@ -4,10 +4,11 @@ import shutil
 import subprocess
 import time
 from html.parser import HTMLParser
-from io import StringIO
+from io import BytesIO, StringIO
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from pipeline.artifacts.files import dvc_md5
@@ -47,6 +48,31 @@ def test_sound_data_pass_and_are_remembered(tmp_path):
     made = {file.name for file in (tmp_path / "out").iterdir()}
     assert made == {"raw", "manifest.parquet", "data_docs", "summary.json"}
     assert (tmp_path / "accepted.json").exists()
+
+
+def test_a_validation_split_of_the_source_is_checked_too(tmp_path):
+    content = {}
+    for number, split in enumerate(("train", "val", "test")):
+        content |= {
+            f"{split}/{name}": images.encode(seed=100 * number + seed)
+            for seed, name in enumerate(("cat/p1_a.png", "cat/p2_a.png", "dog/p3_a.png"))
+        }
+    picture = Image.open(BytesIO(images.encode(seed=2)))
+    content["val/dog/p9_b.png"] = images.save(picture.point(lambda value: value * 0.9 + 10))
+    content["train/dog/p9_b.png"] = images.encode(seed=77)
+    entry = ImageFolder(
+        source=str(images.write(tmp_path / "pets", content)),
+        image_size=(12, 12),
+        group="(?P<group>p9|[^/]+_a)",
+    )
+    raw = ingest(DatasetPlan(name="pets", entry=entry), tmp_path / "raw")
+    limits = {"near_duplicates": Limits(error=0), "group_leakage": Limits(error=0)}
+    with pytest.raises(ValidationFailed) as failed:
+        validate(raw, limits, tmp_path / "out", tmp_path / "accepted.json")
+    failures = ValidationReport.load(tmp_path / "out" / "summary.json").failures("error")
+    assert {failure.check for failure in failures} == {"near_duplicates", "group_leakage"}
+    assert "val/dog/p9_b.png ~ train/dog/p3_a.png" in str(failed.value)
+    assert "val/dog/p9_b.png of group p9" in str(failed.value)
 
 
 def test_equal_data_make_equal_files(tmp_path):
