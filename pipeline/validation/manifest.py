@@ -13,8 +13,8 @@ from pipeline.artifacts.datasets import RawDataset, Split
 from pipeline.artifacts.files import atomic, read_array
 from pipeline.errors import ArtifactError
 from pipeline.parallel import spread
-from pipeline.similar import Rows, Thumbnails, first_of_group, near_duplicates, thumbnails
-from pipeline.validation.pixels import Histogram, Measured, gray_of, measure_rows, with_channels
+from pipeline.validation.near_duplicates import first_near_duplicate
+from pipeline.validation.pixels import Histogram, measure_rows
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 # Pixels per piece of work: enough to be worth handing over.
@@ -94,47 +94,16 @@ def describe(readable: Mapping[Path, NDArray[np.bool_]]) -> tuple[pd.DataFrame, 
     found = [part for parts in spread(measure_rows, pieces, many) for part in parts]
     columns: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in found])
-        for name in ("mean", "std", "min", "max", "sha256", "dhash")
+        for name in ("mean", "std", "min", "max", "sha256", "dhash", "coarse")
     }
-    twins = _near_duplicates(list(readable), found, everything)
+    twins = first_near_duplicate(columns, [read_array(path) for path in readable], everything)
+    del columns["coarse"]
     columns |= {name: _hexadecimal(columns[name]) for name in ("sha256", "dhash")}
     table = pd.DataFrame(columns)
     if not everything.all():
         table.loc[~everything] = np.nan
     table["near_duplicate_of"] = twins
     return table, np.sum([part.histogram for part in found], axis=0)
-
-
-def _near_duplicates(paths: list[Path], found: list[Measured], readable: NDArray[np.bool_]) -> Rows:
-    """Return for each image the first row of its near-duplicates, -1 where it has none.
-
-    Of images that are equal pixel for pixel the first stands for all.
-    """
-    sums = np.concatenate([part.sha256 for part in found])
-    _, distinct = np.unique(sums.view("V32").ravel(), return_index=True)
-    rows = np.sort(distinct[readable[distinct]])
-    arrays = [read_array(path) for path in paths]
-    starts = np.cumsum([0, *map(len, arrays)])
-
-    def read(some: Rows) -> Thumbnails:
-        wanted = rows[some]
-        bounds = np.searchsorted(wanted, starts)
-        parts = [
-            x[wanted[low:high] - start]
-            for x, start, low, high in zip(arrays, starts[:-1], bounds, bounds[1:], strict=False)
-        ]
-        return np.concatenate([thumbnails(gray_of(with_channels(part))) for part in parts])
-
-    pairs = near_duplicates(
-        np.concatenate([part.dhash for part in found]).view(">u8").ravel()[rows].astype(np.uint64),
-        np.concatenate([part.coarse for part in found])[rows],
-        np.concatenate([part.mean for part in found])[rows],
-        read,
-    )
-    twins = np.full(len(sums), -1, np.int64)
-    some = np.unique(pairs)
-    twins[rows[some]] = rows[first_of_group(pairs, len(rows))][some]
-    return twins
 
 
 def _chunks(images: NDArray[Any]) -> Iterator[slice]:
