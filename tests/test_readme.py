@@ -25,6 +25,8 @@ ACTIVATE = "source .venv/bin/activate"
 ELSEWHERE = {"make test", "make ui", "make stack", "dataset=fashion_mnist", "dataset=flowers"}
 # What a gate says depends on the models: tests/production/test_promote.py.
 ELSEWHERE |= {"pipeline promote", "pipeline rollback"}
+# The image of this test is in no dataset; tests/reports/test_images.py.
+ELSEWHERE |= {"pipeline trace"}
 # A model is trained once more in tests/flows/test_reproduce.py.
 ELSEWHERE |= {"pipeline reproduce"}
 

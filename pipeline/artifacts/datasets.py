@@ -36,6 +36,7 @@ class DatasetInfo(Record):
         intended_use: empty where nobody has stated it.
         ignored: files of the source that are not read, by ending or system folder.
         fit: how images of another aspect ratio are resized; a model is asked in the same way.
+        forgotten: images that are kept out because `data/forgotten.csv` names them.
     """
 
     name: str
@@ -48,6 +49,7 @@ class DatasetInfo(Record):
     intended_use: str = ""
     ignored: dict[str, int] = Field(default_factory=dict)
     fit: Fit = "stretch"
+    forgotten: int = 0
 
     @property
     def num_classes(self) -> int:

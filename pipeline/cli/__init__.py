@@ -15,11 +15,12 @@ from pipeline.errors import EXIT_CODE, EXIT_CODE_RETRYABLE, PipelineError
 from pipeline.redaction import redact
 
 # In the order in which --help shows them.
-from pipeline.cli import stages, flow, registry, passports, reproduce, results, compare  # isort: skip
+from pipeline.cli import stages, flow, registry, passports, reproduce, results, compare, data  # isort: skip
 
 __all__ = [
     "app",
     "compare",
+    "data",
     "flow",
     "main",
     "passports",

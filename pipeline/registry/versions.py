@@ -97,6 +97,14 @@ def names() -> list[str]:
     return found
 
 
+def all_of(name: str) -> list[Registered]:
+    """Return all versions of a model, the oldest first; none where there is no such model."""
+    client = connect()
+    with reaching("read the registry"):
+        numbers = [int(v.version) for v in client.search_model_versions(f"name = '{name}'")]
+        return [_registered(client, name, number) for number in sorted(numbers)]
+
+
 def check_name(name: str) -> None:
     """Refuse a name that no registered model has.
 
