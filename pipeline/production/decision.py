@@ -11,15 +11,16 @@ from pipeline.artifacts.record import Frozen
 from pipeline.evaluation.paired import McNemar, mcnemar, paired_interval
 from pipeline.production.floors import floors
 from pipeline.production.rules import RULES, Thresholds
+from pipeline.production.scored_images import ScoredImages
 from pipeline.registry.ledger import Action
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A version, scored now on the test split that is here.
+    """A version, scored now on test images that it has not seen.
 
     Attributes:
-        right: (n,) whether each test image is classified correctly.
+        right: (n,) whether each image is classified correctly.
         recalls: by class name; only classes with test images.
         ingredients: equal for models that differ by chance alone; None where it is not known.
         test_md5: the md5 of the test split that it was evaluated on when it was made.
@@ -77,12 +78,14 @@ class Case:
 
     Attributes:
         incumbent: None where nothing is in production.
-        test_md5: the md5 of the test split on which both are scored.
+        test_md5: the md5 of the test split that is here.
+        images: those of it on which both are scored.
     """
 
     candidate: Candidate
     incumbent: Incumbent | None
     test_md5: str
+    images: ScoredImages
 
     @property
     def old(self) -> Scored | None:
@@ -125,7 +128,8 @@ class Decision(Frozen):
 
     Attributes:
         incumbent: the version in production; None where there is none.
-        test_md5: the md5 of the test split on which both are scored.
+        test_md5: the md5 of the test split that was there.
+        images: those of it on which both were scored; None in decisions of earlier releases.
         answers: stored as `checks`.
     """
 
@@ -135,6 +139,7 @@ class Decision(Frozen):
     candidate: int
     incumbent: int | None
     test_md5: str
+    images: ScoredImages | None = None
     answers: tuple[Answer, ...] = Field(alias="checks")
 
     @property
@@ -151,6 +156,12 @@ class Decision(Frozen):
     def failures(self) -> tuple[str, ...]:
         """What is not met, as sentences."""
         return tuple(answer.message for answer in self.answers if not answer.passed)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is met and said all the same, as sentences."""
+        noted = {rule.name for rule in RULES if rule.noted}
+        return tuple(row.message for row in self.answers if row.passed and row.name in noted)
 
 
 class PromotionReport(Frozen):
@@ -191,5 +202,6 @@ def decide(case: Case, thresholds: Thresholds) -> Decision:
         candidate=case.candidate.version,
         incumbent=case.incumbent.version if case.incumbent else None,
         test_md5=case.test_md5,
+        images=case.images,
         checks=tuple(answers),
     )

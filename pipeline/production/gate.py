@@ -1,11 +1,13 @@
-"""The gate: score a version and the one in production on the test split, now, and decide."""
+"""The gate: score a version and the one in production, now, on images that neither has seen."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipeline.artifacts.datasets import Splits
 from pipeline.artifacts.files import sha256
@@ -20,6 +22,7 @@ from pipeline.images import as_base64_png
 from pipeline.production.decision import Candidate, Case, Decision, Incumbent, Scored, decide
 from pipeline.production.floors import check_floors
 from pipeline.production.rules import Thresholds
+from pipeline.production.scored_images import seen_by, unseen
 from pipeline.registry import model_files, versions
 from pipeline.registry.passport import Example, Passport, test_md5
 from pipeline.registry.versions import Registered
@@ -48,42 +51,89 @@ def examine(
     """
     check_floors(thresholds)
     passport = model_files.read_passport(version)
-    candidate = _candidate(version, passport, splits)
-    old = None
+    new, old, reason = _ask(version, passport, splits), None, ""
     if incumbent is not None:
-        old = _incumbent(versions.find(f"{version.name}/{incumbent}"), splits)
-    return decide(Case(candidate, old, test_md5(splits.info)), thresholds)
+        try:
+            old = _ask_incumbent(versions.find(f"{version.name}/{incumbent}"), splits)
+        except (ArtifactError, TrackingError) as error:
+            if error.retryable:
+                raise
+            reason = str(error)
+    info = splits.info
+    left, images = unseen(splits.y("test"), info.class_names, new.seen, old.seen if old else None)
+    if old is not None and not left.any():
+        reason = "no test image is left that neither version has seen"
+    return decide(
+        Case(
+            _candidate(new, passport, left, splits),
+            _incumbent(incumbent, old, left, reason),
+            test_md5(info),
+            images,
+        ),
+        thresholds,
+    )
 
 
-def _candidate(version: Registered, passport: Passport, splits: Splits) -> Candidate:
-    predictions = _predictions(model_files.fetch(version), splits)
-    scored = _scored(version, passport, predictions)
-    code, checks = passport.provenance.code, passport.validation
+@dataclass(frozen=True)
+class _Asked:
+    """A version that was asked about all test images.
+
+    Attributes:
+        passport: None where it was registered without.
+        seen: (n,) which of the images it was trained or validated on; None where it has no record.
+    """
+
+    version: Registered
+    passport: Passport | None
+    predictions: Predictions
+    seen: NDArray[np.bool_] | None
+
+
+def _ask(version: Registered, passport: Passport | None, splits: Splits) -> _Asked:
+    """Ask a version about all test images.
+
+    Raises:
+        ArtifactError: its files are not what was registered, or it takes other images.
+        TrackingError: the store cannot be reached.
+    """
+    return _Asked(
+        version,
+        passport,
+        _predictions(model_files.fetch(version), splits),
+        seen_by(model_files.read_images(version), splits.contents("test")),
+    )
+
+
+def _ask_incumbent(version: Registered, splits: Splits) -> _Asked:
+    has_passport = "passport_sha256" in version.tags
+    return _ask(version, model_files.read_passport(version) if has_passport else None, splits)
+
+
+def _incumbent(
+    number: int | None, old: _Asked | None, left: NDArray[np.bool_], reason: str
+) -> Incumbent | None:
+    if number is None:
+        return None
+    return Incumbent(number, _scored(old, left) if old and not reason else None, reason)
+
+
+def _candidate(
+    new: _Asked, passport: Passport, left: NDArray[np.bool_], splits: Splits
+) -> Candidate:
+    version, code, checks = new.version, passport.provenance.code, passport.validation
     return Candidate(
-        **vars(scored),
-        metrics=_metrics_with_floors(passport, predictions),
+        **vars(_scored(new, left)),
+        metrics=_metrics_with_floors(passport, new.predictions.of(left)) if left.any() else {},
         missing=passport.missing(),
         max_difference=max_difference(
             f"models:/{version.name}/{version.version}",
             splits,
-            predictions.probabilities,
+            new.predictions.probabilities,
             passport.examples,
         ),
         validated=checks.passed and checks.raw_md5 == passport.data.raw_md5,
         dirty=code.dirty is not False,
     )
-
-
-def _incumbent(version: Registered, splits: Splits) -> Incumbent:
-    try:
-        has_passport = "passport_sha256" in version.tags
-        passport = model_files.read_passport(version) if has_passport else None
-        predictions = _predictions(model_files.fetch(version), splits)
-    except (ArtifactError, TrackingError) as error:
-        if error.retryable:
-            raise
-        return Incumbent(version.version, reason=str(error))
-    return Incumbent(version.version, _scored(version, passport, predictions))
 
 
 def _predictions(folder: Path, splits: Splits) -> Predictions:
@@ -120,9 +170,10 @@ def _ask_keras(trained: TrainedModel, splits: Splits) -> Probabilities:
     return Scorer(model).probabilities(splits.x("test"))
 
 
-def _scored(version: Registered, passport: Passport | None, predictions: Predictions) -> Scored:
+def _scored(asked: _Asked, left: NDArray[np.bool_]) -> Scored:
+    predictions, passport = asked.predictions.of(left), asked.passport
     return Scored(
-        version=version.version,
+        version=asked.version.version,
         right=predictions.right,
         recalls=predictions.recalls(),
         ingredients=passport.ingredients_digest if passport else None,
