@@ -1,8 +1,7 @@
 """What a model predicts for the images of a split, beside their true labels."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,10 +43,6 @@ class Predictions:
         """Whether each image is classified correctly: (n,)."""
         hits: Hits = self.predicted == self.y
         return hits
-
-    def of(self, rows: NDArray[np.bool_]) -> Self:
-        """Return the predictions for some of the images: (n,), whether each is one of them."""
-        return replace(self, y=self.y[rows], probabilities=self.probabilities[rows])
 
     def hits_by_class(self) -> dict[str, Hits]:
         """Return whether each image of a class is found, by class name; a class may have none."""

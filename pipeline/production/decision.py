@@ -64,12 +64,16 @@ class Incumbent:
 
     Attributes:
         scored: None where it cannot be scored.
-        reason: why not.
+        reason: why not, or why only on images of the classes in common.
+        differs: whether the reason is that its images or classes are not those that are here.
+        common: of the candidate's images, those on which both are scored: (n,); None: all.
     """
 
     version: int
     scored: Scored | None = None
     reason: str = ""
+    differs: bool = False
+    common: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,11 @@ class Case:
         """The version in production, where it can be scored."""
         return self.incumbent.scored if self.incumbent else None
 
+    @property
+    def accuracy(self) -> float:
+        """That of the candidate on the images on which both are scored."""
+        return float(self._pair()[1].mean())
+
     def interval(self, confidence: float) -> tuple[float, float]:
         """Return the interval of the difference in accuracy, candidate less incumbent."""
         return paired_interval(*self._pair(), confidence)
@@ -101,9 +110,10 @@ class Case:
         return mcnemar(*self._pair())
 
     def _pair(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        if self.old is None:
+        if self.incumbent is None or self.incumbent.scored is None:
             raise ValueError("the version in production is not scored")
-        return self.old.right, self.candidate.right
+        common, new = self.incumbent.common, self.candidate.right
+        return self.incumbent.scored.right, new if common is None else new[common]
 
 
 class Answer(Frozen):

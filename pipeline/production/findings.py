@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.production.comparable import listed
+
 if TYPE_CHECKING:
     from pipeline.production.decision import Case
     from pipeline.production.rules import Thresholds
@@ -49,14 +51,14 @@ def test_set(case: "Case", thresholds: "Thresholds") -> Found:
 def unseen_images(case: "Case", thresholds: "Thresholds") -> Found:
     """Find whether enough images are left that no version has seen, of every class."""
     images = case.images
-    short = images.left < thresholds.min_test_images
+    short = images.count < thresholds.min_test_images
     text = f"scored on {_images(case)}"
     reason = f"at least {thresholds.min_test_images} are required" if short else ""
     if images.emptied:
-        reason += f"{reason and ', and '}none is left of {', '.join(images.emptied)}"
+        reason += f"{reason and ', and '}none is left of {listed(images.emptied)}"
     words = {"text": text, "reason": reason}
     passed = not short and not images.emptied
-    return Found(passed, images.left, thresholds.min_test_images, words)
+    return Found(passed, images.count, thresholds.min_test_images, words)
 
 
 def _images(case: "Case") -> str:
@@ -72,7 +74,10 @@ def _images(case: "Case") -> str:
         for version, count in asked
     )
     left_out = images.test - images.left
-    return f"{images.left:,} of {images.test:,} test images; {left_out:,} left out as seen: {seen}"
+    text = f"{images.left:,} of {images.test:,} test images; {left_out:,} left out as seen: {seen}"
+    if images.compared is not None:
+        text += f"; compared on the {images.compared:,} of classes that both know"
+    return text
 
 
 def loads(case: "Case", thresholds: "Thresholds") -> Found:
@@ -94,8 +99,20 @@ def comparable(case: "Case", thresholds: "Thresholds") -> Found | None:
     """Find whether the version in production can be scored again."""
     if (old := case.incumbent) is None:
         return None
-    words = {"version": old.version, "reason": old.reason}
-    return Found(old.scored is not None, "yes" if old.scored else "no", "yes", words)
+    rule = thresholds.incomparable
+    allowed = old.scored is not None or (old.differs and rule == "allow")
+    text = f"version {old.version}, in production, is scored on the same images"
+    if old.scored is None:
+        text = f"not compared with version {old.version}, which promotion.incomparable allows"
+    elif old.reason:
+        text = f"compared with version {old.version} on images of the classes in common"
+    text += f": {old.reason}" if old.reason else ""
+    reason = old.reason
+    if old.differs and rule != "allow":
+        reason += "; promotion.incomparable says what is allowed then, now: " + rule
+    words = {"version": old.version, "text": text, "reason": reason}
+    limit = "any" if rule == "allow" else "yes"
+    return Found(allowed, "yes" if old.scored else "no", limit, words)
 
 
 def not_worse(case: "Case", thresholds: "Thresholds") -> Found | None:
@@ -104,7 +121,7 @@ def not_worse(case: "Case", thresholds: "Thresholds") -> Found | None:
         return None
     low, high = case.interval(thresholds.confidence)
     words = {
-        "new": case.candidate.accuracy,
+        "new": case.accuracy,
         "old": old.accuracy,
         "version": old.version,
         "confidence": 100 * thresholds.confidence,
@@ -118,7 +135,7 @@ def better(case: "Case", thresholds: "Thresholds") -> Found | None:
     if (old := case.old) is None:
         return None
     pairs, most = case.mcnemar(), 1 - thresholds.confidence
-    proven = case.candidate.accuracy > old.accuracy and pairs.p_better <= most
+    proven = case.accuracy > old.accuracy and pairs.p_better <= most
     words = {"new": pairs.only_b, "old": pairs.only_a, "version": old.version, "most": most}
     limit = most if thresholds.better else 1.0
     return Found(proven or not thresholds.better, pairs.p_better, limit, words)
@@ -128,7 +145,8 @@ def class_losses(case: "Case", thresholds: "Thresholds") -> Found | None:
     """Find the classes that lose more recall than they may."""
     if (old := case.old) is None:
         return None
-    losses = {name: old.recalls[name] - value for name, value in case.candidate.recalls.items()}
+    recalls = case.candidate.recalls
+    losses = {name: value - recalls[name] for name, value in old.recalls.items()}
     allowed = {name: thresholds.allowances.get(name, thresholds.allowance) for name in losses}
     over = [name for name in losses if losses[name] > allowed[name] + 1e-12]
     worst = max(losses, key=lambda name: (losses[name] - allowed[name], name))

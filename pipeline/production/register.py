@@ -13,8 +13,8 @@ from pipeline.artifacts.models import Evaluation, ModelVersion, RunInfo, Trained
 from pipeline.artifacts.validation import ValidationReport
 from pipeline.errors import ArtifactError, TrackingError
 from pipeline.evaluation.litert import read_checked
+from pipeline.production.asking import max_difference
 from pipeline.production.findings import MAX_DIFFERENCE
-from pipeline.production.gate import max_difference
 from pipeline.production.promote import Promotion, promote
 from pipeline.production.rules import Thresholds
 from pipeline.registry import model_files, version_images, versions

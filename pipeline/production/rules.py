@@ -8,7 +8,7 @@ Every stage reads params.yaml and with it this file: see `findings`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -34,6 +34,9 @@ class Thresholds(Frozen):
         allowance: the most recall that a class may lose.
         allowances: the same of single classes, by name.
         min_test_images: the fewest test images that neither version has seen.
+        incomparable: what follows where the version in production takes other images, or knows
+            other classes: it fails; it is compared on images of the classes in common; or that,
+            and where nothing can be compared, the floors alone decide.
         allow_dirty: whether code may have made it that is in no commit.
         require_approval: whether a person has to agree.
     """
@@ -45,6 +48,7 @@ class Thresholds(Frozen):
     allowance: ZeroToOne = 0.05
     allowances: dict[str, ZeroToOne] = Field(default_factory=dict)
     min_test_images: Annotated[int, Field(ge=1)] = 20
+    incomparable: Literal["refuse", "common_classes", "allow"] = "refuse"
     allow_dirty: bool = False
     require_approval: bool = False
 
@@ -135,10 +139,13 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "comparable",
-        question="Can the version in production be scored again?",
-        passed="version {version}, in production, is scored on the same images",
+        question="Can the version in production be scored again, on images as it takes them and "
+        "with the same classes?",
+        thresholds=("incomparable",),
+        passed="{text}",
         failed="version {version} cannot be scored again: {reason}",
         find=findings.comparable,
+        noted=True,
     ),
     Rule(
         "not_worse",

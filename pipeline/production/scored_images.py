@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.datasets import Contents, Labels
+from pipeline.artifacts.datasets import Labels
 from pipeline.artifacts.record import Frozen
-from pipeline.registry.version_images import VersionImages
 
 
 class ScoredImages(Frozen):
@@ -19,6 +18,7 @@ class ScoredImages(Frozen):
         seen: those that the candidate was trained or validated on; None where it has no record.
         seen_by_incumbent: likewise; None as well where the incumbent is not scored.
         emptied: the classes of which there are test images, and none is left.
+        compared: those that are left of classes that both know; None where both know all.
     """
 
     test: int
@@ -26,11 +26,12 @@ class ScoredImages(Frozen):
     seen: int | None
     seen_by_incumbent: int | None = None
     emptied: tuple[str, ...] = ()
+    compared: int | None = None
 
-
-def seen_by(images: VersionImages | None, contents: Contents) -> NDArray[np.bool_] | None:
-    """Return of each image whether a version has seen it: (n,); None where it has no record."""
-    return None if images is None else images.has_seen(contents)
+    @property
+    def count(self) -> int:
+        """How many images the comparison rests on, or the floors where there is none."""
+        return self.left if self.compared is None else self.compared
 
 
 def unseen(

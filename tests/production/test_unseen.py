@@ -10,8 +10,7 @@ from pipeline.artifacts.files import write_array
 from pipeline.artifacts.models import TrainedModel
 from pipeline.evaluation.litert import load_litert
 from pipeline.production.rules import Thresholds
-from pipeline.production.scored_images import seen_by, unseen
-from pipeline.registry.version_images import VersionImages
+from pipeline.production.scored_images import unseen
 from tests.promotable import ask, files_of, run, two, without_record
 
 __all__ = ["two"]
@@ -94,12 +93,3 @@ def test_left_is_what_none_is_known_to_have_seen(rows, new_known, old_known):
     assert images.seen == (new.sum() if new_known else None)
     gone = {names[label] for label in y} - {names[label] for label in y[expected]}
     assert set(images.emptied) == gone
-
-
-def test_what_is_not_recorded_is_not_known():
-    contents = np.array([5, 1], np.uint64)
-    none = np.array([], np.uint64)
-    assert seen_by(None, contents) is None
-    found = seen_by(VersionImages(contents[1:], none, none, none), contents)
-    assert found is not None
-    assert found.tolist() == [False, True]
