@@ -47,5 +47,6 @@ def rights(n, wrong):
 def case(new, old=None, **images):
     """Put both before the gate; by default on all test images, of which neither has seen any."""
     count = len(new.right)
-    known = {"test": count, "left": count, "seen": 0, "seen_by_incumbent": 0, **images}
-    return Case(new, old, MD5, ScoredImages(**known))
+    known = {"test": count, "left": count, "seen": 0, "seen_by_incumbent": 0}
+    known |= {"asked": 1, "fresh": count} if old and old.scored else {}
+    return Case(new, old, MD5, ScoredImages(**known | images))

@@ -161,3 +161,19 @@ def not_a_reseed(case: "Case", thresholds: "Thresholds") -> Found | None:
     new = case.candidate.ingredients
     same = new is not None and new == old.ingredients
     return Found(not same, new or "unknown", f"not {old.ingredients}", {"version": old.version})
+
+
+def questions(case: "Case", thresholds: "Thresholds") -> Found | None:
+    """Find how often the images were asked, and what follows of that."""
+    images, most = case.images, thresholds.max_questions
+    if images.asked is None:
+        return None
+    text = "once" if images.asked == 1 else f"{images.asked} times"
+    if images.fresh and images.fresh < images.count:
+        text += f" (the median; {images.fresh:,} for the first time)"
+    # Each question lets a version pass wrongly with a probability of at most 1 - confidence.
+    chance = 1 - thresholds.confidence**images.asked
+    none = "no version was better" if thresholds.better else "every version was worse by the margin"
+    words = {"times": text, "chance": 100 * chance, "none": none}
+    passed = most is None or images.asked <= most
+    return Found(passed, images.asked, "any" if most is None else most, words)

@@ -8,6 +8,7 @@ from pipeline.errors import ArtifactError, TrackingError
 from pipeline.evaluation.metric import ImageMetric, SplitMetric
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.predictions import Predictions
+from pipeline.production import questions
 from pipeline.production.asking import Asked, OtherImages, ask, max_difference
 from pipeline.production.comparable import differing_classes
 from pipeline.production.decision import Candidate, Case, Decision, Incumbent, Scored, decide
@@ -15,12 +16,17 @@ from pipeline.production.floors import check_floors
 from pipeline.production.rules import Thresholds
 from pipeline.production.scored_images import unseen
 from pipeline.registry import model_files, versions
+from pipeline.registry.ledger_run import LedgerRun
 from pipeline.registry.passport import Passport, test_md5
 from pipeline.registry.versions import Registered
 
 
 def examine(
-    version: Registered, incumbent: int | None, splits: Splits, thresholds: Thresholds
+    version: Registered,
+    incumbent: int | None,
+    splits: Splits,
+    thresholds: Thresholds,
+    ledger: LedgerRun,
 ) -> Decision:
     """Decide whether a version may go into production.
 
@@ -29,6 +35,7 @@ def examine(
         incumbent: the version in production, if any.
         splits: only `test` is read.
         thresholds: from params.yaml.
+        ledger: it stores which versions were compared on which images.
 
     Raises:
         ArtifactError: the version has no passport, its files are not what was registered, or it
@@ -56,8 +63,11 @@ def examine(
     left, images = unseen(y, info.class_names, new.seen, seen)
     if isinstance(old, Asked):
         old = _score(old, y, left, info.class_names)
-        if old.common is not None:
-            images = images.model_copy(update={"compared": int(old.common.sum())})
+        if old.scored is not None:
+            contents = splits.contents("test")[left]
+            contents = contents if old.common is None else contents[old.common]
+            times = questions.ask(ledger, version.version, old.version, contents)
+            images = images.compare(None if old.common is None else len(contents), times)
     candidate = _candidate(new, passport, y, left, splits)
     return decide(Case(candidate, old, test_md5(info), images), thresholds)
 

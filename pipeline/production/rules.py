@@ -37,6 +37,7 @@ class Thresholds(Frozen):
         incomparable: what follows where the version in production takes other images, or knows
             other classes: it fails; it is compared on images of the classes in common; or that,
             and where nothing can be compared, the floors alone decide.
+        max_questions: how often test images may be asked which version is better; null: any number.
         allow_dirty: whether code may have made it that is in no commit.
         require_approval: whether a person has to agree.
     """
@@ -49,6 +50,7 @@ class Thresholds(Frozen):
     allowances: dict[str, ZeroToOne] = Field(default_factory=dict)
     min_test_images: Annotated[int, Field(ge=1)] = 20
     incomparable: Literal["refuse", "common_classes", "allow"] = "refuse"
+    max_questions: Annotated[int, Field(ge=1)] | None = None
     allow_dirty: bool = False
     require_approval: bool = False
 
@@ -174,6 +176,17 @@ RULES: tuple[Rule, ...] = (
         passed="no class loses more recall than it may; {worst} comes nearest: {value:.4f}",
         failed="recall: {losses} allowed",
         find=findings.class_losses,
+    ),
+    Rule(
+        "questions",
+        question="Were the test images asked about versions at most this often?",
+        thresholds=("max_questions", "confidence"),
+        passed="asked {times} on these images; the chance of at least one false promotion so far "
+        "is at most {chance:.3g}%, which is reached if {none}",
+        failed="asked {times} on these images, and {limit} is the most; the chance of at least one "
+        "false promotion so far is up to {chance:.3g}%: add images that nobody was asked about",
+        find=findings.questions,
+        noted=True,
     ),
     Rule(
         "not_a_reseed",

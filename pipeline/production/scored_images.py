@@ -1,6 +1,7 @@
 """The test images that versions are scored on: those that none of them has seen."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ class ScoredImages(Frozen):
         seen_by_incumbent: likewise; None as well where the incumbent is not scored.
         emptied: the classes of which there are test images, and none is left.
         compared: those that are left of classes that both know; None where both know all.
+        asked: how often these images were asked, this time too: the median of the images; None
+            where nothing is compared.
+        fresh: those that were never asked about before.
     """
 
     test: int
@@ -27,11 +31,28 @@ class ScoredImages(Frozen):
     seen_by_incumbent: int | None = None
     emptied: tuple[str, ...] = ()
     compared: int | None = None
+    asked: int | None = None
+    fresh: int | None = None
 
     @property
     def count(self) -> int:
         """How many images the comparison rests on, or the floors where there is none."""
         return self.left if self.compared is None else self.compared
+
+    def compare(self, compared: int | None, times: NDArray[np.int64]) -> Self:
+        """Return the same with how often the images on which both are compared were asked.
+
+        Args:
+            compared: the images of classes that both know; None where both know all.
+            times: of each different image.
+        """
+        return self.model_copy(
+            update={
+                "compared": compared,
+                "asked": int(np.quantile(times, 0.5, method="higher")),
+                "fresh": int((times == 1).sum()),
+            }
+        )
 
 
 def unseen(
