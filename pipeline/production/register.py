@@ -13,9 +13,10 @@ from pipeline.artifacts.models import Evaluation, ModelVersion, RunInfo, Trained
 from pipeline.artifacts.validation import ValidationReport
 from pipeline.errors import ArtifactError, TrackingError
 from pipeline.evaluation.litert import read_checked
-from pipeline.production.gate import max_difference
+from pipeline.production.asking import max_difference
+from pipeline.production.findings import MAX_DIFFERENCE
 from pipeline.production.promote import Promotion, promote
-from pipeline.production.rules import MAX_DIFFERENCE, Thresholds
+from pipeline.production.rules import Thresholds
 from pipeline.registry import model_files, version_images, versions
 from pipeline.registry.ledger import Action
 from pipeline.registry.ledger_run import Conflict

@@ -156,6 +156,13 @@ def fetch(version: Registered) -> Path:
     _check_bytes(version, "portable_sha256", folder / "model.tflite")
     _check_bytes(version, "passport_sha256", folder / FILE_NAME)
     _check_bytes(version, "images_sha256", folder / version_images.FILE_NAME)
+    if "passport_sha256" in version.tags:
+        recorded = Passport.load(folder / FILE_NAME).images_sha256
+        if recorded != version.tags.get("images_sha256", ""):
+            raise ArtifactError(
+                f"{version_images.FILE_NAME} of {version.spec} is not what its passport says: "
+                f"sha256 {version.tags.get('images_sha256', 'none')}, in the passport {recorded}"
+            )
     return folder
 
 
