@@ -25,8 +25,8 @@ ACTIVATE = "source .venv/bin/activate"
 ELSEWHERE = {"make test", "make ui", "make stack", "dataset=fashion_mnist", "dataset=flowers"}
 # What a gate says depends on the models: tests/production/test_promote.py.
 ELSEWHERE |= {"pipeline promote", "pipeline rollback"}
-# The image of this test is in no dataset; tests/reports/test_images.py.
-ELSEWHERE |= {"pipeline trace"}
+# tests/reports/test_images.py and tests/production/test_forget.py.
+ELSEWHERE |= {"pipeline trace", "pipeline forget"}
 # A model is trained once more in tests/flows/test_reproduce.py.
 ELSEWHERE |= {"pipeline reproduce"}
 

@@ -1,5 +1,6 @@
-"""Commands on images: the story of a dataset, and where an image is."""
+"""Commands on images: a dataset, where an image is, and images that are to be forgotten."""
 
+import sys
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.app import app, params_here, print_json
-from pipeline.errors import EXIT_CODE_NO
+from pipeline.errors import EXIT_CODE_NO, ParamsError
 
 DATA = "Images"
 
@@ -74,3 +75,49 @@ def trace(
             Console().print(part, highlight=False)
     if not all(one.found for one in found):
         raise typer.Exit(EXIT_CODE_NO)
+
+
+@app.command(rich_help_panel=DATA)
+def forget(
+    images: Files,
+    reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
+    who: Annotated[str, typer.Option(help="Who asks; by default the user and the machine.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would follow, and change nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+) -> None:
+    """Keep images out of the data from now on, and flag the versions that were made with them."""
+    from rich.console import Console
+
+    from pipeline.artifacts import project
+    from pipeline.production.forget import forget, plan_forgetting
+    from pipeline.reports import card
+    from pipeline.reports import forgetting as shown
+    from pipeline.serving.predict import find_images
+
+    root = project.root()
+    planned = plan_forgetting(find_images(images), reason, who, root)
+    if not as_json:
+        for part in shown.render(planned):
+            Console().print(part, highlight=False)
+    if not dry_run:
+        if not yes:
+            _ask(len(planned.images))
+        forget(planned, card.describe, root)
+    if as_json:
+        print_json({**shown.as_json(planned), "done": not dry_run})
+    elif not dry_run:
+        print(shown.NEXT)
+
+
+def _ask(count: int) -> None:
+    """Let a person agree.
+
+    Raises:
+        ParamsError: nobody is there to ask.
+    """
+    if not sys.stdin.isatty():
+        raise ParamsError("nobody is there to ask; look with --dry-run, and agree with --yes")
+    typer.confirm(f"Forget {count} image{'s' if count != 1 else ''}?", abort=True)

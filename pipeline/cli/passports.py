@@ -75,7 +75,7 @@ def card(
     with TemporaryDirectory() as folder:
         evaluation = fetch_evaluation(found, Path(folder))
         plots = evaluation / "plots" if evaluation else None
-        made = render(passport, found.version, most_confused(plots), plots)
+        made = render(passport, found.version, most_confused(plots), plots, found.forgotten)
     reports = Workspace(found.name, project.root(or_here=True)).reports
     file = output or reports / f"card-{found.version}.html"
     with atomic(file) as part:

@@ -49,13 +49,16 @@ def promote(
         raise ParamsError("--reason goes with --force: a promotion that passes gives its own")
     choose_tensorflow()
     from pipeline.artifacts import project
+    from pipeline.production.forget import flagged
     from pipeline.production.promote import promote
     from pipeline.registry import versions
+    from pipeline.reports import card
     from pipeline.workspace import Workspace
 
     thresholds = params_here().promotion
     spec = f"{dataset}@{versions.CHALLENGER}" if version is None else f"{dataset}/{version}"
     found, splits = versions.find(spec), Workspace(dataset, project.root()).splits
+    found = flagged(found, card.describe, project.root(), dry_run)
     if thresholds.require_approval and not yes and not dry_run:
         asked = promote(found, splits, thresholds, force=reason, dry_run=True)
         if asked.action == Action.WOULD_PASS or force:

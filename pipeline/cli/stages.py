@@ -73,11 +73,13 @@ def _saying_what_stays() -> Iterator[None]:
 @stage
 def ingest() -> None:
     """Fetch the dataset and pack it into arrays."""
+    from pipeline.data import forgotten
     from pipeline.data.ingest import ingest
     from pipeline.data.settings import DatasetPlan
 
     workspace = workspace_here()
-    ingest(DatasetPlan.load(workspace.dataset_plan), workspace.raw.path)
+    plan = DatasetPlan.load(workspace.dataset_plan)
+    ingest(plan, workspace.raw.path, forgotten=forgotten.contents())
 
 
 @stage

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,11 @@ ROWS_PER_GROUP = 2**15
 
 
 def ingest(
-    plan: DatasetPlan, output: Path, progress: bool = True, caps: Caps | None = None
+    plan: DatasetPlan,
+    output: Path,
+    progress: bool = True,
+    caps: Caps | None = None,
+    forgotten: Set[str] = frozenset(),
 ) -> RawDataset:
     """Fetch a dataset and pack it into arrays.
 
@@ -45,6 +49,7 @@ def ingest(
         output: `data/raw/<dataset>/`; replaced only on success.
         progress: whether to show a bar where stderr is a terminal.
         caps: limits of what is read from an archive.
+        forgotten: the sha256 of images that are left out.
 
     Raises:
         ParamsError: the dataset is neither known nor has an entry.
@@ -52,26 +57,35 @@ def ingest(
         ArtifactError: the output cannot be written.
     """
     if plan.entry is None:
-        return ingest_known(datasets.get(plan.name), output, progress, caps)
-    return ingest_folder(plan.name, plan.entry, output, progress, caps)
+        return ingest_known(datasets.get(plan.name), output, progress, caps, forgotten)
+    return ingest_folder(plan.name, plan.entry, output, progress, caps, forgotten)
 
 
 def ingest_known(
-    dataset: KnownDataset, output: Path, progress: bool = True, caps: Caps | None = None
+    dataset: KnownDataset,
+    output: Path,
+    progress: bool = True,
+    caps: Caps | None = None,
+    forgotten: Set[str] = frozenset(),
 ) -> RawDataset:
     """Ingest a dataset of the catalogue; for the arguments see `ingest`."""
     found = [locate(dataset.name, f, caps=caps, progress=progress) for f in dataset.files]
-    arrays = dataset.read([each.path for each in found], caps)
+    everything = dataset.read([each.path for each in found], caps)
+    arrays = _without(everything, forgotten)
+    lost: dict[str, int] = {
+        split: len(y) - len(arrays[split][1]) for split, (_, y) in everything.items()
+    }
     info = DatasetInfo(
         name=dataset.name,
         class_names=dataset.class_names,
         image_shape=dataset.image_shape,
         counts={split: len(y) for split, (_, y) in arrays.items()},
-        expected=dict(dataset.expected),
+        expected={split: n - lost.get(split, 0) for split, n in dataset.expected.items()},
         origin=tuple(_origin(f.name, each) for f, each in zip(dataset.files, found, strict=True))
-        or ({"file": "digits", "from": "scikit-learn", "sha256": _sha256(arrays)},),
+        or ({"file": "digits", "from": "scikit-learn", "sha256": _sha256(everything)},),
         licence=dataset.licence,
         intended_use=dataset.intended_use,
+        forgotten=sum(lost.values()),
     )
     with _replacing(output) as raw:
         for split, (x, y) in arrays.items():
@@ -82,13 +96,20 @@ def ingest_known(
 
 
 def ingest_folder(
-    name: str, entry: ImageFolder, output: Path, progress: bool = True, caps: Caps | None = None
+    name: str,
+    entry: ImageFolder,
+    output: Path,
+    progress: bool = True,
+    caps: Caps | None = None,
+    forgotten: Set[str] = frozenset(),
 ) -> RawDataset:
     """Ingest an image folder; for the arguments see `ingest`."""
     file = SourceFile(file_name(entry.sources[0]), entry.sources, sha256=entry.sha256)
     found = locate(name, file, caps=caps, progress=progress)
     try:
-        images = layout(_listing(found.path, entry, caps), entry.ignore)
+        everything = _listing(found.path, entry, caps)
+        listing = everything.without(forgotten)
+        images = layout(listing, entry.ignore)
         splits = _with_test(images, entry)
     except DatasetError as error:
         raise type(error)(f"{name}: {error}") from error
@@ -112,6 +133,7 @@ def ingest_folder(
             intended_use=entry.intended_use,
             ignored=images.ignored,
             fit=entry.fit,
+            forgotten=len(everything.images) - len(listing.images),
         ).save(raw.path / METADATA)
     return RawDataset(output)
 
@@ -164,6 +186,17 @@ def _sha256(arrays: Arrays) -> str:
     for x, y in arrays.values():
         digest.update(x.tobytes() + y.tobytes())
     return digest.hexdigest()
+
+
+def _without(arrays: Arrays, forgotten: Set[str]) -> Arrays:
+    """Return the images of a known dataset without those whose pixels have one of these sha256."""
+    if not forgotten:
+        return arrays
+    kept = {
+        split: [hashlib.sha256(image.tobytes()).hexdigest() not in forgotten for image in x]
+        for split, (x, _) in arrays.items()
+    }
+    return {split: (x[kept[split]], y[kept[split]]) for split, (x, y) in arrays.items()}
 
 
 def _known_files(split: Split, x: Images, info: DatasetInfo) -> SplitFiles:

@@ -49,6 +49,7 @@ class Candidate(Scored):
             Keras answered for the passport's examples.
         validated: whether the data that it was made from passed the checks.
         dirty: whether it was made by code that is in no commit.
+        forgotten: how many images it was made with that are to be forgotten since.
     """
 
     metrics: Mapping[str, float]
@@ -56,6 +57,7 @@ class Candidate(Scored):
     max_difference: float = 0.0
     validated: bool = True
     dirty: bool = False
+    forgotten: int = 0
 
 
 @dataclass(frozen=True)

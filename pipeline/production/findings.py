@@ -95,6 +95,15 @@ def clean(case: "Case", thresholds: "Thresholds") -> Found:
     return Found(limit in ("any", state), state, limit, {"text": text})
 
 
+def forgotten(case: "Case", thresholds: "Thresholds") -> Found | None:
+    """Find whether the candidate was made with images that are to be forgotten since."""
+    if not (count := case.candidate.forgotten):
+        return None
+    limit = "any" if thresholds.forgotten == "warn" else 0
+    images = "an image that is" if count == 1 else f"{count:,} images that are"
+    return Found(limit == "any", count, limit, {"text": f"made with {images} to be forgotten"})
+
+
 def comparable(case: "Case", thresholds: "Thresholds") -> Found | None:
     """Find whether the version in production can be scored again."""
     if (old := case.incumbent) is None:

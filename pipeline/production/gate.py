@@ -123,6 +123,7 @@ def _candidate(
         ),
         validated=checks.passed and checks.raw_md5 == passport.data.raw_md5,
         dirty=code.dirty is not False,
+        forgotten=version.forgotten,
     )
 
 

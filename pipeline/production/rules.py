@@ -38,6 +38,7 @@ class Thresholds(Frozen):
             other classes: it fails; it is compared on images of the classes in common; or that,
             and where nothing can be compared, the floors alone decide.
         max_questions: how often test images may be asked which version is better; null: any number.
+        forgotten: what follows where it was made with images that are to be forgotten since.
         allow_dirty: whether code may have made it that is in no commit.
         require_approval: whether a person has to agree.
     """
@@ -51,6 +52,7 @@ class Thresholds(Frozen):
     min_test_images: Annotated[int, Field(ge=1)] = 20
     incomparable: Literal["refuse", "common_classes", "allow"] = "refuse"
     max_questions: Annotated[int, Field(ge=1)] | None = None
+    forgotten: Literal["warn", "refuse"] = "warn"
     allow_dirty: bool = False
     require_approval: bool = False
 
@@ -138,6 +140,16 @@ RULES: tuple[Rule, ...] = (
         failed="made by code that is not committed: commit it and train again, or allow it with "
         "promotion.allow_dirty",
         find=findings.clean,
+    ),
+    Rule(
+        "forgotten",
+        question="Was it trained or validated on images that `pipeline forget` keeps out since?",
+        thresholds=("forgotten",),
+        passed="{text}",
+        failed="{text}: train a version without them, dvc repro, or allow it with "
+        "promotion.forgotten: warn",
+        find=findings.forgotten,
+        noted=True,
     ),
     Rule(
         "comparable",

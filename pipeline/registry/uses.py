@@ -45,6 +45,10 @@ class Records:
             for version in versions.all_of(name)
         ]
 
+    def __iter__(self) -> Iterator[tuple[Registered, VersionImages | None]]:
+        """Yield each version and its images; None where it has no record."""
+        return iter(self._records)
+
     def uses(self, contents: Mapping[str, str]) -> Iterator[Use]:
         """Yield what versions did with an image.
 

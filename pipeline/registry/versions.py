@@ -12,6 +12,8 @@ from pipeline.registry.spec import Spec, parse_spec
 from pipeline.tracking.store import connect, reaching, store_uri
 
 CHALLENGER, PRODUCTION, PREVIOUS = "challenger", "production", "previous"
+# The tag of a version that was made with images that are kept out since: how many.
+FORGOTTEN = "forgotten"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ class Registered:
     run_id: str
     tags: Mapping[str, str]
     created: float
+
+    @property
+    def forgotten(self) -> int:
+        """How many images it was trained or validated on that are to be forgotten since."""
+        return int(self.tags.get(FORGOTTEN, 0))
 
     @property
     def spec(self) -> str:
@@ -83,6 +90,13 @@ def set_alias(name: str, alias: str, number: int | None) -> None:
             client.delete_registered_model_alias(name, alias)
         else:
             client.set_registered_model_alias(name, alias, str(number))
+
+
+def set_tag(name: str, number: int, tag: str, value: object) -> None:
+    """Tag a version."""
+    client = connect()
+    with reaching(f"tag version {number} of {name}"):
+        client.set_model_version_tag(name, str(number), tag, str(value))
 
 
 def names() -> list[str]:

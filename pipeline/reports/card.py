@@ -15,7 +15,7 @@ from pipeline.registry import descriptions
 from pipeline.registry.passport import Passport
 from pipeline.registry.versions import Registered
 from pipeline.reports.markdown import Markdown, fill, page
-from pipeline.reports.wording import in_order, limits, metric_rows, short
+from pipeline.reports.wording import forgotten_text, in_order, limits, metric_rows, short
 from pipeline.tracking.runs import existing_run
 
 TEMPLATE = "card.md.jinja"
@@ -41,6 +41,7 @@ def render(
     version: int,
     confused: Sequence[Confused] | None = None,
     plots: Path | None = None,
+    forgotten: int = 0,
 ) -> Card:
     """Write the card of a version.
 
@@ -49,19 +50,20 @@ def render(
         version: its number in the registry.
         confused: the most frequent mistakes, where they are known.
         plots: the folder with the figures of the evaluation; the ones it has are shown.
+        forgotten: how many images it was made with that are to be forgotten since.
     """
-    values = _values(passport, version, confused or ())
+    values = _values(passport, version, confused or (), forgotten)
     text = fill(TEMPLATE, **values)
     shown = fill(TEMPLATE, **values | _images(passport, plots))
     return Card(text, page(f"{passport.name}, version {version}", shown))
 
 
-def description(passport: Passport, version: int) -> str:
+def description(passport: Passport, version: int, forgotten: int = 0) -> str:
     """Return the card without figures, as short as MLflow requires.
 
     Where it is too long, the metrics by class are left out, and the text says so.
     """
-    values = _values(passport, version, ())
+    values = _values(passport, version, (), forgotten)
     whole = fill(TEMPLATE, **values)
     brief = fill(TEMPLATE, **values | {"brief": True})
     if len(whole) <= descriptions.LONGEST:
@@ -94,6 +96,15 @@ def publish(version: Registered, passport: Passport, plots: Path | None) -> None
     descriptions.describe(version, description(passport, version.version))
 
 
+def describe(version: Registered, passport: Passport) -> None:
+    """Write the description of a version anew, where something is known of it since.
+
+    Raises:
+        TrackingError: the store cannot be reached.
+    """
+    descriptions.describe(version, description(passport, version.version, version.forgotten))
+
+
 def most_confused(plots: Path | None) -> tuple[Confused, ...]:
     """Read the most frequent mistakes of an evaluation, where it has them."""
     file = plots.parent / "predictions" / "most_confused.csv" if plots else None
@@ -106,7 +117,9 @@ def most_confused(plots: Path | None) -> tuple[Confused, ...]:
         )
 
 
-def _values(passport: Passport, version: int, confused: Sequence[Confused]) -> dict[str, Any]:
+def _values(
+    passport: Passport, version: int, confused: Sequence[Confused], forgotten: int
+) -> dict[str, Any]:
     """Return the values of the template, without figures and examples."""
     counts = passport.data.counts
     classes = sorted(passport.classes.items(), key=lambda item: item[1]["recall"])
@@ -117,6 +130,7 @@ def _values(passport: Passport, version: int, confused: Sequence[Confused]) -> d
         "counts": ", ".join(f"{number:,} {split}" for split, number in in_order(counts)),
         "class_names": _class_names(passport.data.class_names),
         "validation": _validation(passport),
+        "forgotten": forgotten_text(forgotten),
         "parameters": f"{passport.run.parameters:,}",
         "recipe": _recipe(passport.provenance.recipe),
         "test_images": f"{passport.metrics.get('images', counts.get('test', 0)):,.0f}",

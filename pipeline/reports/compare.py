@@ -17,6 +17,7 @@ from pipeline.reports.comparing.side_by_side import (
     value_text,
 )
 from pipeline.reports.comparing.sides import Side, load
+from pipeline.reports.wording import forgotten_text
 from pipeline.tracking.addresses import mlflow_page
 from pipeline.tracking.runs import existing_run
 
@@ -86,6 +87,7 @@ def page(comparison: Comparison) -> str:
         "share": _share,
         "points": points,
         "cut": _cut,
+        "forgotten": forgotten_text,
     }
     return environment.get_template("compare.html.jinja").render(
         comparison=comparison,

@@ -10,7 +10,7 @@ from rich.tree import Tree
 from pipeline.registry.passport import Passport
 from pipeline.registry.versions import Registered
 from pipeline.reports.markdown import one_line
-from pipeline.reports.wording import in_order, metric_rows, short
+from pipeline.reports.wording import forgotten_text, in_order, metric_rows, short
 from pipeline.tracking.addresses import mlflow_page
 from pipeline.tracking.describe import LIBRARIES
 from pipeline.tracking.provenance import Code
@@ -33,6 +33,7 @@ def as_json(version: Registered, passport: Passport, checked: bool) -> dict[str,
         "aliases": list(version.aliases),
         "run_id": version.run_id,
         "model_checked": checked,
+        "forgotten": version.forgotten,
         "passport": passport.model_dump(mode="json"),
     }
 
@@ -65,6 +66,8 @@ def tree(version: Registered, passport: Passport, checked: bool) -> Tree:
     if "flow_run_url" in flow:
         _grow(flow_run, [("page", flow["flow_run_url"])])
     _add_data(root, passport)
+    if version.forgotten:
+        root.add(_line("forgotten", forgotten_text(version.forgotten)))
     _add_validation(root, passport)
     _add_code(root, passport.provenance.code)
     _grow(root.add("params"), _params(passport))

@@ -55,6 +55,12 @@ def metric_rows(metrics: Mapping[str, float]) -> list[MetricRow]:
     return rows
 
 
+def forgotten_text(count: int) -> str:
+    """Say that a version was made with images that are to be forgotten; nothing where not."""
+    images = "an image that is" if count == 1 else f"{count:,} images that are"
+    return f"made with {images} kept out of the data since" if count else ""
+
+
 def label(name: str) -> str:
     """Return the label of a metric; one that is not in METRICS has only its name."""
     return BY_NAME[name].label if name in BY_NAME else name

@@ -26,6 +26,7 @@ class Facts(Frozen):
         histograms: the histograms of all readable images of this version.
         accepted: the histograms of the version that was accepted before it; None for none.
         ignored: files of the source that are not read, by ending or system folder.
+        forgotten: images that are kept out because `data/forgotten.csv` names them.
     """
 
     class_names: tuple[str, ...]
@@ -34,6 +35,7 @@ class Facts(Frozen):
     histograms: Histograms
     accepted: Histograms | None = None
     ignored: dict[str, int] = Field(default_factory=dict)
+    forgotten: int = 0
 
 
 @dataclass(frozen=True)
@@ -177,8 +179,10 @@ def ignored(manifest: "DataFrame", facts: Facts) -> Finding:
     }
     shown = tuple(f"{count} {name}" for name, count in sorted(unread.items()))
     others = sum(facts.ignored.values()) - sum(unread.values())
-    note = f"and {others} that systems or tools made, or `ignore` names" if others else ""
-    return Finding(sum(unread.values()), shown[:MOST_OFFENDERS], note)
+    notes = [f"and {others} that systems or tools made, or `ignore` names"] if others else []
+    if facts.forgotten:
+        notes.append(f"and {facts.forgotten} images that data/forgotten.csv names")
+    return Finding(sum(unread.values()), shown[:MOST_OFFENDERS], ", ".join(notes))
 
 
 def _cumulative(histograms: "np.typing.NDArray[np.float64]") -> "np.typing.NDArray[np.float64]":

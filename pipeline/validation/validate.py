@@ -54,6 +54,7 @@ def validate(
         histograms=histograms,
         accepted=earlier.histograms if earlier else None,
         ignored=info.ignored,
+        forgotten=info.forgotten,
     )
     with ThreadPoolExecutor(1) as aside:
         raw_md5 = aside.submit(dvc_md5, raw.path)

@@ -51,7 +51,7 @@ def test_sound_data_pass_and_are_remembered(tmp_path):
 
 
 def test_a_validation_split_of_the_source_is_checked_too(tmp_path):
-    content = {}
+    content: dict[str, bytes] = {}
     for number, split in enumerate(("train", "val", "test")):
         content |= {
             f"{split}/{name}": images.encode(seed=100 * number + seed)

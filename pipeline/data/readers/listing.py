@@ -3,8 +3,8 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from pipeline.artifacts.datasets import NO_ENDING, Split
@@ -53,6 +53,13 @@ class Listing:
     images: tuple[Listed, ...]
     folders: tuple[tuple[str, ...], ...]
     ignored: dict[str, int]
+
+    def without(self, forgotten: Set[str]) -> "Listing":
+        """Return the same without images, given by the sha256 of their files."""
+        if not forgotten:
+            return self
+        images = tuple(image for image in self.images if image.sha256 not in forgotten)
+        return replace(self, images=images)
 
 
 def is_system(name: str) -> str | None:

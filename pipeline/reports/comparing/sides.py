@@ -36,6 +36,7 @@ class Side:
         history: the columns of `history.csv`.
         data_md5: DVC's md5 of the processed data.
         test_md5: the md5 of the test split; None where it has no passport.
+        forgotten: how many images it was made with that are to be forgotten since.
     """
 
     spec: str
@@ -50,6 +51,7 @@ class Side:
     origin: Origin
     data_md5: str
     test_md5: str | None
+    forgotten: int = 0
 
     @property
     def slug(self) -> str:
@@ -108,6 +110,7 @@ def _from_run(spec: str, run_id: str, version: Registered | None) -> Side:
             origin=from_run(found.tags, provenance, passport),
             data_md5=found.tags.get("data_md5", "unknown"),
             test_md5=passport.test_md5 if passport else None,
+            forgotten=version.forgotten if version else 0,
         )
 
 

@@ -17,6 +17,7 @@ from pipeline.reports.comparing.side_by_side import (
     points,
     value_text,
 )
+from pipeline.reports.wording import forgotten_text
 
 # The page shows all of them.
 MOST_ROWS = 12
@@ -38,6 +39,7 @@ def _sides(comparison: Comparison) -> RenderableType:
     lines = [
         f"{letter}  {escape(side.spec)}  recipe {escape(side.model)}, run {side.run_id[:8]}"
         + (f"; {', '.join(side.aliases)}" if side.aliases else "")
+        + (f"; {forgotten_text(side.forgotten)}" if side.forgotten else "")
         for letter, side in (("A", comparison.a), ("B", comparison.b))
     ]
     return Group(*lines)
