@@ -19,6 +19,7 @@ from pipeline.artifacts.files import atomic, write_array
 from pipeline.data import datasets
 from pipeline.data.datasets import KnownDataset, SourceFile
 from pipeline.data.layout import Labelled, Layout, layout
+from pipeline.data.locate import Found, locate
 from pipeline.data.packing import SplitFiles, pack
 from pipeline.data.readers.arrays import Arrays
 from pipeline.data.readers.content import Caps
@@ -26,7 +27,7 @@ from pipeline.data.readers.folder import prefetched
 from pipeline.data.readers.listing import Listing, list_images
 from pipeline.data.readers.readers import entries
 from pipeline.data.settings import DatasetPlan, ImageFolder
-from pipeline.data.sources.locate import Found, file_name, locate
+from pipeline.data.sources.addresses import file_name
 from pipeline.data.splits import by_content
 from pipeline.errors import ArtifactError, DatasetError
 

@@ -18,7 +18,8 @@ class ImageFolder(Frozen):
     """An own dataset: a folder or archive laid out as `<class>/…` or `train|test/<class>/…`.
 
     Attributes:
-        source: a directory, a `.zip` or `.tar(.gz)`, or a URL of one; several are tried in turn.
+        source: a directory, a `.zip` or `.tar(.gz)`, or where one is: a URL, or an address in an
+            object store, such as `s3://bucket/pets`; several are tried in turn.
             A relative path is looked for in the mirror as `<dataset>/<file>`, then from here.
         sha256: the sha256 of the archive's content: of the `.zip`, or of the decompressed `.tar`.
         image_size: height and width to which every image is resized.
@@ -54,8 +55,8 @@ class ImageFolder(Frozen):
         if shown := [redact(one) for one in sources if holds_secret(one)]:
             raise ValueError(
                 f"{shown[0]} has a password or a token in it, which would be stored with every "
-                "model; leave it out: a login for the host is read from ~/.netrc, and "
-                "DATASET_MIRROR names another place"
+                "model; leave it out: a login for the host is read from ~/.netrc or the "
+                "environment, and DATASET_MIRROR names another place"
             )
         return source
 

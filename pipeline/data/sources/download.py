@@ -3,48 +3,19 @@
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import requests
-from filelock import FileLock
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 from urllib3.exceptions import HTTPError
 
+from pipeline.data.sources.patience import Patience, TransientError, locked, reason
 from pipeline.data.sources.progress import bar
-from pipeline.errors import ArtifactError, DatasetError, DownloadError
+from pipeline.errors import DatasetError, DownloadError
 
 CHUNK = 1 << 18
 RETRIED = frozenset({408, 425, 429})
 WEB_PAGE = re.compile(rb"\s*<(!doctype\s+html|html|head|\?xml[^>]*>\s*<!doctype\s+html)", re.I)
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long a server is waited for.
-
-    Attributes:
-        connect: seconds until a connection must stand.
-        stall: seconds within which `slowest` bytes must arrive.
-        slowest: see stall.
-        attempts: how often a source is tried where trying again can help.
-        backoff: seconds before the second attempt, doubled before each further one.
-    """
-
-    connect: float = 10
-    stall: float = 30
-    slowest: int = 1024
-    attempts: int = 4
-    backoff: float = 1
-
-
-class _Transient(DownloadError):
-    """Trying again can help."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, retryable=True)
 
 
 def download(
@@ -78,35 +49,18 @@ def download(
         ArtifactError: the cache cannot be written.
     """
     patience = patience or Patience()
-    retrying = Retrying(
-        stop=stop_after_attempt(patience.attempts),
-        wait=wait_exponential(multiplier=patience.backoff, max=60),
-        retry=retry_if_exception_type(_Transient),
-        reraise=True,
-    )
     part = target.with_name(f"{target.name}.part")
-    with _locked(target):
-        if pinned and (checksum := _kept(target, verify)):
+    with locked(target):
+        if pinned and (checksum := kept(target, verify)):
             return checksum
         if not pinned:
             part.unlink(missing_ok=True)
-        checksum = retrying(_attempt, url, part, verify, patience, progress)
+        checksum = patience.retrying()(_attempt, url, part, verify, patience, progress)
         part.replace(target)
         return checksum
 
 
-@contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    """Hold the file's lock, which the system releases should the process die."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(f"{target.name}.lock")):
-            yield
-    except OSError as error:
-        raise ArtifactError(f"cannot write {target}: {error.strerror or error}") from error
-
-
-def _kept(target: Path, verify: Callable[[Path], str]) -> str | None:
+def kept(target: Path, verify: Callable[[Path], str]) -> str | None:
     """Return the checksum of the file in the cache; one that is damaged goes."""
     if not target.exists():
         return None
@@ -126,7 +80,7 @@ def _attempt(
     except DatasetError as error:
         part.unlink()
         # What was there before may not belong to what came now: once more from the start.
-        raise (_Transient if resumed else DownloadError)(str(error)) from error
+        raise (TransientError if resumed else DownloadError)(str(error)) from error
 
 
 def _transfer(url: str, part: Path, patience: Patience, progress: bool) -> bool:
@@ -144,9 +98,9 @@ def _transfer(url: str, part: Path, patience: Patience, progress: bool) -> bool:
     except (requests.exceptions.MissingSchema, requests.exceptions.InvalidURL) as error:
         raise DownloadError(f"not a URL: {error}") from error
     except requests.Timeout as error:
-        raise _Transient(f"no answer within {patience.stall:g} s") from error
+        raise TransientError(f"no answer within {patience.stall:g} s") from error
     except (requests.RequestException, HTTPError, ConnectionError, TimeoutError) as error:
-        raise _Transient(_reason(error)) from error
+        raise TransientError(reason(error)) from error
 
 
 def _check(response: requests.Response, part: Path, offset: int) -> bool:
@@ -156,9 +110,9 @@ def _check(response: requests.Response, part: Path, offset: int) -> bool:
         return True  # nothing is missing
     if status == 416 or (status == 206 and not place.startswith(f"bytes {offset}-")):
         part.unlink(missing_ok=True)
-        raise _Transient(f"answers {status} with Content-Range {place!r}")
+        raise TransientError(f"answers {status} with Content-Range {place!r}")
     if status >= 500 or status in RETRIED:
-        raise _Transient(f"answers {status} {response.reason}")
+        raise TransientError(f"answers {status} {response.reason}")
     if status not in (200, 206):
         raise DownloadError(f"answers {status} {response.reason}")
     if response.headers.get("Content-Type", "").startswith("text/html"):
@@ -186,17 +140,9 @@ def _write(
             advance(len(data))
             if (now := time.monotonic()) - since > patience.stall:
                 if size - then < patience.slowest:
-                    raise _Transient(f"stalls: {size - then} bytes in {now - since:.0f} s")
+                    raise TransientError(f"stalls: {size - then} bytes in {now - since:.0f} s")
                 since, then = now, size
         file.flush()
         os.fsync(file.fileno())
     if total is not None and size < total:
-        raise _Transient(f"ends after {size:,} of {total:,} bytes")
-
-
-def _reason(error: Exception) -> str:
-    """Return the innermost cause, which says most, on one line."""
-    cause: BaseException = error
-    while cause.__context__ is not None:
-        cause = cause.__context__
-    return f"{type(error).__name__}: {' '.join(str(cause).split())}"
+        raise TransientError(f"ends after {size:,} of {total:,} bytes")

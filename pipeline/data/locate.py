@@ -1,22 +1,21 @@
-"""Where a file of a dataset is: in the mirror, here, in the cache, or behind a URL."""
+"""Where a file or folder of a dataset is: in the mirror, here, in the cache, or fetched to it."""
 
 import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
-
-from platformdirs import user_cache_path
 
 from pipeline.data.datasets import SourceFile
 from pipeline.data.readers.content import Caps, digest
 from pipeline.data.readers.readers import ENDINGS, entries
-from pipeline.data.sources.download import Patience, download
+from pipeline.data.sources import objects
+from pipeline.data.sources.addresses import cache, is_object, is_url
+from pipeline.data.sources.download import download
+from pipeline.data.sources.patience import Patience
 from pipeline.errors import ArchiveError, DatasetError, DownloadError
 
 MIRROR = "DATASET_MIRROR"
-CACHE = "DATASET_CACHE"
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,8 @@ def locate(
                 path = Path(place).expanduser()
                 return Found(path, source, _verify_here(path, file, caps))
             path = cache() / dataset / file.name
-            sha256 = download(
+            fetch = objects.fetch if is_object(place) else download
+            sha256 = fetch(
                 place,
                 path,
                 lambda candidate: verify(candidate, file, caps),
@@ -124,31 +124,17 @@ def _places(dataset: str, file: SourceFile) -> Iterator[tuple[str, str]]:
     mirror = os.environ.get(MIRROR)
     # A mirror does not stand in for an absolute path, nor a URL of one for a folder.
     sources = [s for s in file.sources if is_url(s) or not Path(s).expanduser().is_absolute()]
-    if mirror and sources and (not is_url(mirror) or file.name.endswith((*ENDINGS, ".gz"))):
+    if mirror and sources and (_has_folders(mirror) or file.name.endswith((*ENDINGS, ".gz"))):
         yield f"{mirror.rstrip('/')}/{dataset}/{file.name}", sources[0]
     for source in file.sources:
         yield source, source
+
+
+def _has_folders(place: str) -> bool:
+    return is_object(place) or not is_url(place)
 
 
 def _advice(dataset: str, file: SourceFile) -> str:
     advice = f"set {MIRROR} to a folder or URL that holds {dataset}/{file.name}"
     here = [source for source in file.sources if not is_url(source)]
     return f"{advice}, or put the file at {here[0]}" if here else advice
-
-
-def is_url(source: str) -> bool:
-    """Return whether a source is a URL and not a path."""
-    return source.startswith(("http://", "https://"))
-
-
-def file_name(source: str) -> str:
-    """Return the last part of a path or URL."""
-    path = unquote(urlsplit(source).path) if is_url(source) else source
-    name = Path(path).name
-    return name if name not in ("", "..") else "download"
-
-
-def cache() -> Path:
-    """Return the folder that downloads are kept in: DATASET_CACHE, or the user's cache."""
-    folder = os.environ.get(CACHE)
-    return Path(folder) if folder else user_cache_path("image-classification-pipeline")
