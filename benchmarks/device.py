@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.device_engine import bare, engine, full, profile, tutorial
+from benchmarks.device_engine import backbone, engine, full, profile, tutorial
 from benchmarks.device_results import STARTED, say, table
 from benchmarks.packed import CIFAR10, DATA, LIMIT, load, pack, prepare
 
@@ -91,7 +91,7 @@ def anchor(script: str, runs: str = "5") -> None:
     say("anchor", passed=done.returncode == 0, seconds=time.perf_counter() - STARTED, lines=last)
 
 
-_ALL = (check, pack, prepare, roof, engine, tutorial, bare, full, profile, tests, anchor, table)
+_ALL = (check, pack, prepare, roof, engine, tutorial, full, profile, backbone, tests, anchor, table)
 PARTS: dict[str, Callable[..., None]] = {part.__name__: part for part in _ALL}
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 STARTED = time.perf_counter()
+MARGIN = 0.003  # of accuracy: as near counts as the same
 RESULTS = Path(os.environ.get("BENCH_RESULTS", ".benchmarks/device.jsonl"))
 
 
@@ -33,12 +34,39 @@ def table() -> None:
                 f"| {row['build']:.2f} | {row['fit']:.2f} | {pace:.3f} | {tflops:.0f} "
                 f"| {row['test_accuracy']:.2%} | {row['precision']} | {row['agreement']} |"
             )
-    sides = {(row["recipe"], row["side"]): row for row in rows if row["part"] == "tutorial"}
-    print("\n| recipe | model.fit, s/epoch | engine, s/epoch | times faster |\n|---|---|---|---|")
-    for name in dict.fromkeys(name for name, _ in sides):
-        if (name, "bare") in sides and (name, "engine") in sides:
-            slow, fast = (
-                statistics.median(sides[name, side]["epochs"][1:] or sides[name, side]["epochs"])
-                for side in ("bare", "engine")
-            )
-            print(f"| {name} | {slow:.2f} | {fast:.2f} | {slow / fast:.1f} |")
+    for name in dict.fromkeys(row["recipe"] for row in rows if row["part"] == "tutorial"):
+        _side_by_side(name, [row for row in rows if row.get("recipe") == name])
+    for row in rows:
+        if row["part"] not in ("engine", "full", "tutorial"):
+            print(json.dumps(row))
+
+
+def _side_by_side(name: str, rows: list[dict[str, Any]]) -> None:
+    """Print how long an epoch takes on both sides, and whether they learn the same."""
+    from scipy.stats import t, ttest_ind
+
+    sides = {
+        side: [row for row in rows if row["part"] == "tutorial" and row["side"] == side]
+        for side in ("bare", "engine")
+    }
+    # The first row of each side was measured alone.
+    paces = [
+        statistics.median(found[0]["epochs"][1:] or found[0]["epochs"])
+        for found in sides.values()
+        if found
+    ]
+    print(f"\n{name}: s/epoch of model.fit and the engine: {', '.join(f'{p:.2f}' for p in paces)}")
+    plain, ours = ([row["test_accuracy"] for row in found] for found in sides.values())
+    if min(len(plain), len(ours)) < 2:
+        return
+    difference = statistics.mean(ours) - statistics.mean(plain)
+    test = ttest_ind(ours, plain, equal_var=False)
+    error = abs(difference / test.statistic) if test.statistic else 0.0
+    reach = float(t.ppf(0.95, test.df)) * error
+    low, high = difference - reach, difference + reach
+    equal = "equivalent" if low > -MARGIN and high < MARGIN else "not shown to be equivalent"
+    print(
+        f"{name}: {len(plain)} and {len(ours)} seeds, accuracy {statistics.mean(plain):.2%} and "
+        f"{statistics.mean(ours):.2%}, 90% interval of the difference {100 * low:+.2f} to "
+        f"{100 * high:+.2f} points: {equal} within {100 * MARGIN:.1f}"
+    )

@@ -1,6 +1,7 @@
 """scikit-learn's digits as a RawDataset, which tests damage."""
 
 from functools import cache
+from hashlib import sha256
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,7 @@ def raw_dataset(folder, damage=None, expected=None):
             "mode": "L",
             "error": "",
             "key": "",
+            "content": [sha256(image.tobytes()).hexdigest() for image in x],
         }
     )
     if damage:

@@ -18,6 +18,8 @@ Images = NDArray[np.uint8]  # (n, height, width, channels)
 Labels = NDArray[np.int64]  # (n,), each the index of a class name
 
 
+Contents = NDArray[np.uint64]  # (n,), each the start of the sha256 of an image's file
+
 Split = Literal["train", "val", "test"]
 # Among the endings of files that are not read.
 NO_ENDING = "without an ending"
@@ -92,8 +94,9 @@ class RawDataset(Arrays):
 
     `files.parquet` has one row per image, those of `train` first, each split in the order of its
     arrays: `split`, `file`, `height`, `width`, `mode` (Pillow's), `error`, which is empty unless
-    the image could not be decoded (its pixels are then zero), and `key`: images of one key, a hash
-    of the file or a group, are in one split. It is empty where the dataset has splits of its own.
+    the image could not be decoded (its pixels are then zero), `key`: images of one key, a hash
+    of the file or a group, are in one split; it is empty where the dataset has splits of its own;
+    and `content`, the sha256 of the file, or of the pixels where there are no files.
     """
 
     @property
@@ -108,17 +111,29 @@ class RawDataset(Arrays):
 
     def keys(self, split: Split) -> Iterator[str]:
         """Yield what decides the split of each image; all are empty where the dataset does."""
+        return self._column("key", split)
+
+    def contents(self, split: Split) -> Contents:
+        """Return what tells each image from others, whatever its name and size here: (n,)."""
+        found = (int(sha256[:16], 16) for sha256 in self._column("content", split))
+        return np.fromiter(found, np.uint64)
+
+    def _column(self, name: str, split: Split) -> Iterator[str]:
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
         # A few rows at a time: there may be a million.
         with pq.ParquetFile(self.files, pre_buffer=False) as file:
-            for batch in file.iter_batches(4096, columns=["split", "key"], use_threads=False):
-                yield from batch.filter(pc.equal(batch["split"], split))["key"].to_pylist()
+            for batch in file.iter_batches(4096, columns=["split", name], use_threads=False):
+                yield from batch.filter(pc.equal(batch["split"], split))[name].to_pylist()
 
 
 class Splits(Arrays):
     """`data/processed/<dataset>/`: train, val and test, ready to be trained on."""
+
+    def contents(self, split: Split) -> Contents:
+        """Memory-map what tells each image from others: see `RawDataset.contents`."""
+        return read_array(self.path / f"content_{split}.npy")
 
     @property
     def info(self) -> SplitsInfo:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts.datasets import DatasetInfo, RawDataset, Split
+from pipeline.artifacts.datasets import DatasetInfo, Images, RawDataset, Split
 from pipeline.artifacts.files import atomic, write_array
 from pipeline.data import datasets
 from pipeline.data.datasets import KnownDataset, SourceFile
@@ -77,7 +77,7 @@ def ingest_known(
     with _replacing(output) as raw:
         for split, (x, y) in arrays.items():
             raw.save_split(split, x.reshape(-1, *dataset.image_shape), y)
-        _save_files(raw, {s: _known_files(s, len(y), info) for s, (_, y) in arrays.items()})
+        _save_files(raw, {split: _known_files(split, x, info) for split, (x, _) in arrays.items()})
         info.save(raw.path / METADATA)
     return RawDataset(output)
 
@@ -167,9 +167,11 @@ def _sha256(arrays: Arrays) -> str:
     return digest.hexdigest()
 
 
-def _known_files(split: Split, count: int, info: DatasetInfo) -> SplitFiles:
-    height, width, channels = info.image_shape
-    files = SplitFiles([f"{split}/{number:05d}" for number in range(count)], [""] * count)
+def _known_files(split: Split, x: Images, info: DatasetInfo) -> SplitFiles:
+    (height, width, channels), count = info.image_shape, len(x)
+    names = [f"{split}/{number:05d}" for number in range(count)]
+    content = [hashlib.sha256(image.tobytes()).hexdigest() for image in x]
+    files = SplitFiles(names, [""] * count, content)
     files.height[:], files.width[:] = height, width
     files.mode = ["L" if channels == 1 else "RGB"] * count
     return files
@@ -187,6 +189,7 @@ def _save_files(raw: RawDataset, described: dict[Split, SplitFiles]) -> None:
         "mode": [mode for each in described.values() for mode in each.mode],
         "error": [error for each in described.values() for error in each.error],
         "key": [key for each in described.values() for key in each.key],
+        "content": [sha256 for each in described.values() for sha256 in each.content],
     }
     with atomic(raw.files) as part:
         pq.write_table(pa.table(table), part, row_group_size=ROWS_PER_GROUP)

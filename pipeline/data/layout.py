@@ -29,12 +29,14 @@ class Labelled:
         label: the index of its class.
         split: that its source puts it in; None where none is said.
         key: its content, or its group: images of one key are in one split.
+        sha256: of its file.
     """
 
     name: str
     label: int
     split: Split | None
     key: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ def _checked(images: Iterable[Listed], ignored: dict[str, int]) -> Layout:
     if len(names) < 2:
         raise DatasetError(f"one class only, {names[0]!r}; a classifier needs at least two")
     made = [
-        Labelled(image.name, label, image.split or rest, image.group or image.sha256)
+        Labelled(image.name, label, image.split or rest, image.group or image.sha256, image.sha256)
         for label, name in enumerate(names)
         for image in by_class[name]
     ]

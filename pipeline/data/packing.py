@@ -54,10 +54,11 @@ class SplitFiles:
         mode: Pillow's.
         error: why an image could not be decoded; empty where it could.
         key: what decides the split of an image; empty where its dataset does.
+        content: the sha256 of the file, or of the pixels where there are no files.
     """
 
-    def __init__(self, file: list[str], key: list[str]) -> None:
-        self.file, self.key = file, key
+    def __init__(self, file: list[str], key: list[str], content: list[str]) -> None:
+        self.file, self.key, self.content = file, key, content
         self.height: NDArray[np.int32] = np.zeros(len(file), np.int32)
         self.width: NDArray[np.int32] = np.zeros(len(file), np.int32)
         self.mode, self.error = [""] * len(file), [""] * len(file)
@@ -110,7 +111,11 @@ def pack(
         WorkerError: a process that decoded images died.
     """
     described = {
-        split: SplitFiles([image.name for image in files], [image.key for image in files])
+        split: SplitFiles(
+            [image.name for image in files],
+            [image.key for image in files],
+            [image.sha256 for image in files],
+        )
         for split, files in splits.items()
     }
     total = sum(len(files) for files in splits.values())

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts.datasets import RawDataset, Split, Splits, SplitsInfo
-from pipeline.artifacts.files import atomic, dvc_md5, read_array
+from pipeline.artifacts.files import atomic, dvc_md5, read_array, write_array
 from pipeline.artifacts.validation import ValidationReport
 from pipeline.data.samples import save_samples
 from pipeline.data.settings import Preprocess
@@ -34,7 +34,7 @@ def preprocess(
         raw: the dataset as it was ingested.
         report: what the checks say of it.
         settings: share and seed of the validation split.
-        output: gets `x_` and `y_` of train, val and test and, last, `metadata.json`.
+        output: gets `x_`, `y_` and `content_` of train, val and test and, last, `metadata.json`.
         samples: the PNG with sample images of every class.
 
     Raises:
@@ -53,6 +53,8 @@ def preprocess(
         for kind in "xy"
         for split, (source, rows) in parts.items()
     }
+    for split, (source, rows) in parts.items():
+        write_array(output / f"content_{split}.npy", raw.contents(source)[rows])
     save_samples(splits.x("train"), splits.y("train"), info.class_names, samples)
     SplitsInfo(
         **info.model_dump(exclude={"counts", "expected"}),

@@ -101,12 +101,13 @@ def agreement(
         y: their labels.
     """
     some = slice(0, recipe.batch_size)  # takes no more memory than a step
-    found = []
-    for one in (model, other):
-        before = one.get_weights()
+    models = (model, other)
+    before = [one.get_weights() for one in models]
+    for one in models:
         _draw_weights(one)
-        found.append(steps().gradients(one, recipe, x[some], y[some]))
-        one.set_weights(before)
+    found = steps().gradients(models, recipe, x[some], y[some])
+    for one, weights in zip(models, before, strict=True):
+        one.set_weights(weights)
     paths = ["/".join(v.path.split("/")[-2:]) for v in model.trainable_variables]
     cosines = [_cosine(a, b) for a, b in zip(*found, strict=True)]
     return min(map(Agreement, cosines, paths), key=lambda seen: seen.cosine)

@@ -117,6 +117,8 @@ def test_classes_are_split_by_content(tmp_path, place, prefix):
     assert len(raw.info.origin[0]["sha256"]) == 64
     table = rows(raw)
     assert sorted(table["file"]) == sorted(content)
+    for name, sha256 in zip(table["file"], table["content"], strict=True):
+        assert sha256 == hashlib.sha256(content[name]).hexdigest()
     for split in ("train", "test"):
         part = table[table["split"] == split].reset_index()
         assert part["file"].tolist() == sorted(part["file"])

@@ -1,3 +1,5 @@
+from hashlib import sha256
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -35,7 +37,10 @@ def test_the_splits_hold_every_image_once(tmp_path):
     assert info.counts == {"train": 1295, "val": 142, "test": 360}
     assert info.raw_md5 == dvc_md5(raw.path)
     assert info.warnings == ("balance",)
-    assert info.md5 == {f.name: dvc_md5(f) for f in splits.path.glob("*.npy")}
+    assert info.md5 == {f.name: dvc_md5(f) for f in splits.path.glob("[xy]_*.npy")}
+    for split in ("train", "val", "test"):
+        contents = [int(sha256(x.tobytes()).hexdigest()[:16], 16) for x in splits.x(split)]
+        assert splits.contents(split).tolist() == contents
     assert (splits.x("train").dtype, splits.y("val").dtype) == (np.uint8, np.int64)
     for name in ("x", "y"):
         read = getattr(splits, name)
