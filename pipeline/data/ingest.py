@@ -19,7 +19,7 @@ from pipeline.artifacts.files import atomic, write_array
 from pipeline.data import datasets
 from pipeline.data.datasets import KnownDataset, SourceFile
 from pipeline.data.layout import Labelled, Layout, layout
-from pipeline.data.locate import Found, locate
+from pipeline.data.locate import Found, fetch_named, locate
 from pipeline.data.packing import SplitFiles, pack
 from pipeline.data.readers.arrays import Arrays
 from pipeline.data.readers.content import Caps
@@ -89,10 +89,11 @@ def ingest_folder(
     file = SourceFile(file_name(entry.sources[0]), entry.sources, sha256=entry.sha256)
     found = locate(name, file, caps=caps, progress=progress)
     try:
+        fetch_named(found.path, entry.columns, caps, progress)
         images = layout(_listing(found.path, entry, caps), entry.ignore)
         splits = _with_test(images, entry)
     except DatasetError as error:
-        raise type(error)(f"{name}: {error}") from error
+        raise type(error)(f"{name}: {error}", error.retryable) from error
     with _replacing(output) as raw:
         shape = (*entry.image_size, 1 if entry.color == "gray" else 3)
         described, sha256 = pack(

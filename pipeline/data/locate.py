@@ -2,20 +2,24 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from pipeline.data.datasets import SourceFile
 from pipeline.data.readers.content import Caps, digest
-from pipeline.data.readers.readers import ENDINGS, entries
+from pipeline.data.readers.reader import Columns, Entry
+from pipeline.data.readers.readers import ENDINGS, entries, reader_of
 from pipeline.data.sources import objects
 from pipeline.data.sources.addresses import cache, is_object, is_url
 from pipeline.data.sources.download import download
 from pipeline.data.sources.patience import Patience
+from pipeline.data.sources.urls import fetch_images
 from pipeline.errors import ArchiveError, DatasetError, DownloadError
 
 MIRROR = "DATASET_MIRROR"
+ROWS_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,39 @@ def locate(
         f"cannot get {file.name} of {dataset}: {'; '.join(reasons)}; {_advice(dataset, file)}",
         retryable,
     )
+
+
+def fetch_named(
+    path: Path, columns: Columns, caps: Caps | None = None, progress: bool = True
+) -> None:
+    """Fetch the images that a table names by URL.
+
+    Args:
+        path: the source; if it is no table, nothing is done.
+        columns: the columns of the table.
+        caps: limits of what is read.
+        progress: whether to show a bar.
+
+    Raises:
+        DatasetError: the table is wrong, or none of its images is to be had.
+    """
+    if not reader_of(path).table:
+        return
+    urls = _urls(entries(path, caps, columns), everything=path.suffix.lower() != ".parquet")
+    first = next(urls, None)
+    if first is not None:
+        fetch_images(chain([first], urls), (caps or Caps()).file_bytes, progress=progress)
+
+
+def _urls(found: Iterable[Entry], everything: bool) -> Iterator[str]:
+    named = 0
+    for number, entry in enumerate(found):
+        if entry.url:
+            named += 1
+            yield entry.url
+        # Its rows are images themselves, and reading all of them would take long.
+        if not everything and not named and number > ROWS_LOOKED_AT:
+            return
 
 
 def verify(path: Path, file: SourceFile, caps: Caps | None = None) -> str:

@@ -19,6 +19,7 @@ class Entry:
         label: the name of its class, where the format says it.
         split: likewise.
         group: likewise; empty for none.
+        url: where it is fetched from before it is read; empty for what is here.
     """
 
     name: str
@@ -26,13 +27,14 @@ class Entry:
     label: str | None = None
     split: Split | None = None
     group: str = ""
+    url: str = ""
 
 
 class Columns(Frozen):
     """The columns of a table of labels; None: what it is usually called is looked for.
 
     Attributes:
-        file: names of files, relative to the table, or images as bytes.
+        file: names of files, relative to the table, URLs, or images as bytes.
         label: names of classes.
         split: `train`, `val` or `test`; what is empty is for training.
         group: images of one group are in one split.
@@ -53,9 +55,11 @@ class Reader:
         endings: the endings of its files; none where it is a folder.
         recognises: whether what lies at a path is in this format, told by its content.
         entries: lists its files and folders in order, within the caps.
+        table: whether it is rows that name images, perhaps by URL.
     """
 
     name: str
     endings: tuple[str, ...]
     recognises: Callable[[Path], bool]
     entries: Callable[[Path, Caps, Columns], Iterator[Entry]]
+    table: bool = False

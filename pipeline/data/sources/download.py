@@ -3,8 +3,10 @@
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -86,15 +88,37 @@ def _attempt(
 def _transfer(url: str, part: Path, patience: Patience, progress: bool) -> bool:
     """Bring the rest of the file into `part`; return whether there was a beginning."""
     offset = part.stat().st_size if part.exists() else 0
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+    headers = {"Range": f"bytes={offset}-"} if offset else {}
+    with answer(requests, url, headers, patience) as response:
+        resumed = check(response, part, offset)
+        if response.status_code != 416:
+            receive(response, part, offset if resumed else 0, patience, progress)
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
+        return resumed
+
+
+@contextmanager
+def answer(
+    session: Any, url: str, headers: dict[str, str], patience: Patience
+) -> Iterator[requests.Response]:
+    """Ask for a file, and yield the answer whose body has not been read yet.
+
+    Args:
+        session: a session of requests, or requests itself.
+        url: its address.
+        headers: of the question.
+        patience: how long to wait.
+
+    Raises:
+        DownloadError: the server does not deliver; says why.
+    """
+    headers = {"Accept-Encoding": "identity"} | headers
     try:
-        with requests.get(
+        with session.get(
             url, headers=headers, stream=True, timeout=(patience.connect, patience.stall)
         ) as response:
-            resumed = _check(response, part, offset)
-            if response.status_code != 416:
-                _write(response, part, offset if resumed else 0, patience, progress)
-            return resumed
+            yield response
     except (requests.exceptions.MissingSchema, requests.exceptions.InvalidURL) as error:
         raise DownloadError(f"not a URL: {error}") from error
     except requests.Timeout as error:
@@ -103,8 +127,12 @@ def _transfer(url: str, part: Path, patience: Patience, progress: bool) -> bool:
         raise TransientError(reason(error)) from error
 
 
-def _check(response: requests.Response, part: Path, offset: int) -> bool:
-    """Judge the head of the answer; return whether it continues what is there."""
+def check(response: requests.Response, part: Path, offset: int) -> bool:
+    """Judge the head of the answer; return whether it continues what is there.
+
+    Raises:
+        DownloadError: it is not the file.
+    """
     status, place = response.status_code, response.headers.get("Content-Range", "")
     if status == 416 and offset and place == f"bytes */{offset}":
         return True  # nothing is missing
@@ -120,9 +148,27 @@ def _check(response: requests.Response, part: Path, offset: int) -> bool:
     return status == 206 and offset > 0
 
 
-def _write(
-    response: requests.Response, part: Path, offset: int, patience: Patience, progress: bool
+def receive(
+    response: requests.Response,
+    part: Path,
+    offset: int,
+    patience: Patience,
+    progress: bool,
+    most: int | None = None,
 ) -> None:
+    """Write the body of an answer.
+
+    Args:
+        response: the answer.
+        part: the file.
+        offset: bytes of it that are there already.
+        patience: how long to wait.
+        progress: whether to show a bar.
+        most: bytes that it may have.
+
+    Raises:
+        DownloadError: it breaks off, stalls, is too large, or is a web page.
+    """
     length = response.headers.get("Content-Length", "")
     total = offset + int(length) if length.isdigit() else None
     size, since, then = offset, time.monotonic(), offset
@@ -137,12 +183,12 @@ def _write(
                 raise DownloadError("answers with a web page instead of the file")
             file.write(data)
             size += len(data)
+            if most is not None and size > most:
+                raise DownloadError(f"more than the {most:,} bytes allowed")
             advance(len(data))
             if (now := time.monotonic()) - since > patience.stall:
                 if size - then < patience.slowest:
                     raise TransientError(f"stalls: {size - then} bytes in {now - since:.0f} s")
                 since, then = now, size
-        file.flush()
-        os.fsync(file.fileno())
     if total is not None and size < total:
         raise TransientError(f"ends after {size:,} of {total:,} bytes")

@@ -1,5 +1,6 @@
 """A file or a folder from an object store: only what changed is fetched, in parallel."""
 
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import closing
@@ -85,7 +86,7 @@ def _update(
     total = sum(each.size for each in wanted)
     try:
         with bar(f"download {target.name}", total, progress, in_bytes=True) as advance:
-            work = partial(_fetch_one, store, target=target, patience=patience, advance=advance)
+            work = partial(fetch_one, store, target=target, patience=patience, advance=advance)
             with closing(spread(work, wanted, threads=AT_ONCE)) as done:
                 for each in done:
                     states[each.name] = each.state
@@ -127,18 +128,29 @@ def _remove_other(target: Path, objects: list[Object]) -> None:
                 folder.rmdir()
 
 
-def _fetch_one(
+def fetch_one(
     store: ObjectStore,
     each: Object,
     target: Path,
     patience: Patience,
     advance: Callable[[int], None],
 ) -> Object:
-    """Write an object whole or not at all, and return it."""
+    """Write an object whole or not at all, and return it.
+
+    Args:
+        store: where it is.
+        each: which.
+        target: the folder it goes to; the file itself where the object has no name.
+        patience: how long to wait.
+        advance: is told of bytes that have come.
+
+    Raises:
+        DownloadError: the store does not deliver.
+    """
     file = target / each.name
     file.parent.mkdir(parents=True, exist_ok=True)
     # Hidden, and removed the next time should the process die.
-    part = file.with_name(f".{file.name}.part")
+    part = file.with_name(f".{os.getpid()}-{file.name}.part")
     try:
         with part.open("wb") as written:
             for start in range(0, each.size, PART):
