@@ -12,7 +12,7 @@ from pipeline.data.readers.content import Caps, digest
 from pipeline.data.readers.reader import Columns, Entry
 from pipeline.data.readers.readers import ENDINGS, entries, reader_of
 from pipeline.data.sources import objects
-from pipeline.data.sources.addresses import cache, is_object, is_url
+from pipeline.data.sources.addresses import cache, file_name, is_object, is_url
 from pipeline.data.sources.download import download
 from pipeline.data.sources.patience import Patience
 from pipeline.data.sources.urls import fetch_images
@@ -84,26 +84,42 @@ def locate(
     )
 
 
-def fetch_named(
-    path: Path, columns: Columns, caps: Caps | None = None, progress: bool = True
-) -> None:
-    """Fetch the images that a table names by URL.
+def locate_images(
+    dataset: str,
+    table: Path,
+    columns: Columns,
+    images: str | None,
+    *,
+    caps: Caps | None = None,
+    progress: bool = True,
+) -> tuple[Columns, tuple[Found, ...]]:
+    """Find the images that a table names: beside it, in a folder or archive, or by URL.
 
     Args:
-        path: the source; if it is no table, nothing is done.
+        dataset: its name.
+        table: the source; one that is no table has its images itself.
         columns: the columns of the table.
+        images: the folder or archive, looked for as a source is.
         caps: limits of what is read.
         progress: whether to show a bar.
 
+    Returns:
+        The columns, which now say where the files are, and the folder or archive if there is one.
+
     Raises:
-        DatasetError: the table is wrong, or none of its images is to be had.
+        DatasetError: the table is wrong, or its images are not to be had.
     """
-    if not reader_of(path).table:
-        return
-    urls = _urls(entries(path, caps, columns), everything=path.suffix.lower() != ".parquet")
-    first = next(urls, None)
-    if first is not None:
-        fetch_images(chain([first], urls), (caps or Caps()).file_bytes, progress=progress)
+    found: tuple[Found, ...] = ()
+    if reader_of(table).table:
+        urls = _urls(entries(table, caps, columns), table.suffix.lower() != ".parquet")
+        first = next(urls, None)
+        if first is not None:
+            fetch_images(chain([first], urls), (caps or Caps()).file_bytes, progress=progress)
+    if images:
+        file = SourceFile(file_name(images), (images,))
+        found = (locate(dataset, file, caps=caps, progress=progress),)
+        columns = columns.with_images(found[0].path)
+    return columns, found
 
 
 def _urls(found: Iterable[Entry], everything: bool) -> Iterator[str]:

@@ -17,6 +17,7 @@ from pipeline.artifacts.datasets import RawDataset
 from pipeline.data.ingest import ingest
 from pipeline.data.settings import DatasetPlan, ImageFolder
 from pipeline.data.sources import urls
+from pipeline.data.sources.objects import AT_ONCE
 from pipeline.data.sources.patience import Patience
 from pipeline.errors import DownloadError
 from tests.images import files, write
@@ -141,7 +142,7 @@ def test_images_are_fetched_once_and_then_what_changed(write_table):
         assert sum(raw.info.counts.values()) == 20
         assert errors(raw) == {}
         assert photos.news() == sorted(content)
-        assert 1 < photos.most_at_once <= urls.AT_ONCE
+        assert 1 < photos.most_at_once <= AT_ONCE
         take(source)
         assert photos.news() == []
         photos.content["cat/3.png"] = files(("cow",), count=30)["cow/29.png"]

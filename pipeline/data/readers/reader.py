@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+from pydantic import PrivateAttr
 
 from pipeline.artifacts.datasets import Split
 from pipeline.artifacts.record import Frozen
@@ -44,6 +47,18 @@ class Columns(Frozen):
     label: str | None = None
     split: str | None = None
     group: str | None = None
+    _images: Path | None = PrivateAttr(default=None)
+
+    @property
+    def images(self) -> Path | None:
+        """The folder or archive that the files are in; None: they are beside the table."""
+        return self._images
+
+    def with_images(self, path: Path) -> Self:
+        """Return the same for a table whose files are elsewhere."""
+        copy = self.model_copy()
+        copy._images = path
+        return copy
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pipeline.data.readers.huggingface import (
     parquet_folder_entries,
     saved_entries,
 )
+from pipeline.data.readers.joined import joined
 from pipeline.data.readers.reader import Columns, Entry, Reader
 from pipeline.data.readers.tables import csv_entries, jsonl_entries
 from pipeline.data.readers.webdataset import is_shard, is_shard_folder, shard_entries
@@ -65,7 +66,17 @@ def entries(
         ArchiveError: damaged, truncated, encrypted, beyond the caps, or a member is a link, a
             device, or would lie outside of the folder it is unpacked to.
     """
-    return reader_of(path).entries(path, caps or Caps(), columns or Columns())
+    caps, columns = caps or Caps(), columns or Columns()
+    reader = reader_of(path)
+    rows = reader.entries(path, caps, columns)
+    if not columns.images:
+        return rows
+    if not reader.table:
+        raise DatasetError(
+            f"`images` says where the files of a table are, but {path.name} is a {reader.name}"
+        )
+    files = reader_of(columns.images).entries(columns.images, caps, Columns())
+    return joined(rows, files, columns.images.name)
 
 
 def reader_of(path: Path) -> Reader:
