@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from pipeline.data.readers.content import Caps, open_content
-from pipeline.data.readers.reader import Columns, Entry
+from pipeline.data.readers.reader import Columns, Entry, as_text
 from pipeline.errors import ArchiveError
 
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error)
@@ -60,7 +60,7 @@ def _name(raw: str, folder: bool, path: Path) -> str:
     pure = PurePosixPath(raw.replace("\\", "/"))
     if pure.is_absolute() or ".." in pure.parts or raw[1:2] == ":" or "\0" in raw:
         raise ArchiveError(f"{path.name}: member {raw!r} would lie outside of the target")
-    return f"{pure}/" if folder else str(pure)
+    return as_text(f"{pure}/" if folder else str(pure))
 
 
 def _check_size(size: int, name: str, path: Path, caps: Caps) -> None:

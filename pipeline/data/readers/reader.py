@@ -33,6 +33,13 @@ class Entry:
     url: str = ""
 
 
+def as_text(name: str) -> str:
+    r"""Return a name with `\xe4` for each byte that is not UTF-8, so that it can be stored."""
+    if name.isascii():
+        return name
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 class Columns(Frozen):
     """The columns of a table of labels; None: what it is usually called is looked for.
 
