@@ -61,11 +61,14 @@ def test_predict_ignores_what_ingest_ignores(tmp_path):
         "a.png": encode(),
         "x.jpg/b.JPG": encode(suffix=".jpg"),
         ".ipynb_checkpoints/a-checkpoint.png": encode(),
+        "latin\udce4.png": encode(),
         "@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg": encode(suffix=".jpg"),
         "__MACOSX/._a.png": b"of no use",
     }
     folder = write(tmp_path / "photos", photos)
-    assert find_images([folder]) == [folder / "a.png", folder / "x.jpg" / "b.JPG"]
+    found = find_images([folder])
+    assert found == [folder / "a.png", folder / "latin\udce4.png", folder / "x.jpg" / "b.JPG"]
+    assert all(path.exists() for path in found)
     assert find_images([Path(folder / ".ipynb_checkpoints" / "a-checkpoint.png")])
 
 

@@ -37,7 +37,8 @@ def folder_entries(
         prefix = "" if relative == "." else f"{as_text(relative)}/"
         yield from (Entry(f"{prefix}{as_text(name)}/", bytes) for name in subfolders)
         for name in sorted(files):
-            yield Entry(f"{prefix}{as_text(name)}", partial(read_file, f"{folder}/{name}", caps))
+            file = f"{folder}/{name}"
+            yield Entry(f"{prefix}{as_text(name)}", partial(read_file, file, caps), file=file)
 
 
 def read_file(file: str, caps: Caps) -> bytes:

@@ -39,11 +39,11 @@ def joined(rows: Iterator[Entry], files: Iterator[Entry], place: str) -> Iterato
                 "folder in the table as well"
             )
         files_of[name] = file.name
-        yield replace(waiting[name], read=file.read)
+        yield replace(waiting[name], read=file.read, file=file.file)
     if waiting and not files_of:
         raise DatasetError(f"no file of {place} is named in the table, such as {min(waiting)!r}")
     for name in [name for name in waiting if name not in files_of]:
-        yield replace(waiting[name], read=partial(_missing, place))
+        yield replace(waiting[name], read=partial(_missing, place), file="")
 
 
 def _named(file: str, rows: dict[str, Entry]) -> str | None:

@@ -22,6 +22,7 @@ class Entry:
         label: the name of its class, where the format says it.
         split: likewise.
         group: likewise; empty for none.
+        file: the path of the file that is read; empty where there is none, as in an archive.
         url: where it is fetched from before it is read; empty for what is here.
     """
 
@@ -30,6 +31,7 @@ class Entry:
     label: str | None = None
     split: Split | None = None
     group: str = ""
+    file: str = ""
     url: str = ""
 
 

@@ -13,7 +13,7 @@ from pipeline.data.readers.folder import read_file
 from pipeline.data.readers.reader import Columns, Entry
 from pipeline.data.readers.splitnames import split_named
 from pipeline.data.sources.addresses import is_url
-from pipeline.data.sources.urls import read_fetched
+from pipeline.data.sources.urls import kept_at, read_fetched
 from pipeline.errors import DatasetError
 from pipeline.redaction import redact
 
@@ -171,6 +171,7 @@ def _image(path: Path, value: Any, number: int, caps: Caps) -> Entry:
     if is_url(name):
         read = partial(read_fetched, name, lambda file: read_file(file, caps))
         # Names are stored with every dataset and model.
-        return Entry(redact(name), read, url=name)
+        return Entry(redact(name), read, file=str(kept_at(name)), url=name)
     name = name.replace("\\", "/")
-    return Entry(name, partial(read_file, str(path.parent / name), caps))
+    file = str(path.parent / name)
+    return Entry(name, partial(read_file, file, caps), file=file)

@@ -84,7 +84,7 @@ def read_fetched(url: str, read: Callable[[str], bytes]) -> bytes:
     Raises:
         ImageError: it was not to be had; says why.
     """
-    file = _file(url)
+    file = kept_at(url)
     if file.exists():
         return read(str(file))
     raise ImageError(_known(file).error or "was not fetched")
@@ -109,7 +109,7 @@ class Fetcher:
 
     def fetch(self, url: str) -> DownloadError | None:
         """Fetch an image unless it is here and unchanged; return why that was not possible."""
-        file, server = _file(url), url.split("/")[2]
+        file, server = kept_at(url), url.split("/")[2]
         known = _known(file)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +166,7 @@ class Fetcher:
         return found[0].state
 
 
-def _file(url: str) -> Path:
+def kept_at(url: str) -> Path:
     """Return where the cache has an image; no part of a URL, which may be secret, is a name."""
     name = hashlib.sha256(url.encode(errors="surrogateescape")).hexdigest()
     return cache() / ".images" / name[:2] / name
