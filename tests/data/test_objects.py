@@ -137,8 +137,10 @@ def test_what_is_not_to_be_had_has_a_reason(s3, tmp_path, monkeypatch, address, 
 def test_every_store_has_its_extra():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
-    for store in STORES.values():
+    guide = (ROOT / "docs" / "datasets.md").read_text()
+    for scheme, store in STORES.items():
         assert extras[store.extra][0].replace("-", "_").startswith(store.package)
+        assert f"| `{scheme}://` | `pip install -e '.[{store.extra}]'`" in guide
 
 
 def test_sources_are_ingested(s3, tmp_path, monkeypatch):
