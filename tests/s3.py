@@ -21,9 +21,15 @@ LOGIN = {
 
 
 class S3:
-    """A server whose buckets are the folders in `buckets`."""
+    """A server whose buckets are the folders in `buckets`.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for its files.
+        read_only: whether it sees at once what is written into its folders; it takes no uploads then.
+    """
+
+    def __init__(self, folder: Path, read_only: bool) -> None:
+        self.options = ["--dir-cache-time", "0s"] if read_only else []
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -67,8 +73,8 @@ class S3:
 
 
 @contextmanager
-def serve_s3(folder: Path) -> Iterator[S3]:
-    server = S3(folder)
+def serve_s3(folder: Path, read_only: bool = True) -> Iterator[S3]:
+    server = S3(folder, read_only)
     server.start()
     try:
         yield server

@@ -210,7 +210,7 @@ def test_push_and_pull_with_a_folder(workspace_copy, tmp_path):
 def test_push_and_pull_with_s3(workspace_copy, tmp_path):
     run = runner(workspace_copy)
     run("dvc", "remote", "add", "--default", "store", "s3://images/cache")
-    with serve_s3(tmp_path) as s3:
+    with serve_s3(tmp_path, read_only=False) as s3:
         run("dvc", "remote", "modify", "store", "endpointurl", s3.address)
         pushed_and_pulled(workspace_copy, tmp_path, **LOGIN)
 

@@ -91,7 +91,7 @@ def ingest_folder(
     found = locate(name, file, caps=caps, progress=progress)
     try:
         columns, more = locate_images(
-            name, found.path, entry.columns, entry.images, caps=caps, progress=progress
+            name, found, entry.columns, entry.images, caps=caps, progress=progress
         )
         images = layout(_listing(found.path, entry, columns, caps), entry.ignore)
         splits = _with_test(images, entry)

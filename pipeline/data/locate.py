@@ -30,11 +30,13 @@ class Found:
         path: where it is.
         source: the source it comes from, also if the mirror delivered it.
         sha256: the sha256 of a file's content; None for a folder.
+        address: where it was fetched from; empty for what is here.
     """
 
     path: Path
     source: str
     sha256: str | None
+    address: str = ""
 
 
 def locate(
@@ -74,7 +76,7 @@ def locate(
                 patience=patience,
                 progress=progress,
             )
-            return Found(path, source, sha256)
+            return Found(path, source, sha256, place)
         except DatasetError as error:
             reasons.append(f"{place}: {error}")
             retryable = retryable or error.retryable
@@ -86,7 +88,7 @@ def locate(
 
 def locate_images(
     dataset: str,
-    table: Path,
+    source: Found,
     columns: Columns,
     images: str | None,
     *,
@@ -97,7 +99,7 @@ def locate_images(
 
     Args:
         dataset: its name.
-        table: the source; one that is no table has its images itself.
+        source: the table; a source that is no table has its images itself.
         columns: the columns of the table.
         images: the folder or archive, looked for as a source is.
         caps: limits of what is read.
@@ -110,14 +112,18 @@ def locate_images(
         DatasetError: the table is wrong, or its images are not to be had.
     """
     found: tuple[Found, ...] = ()
+    table = source.path
+    if images:
+        file = SourceFile(file_name(images), (images,))
+        found = (locate(dataset, file, caps=caps, progress=progress),)
+    else:
+        columns = columns.with_address(source.address)
     if reader_of(table).table:
         urls = _urls(entries(table, caps, columns), table.suffix.lower() != ".parquet")
         first = next(urls, None)
         if first is not None:
             fetch_images(chain([first], urls), (caps or Caps()).file_bytes, progress=progress)
-    if images:
-        file = SourceFile(file_name(images), (images,))
-        found = (locate(dataset, file, caps=caps, progress=progress),)
+    if found:
         columns = columns.with_images(found[0].path)
     return columns, found
 

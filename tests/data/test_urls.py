@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 import pyarrow as pa
@@ -186,6 +187,17 @@ def test_a_server_that_never_answers_is_not_asked_for_every_image(monkeypatch):
     assert caught.value.retryable
 
 
+def test_the_files_of_a_table_that_is_fetched_are_beside_it():
+    content = {f"pets/{name}": data for name, data in files(("a cat", "dog #1"), count=5).items()}
+    rows = "".join(f"{name[5:]},{name.split('/')[1]}\n" for name in content)
+    with serve({quote(name): data for name, data in content.items()}) as photos:
+        photos.content["pets/labels.csv"] = f"file,label\n{rows}".encode()
+        raw = take(f"{photos.address}/pets/labels.csv")
+        assert errors(raw) == {}
+        assert raw.info.class_names == ("a cat", "dog #1")
+        assert set(pd.read_parquet(raw.files)["file"]) == {name[5:] for name in content}
+
+
 def test_a_table_names_objects_of_a_store(tmp_path, monkeypatch):
     for name, value in LOGIN.items():
         monkeypatch.setenv(name, value)
@@ -200,3 +212,7 @@ def test_a_table_names_objects_of_a_store(tmp_path, monkeypatch):
         assert s3.fetched() == sorted(content)
         take(source)
         assert s3.fetched() == []
+        rows = "".join(f"{name},{name.split('/')[0]}\n" for name in content)
+        (s3.buckets / "images" / "labels.csv").write_text(f"file,label\n{rows}")
+        assert errors(take("s3://images/labels.csv")) == {}
+        assert s3.fetched() == ["labels.csv"]  # the images are those of before

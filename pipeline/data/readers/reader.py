@@ -57,16 +57,28 @@ class Columns(Frozen):
     split: str | None = None
     group: str | None = None
     _images: Path | None = PrivateAttr(default=None)
+    _address: str = PrivateAttr(default="")
 
     @property
     def images(self) -> Path | None:
         """The folder or archive that the files are in; None: they are beside the table."""
         return self._images
 
+    @property
+    def address(self) -> str:
+        """Where the table was fetched from, which its files are beside; empty if it was here."""
+        return self._address
+
     def with_images(self, path: Path) -> Self:
         """Return the same for a table whose files are elsewhere."""
         copy = self.model_copy()
         copy._images = path
+        return copy
+
+    def with_address(self, address: str) -> Self:
+        """Return the same for a table that was fetched from there."""
+        copy = self.model_copy()
+        copy._address = address
         return copy
 
 

@@ -12,7 +12,7 @@ from pipeline.data.readers.content import Caps
 from pipeline.data.readers.folder import read_file
 from pipeline.data.readers.reader import Columns, Entry
 from pipeline.data.readers.splitnames import split_named
-from pipeline.data.sources.addresses import is_url
+from pipeline.data.sources.addresses import beside, is_url
 from pipeline.data.sources.urls import kept_at, read_fetched
 from pipeline.errors import DatasetError
 from pipeline.redaction import redact
@@ -120,7 +120,7 @@ def table_entries(
         if not label or not value["file"]:
             missing = "label" if value["file"] else "file"
             raise DatasetError(f"{path.name}, row {number} has no {missing}")
-        image = _image(path, value["file"], number, caps)
+        image = _image(path, value["file"], number, caps, columns.address)
         if image.name in seen:
             raise DatasetError(f"{path.name}, row {number} names {image.name!r} a second time")
         seen.add(image.name)
@@ -157,7 +157,7 @@ def _split(value: Any, path: Path, number: int) -> Split | None:
     return split
 
 
-def _image(path: Path, value: Any, number: int, caps: Caps) -> Entry:
+def _image(path: Path, value: Any, number: int, caps: Caps, address: str) -> Entry:
     """Return the entry of an image: a file, a URL, or the bytes of the row itself."""
     if isinstance(value, dict):
         data, name = value.get("bytes"), value.get("path")
@@ -169,9 +169,15 @@ def _image(path: Path, value: Any, number: int, caps: Caps) -> Entry:
         return Entry(f"{path.name}/{number:07d}", lambda: value)
     name = str(value).strip()
     if is_url(name):
-        read = partial(read_fetched, name, lambda file: read_file(file, caps))
         # Names are stored with every dataset and model.
-        return Entry(redact(name), read, file=str(kept_at(name)), url=name)
+        return _fetched(redact(name), name, caps)
     name = name.replace("\\", "/")
+    if address:
+        return _fetched(name, beside(address, name), caps)
     file = str(path.parent / name)
     return Entry(name, partial(read_file, file, caps), file=file)
+
+
+def _fetched(name: str, url: str, caps: Caps) -> Entry:
+    read = partial(read_fetched, url, lambda file: read_file(file, caps))
+    return Entry(name, read, file=str(kept_at(url)), url=url)

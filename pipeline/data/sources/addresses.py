@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from platformdirs import user_cache_path
 
@@ -72,6 +72,13 @@ def file_name(source: str) -> str:
         path = unquote(urlsplit(source).path)
     name = Path(path).name
     return name if name not in ("", "..") else "download"
+
+
+def beside(address: str, name: str) -> str:
+    """Return the address of a file by its path relative to another file."""
+    if is_object(address):
+        return f"{address.rpartition('/')[0]}/{name}"
+    return urljoin(address, quote(name, safe="/%:@!$&'()*+,;=~"))
 
 
 def cache() -> Path:
