@@ -25,7 +25,7 @@ class S3:
 
     Args:
         folder: for its files.
-        read_only: whether it sees at once what is written into its folders; it takes no uploads then.
+        read_only: whether it sees at once what is written into its folders, but takes no uploads.
     """
 
     def __init__(self, folder: Path, read_only: bool) -> None:
@@ -41,16 +41,7 @@ class S3:
     def start(self) -> None:
         rclone = shutil.which("rclone", path=f"{Path(sys.executable).parent}")
         assert rclone
-        command = [
-            rclone,
-            "serve",
-            "s3",
-            "--auth-key",
-            "key,secret",
-            "-vv",
-            "--dir-cache-time",
-            "0s",
-        ]
+        command = [rclone, "serve", "s3", "--auth-key", "key,secret", "-vv", *self.options]
         self.process = subprocess.Popen(
             [*command, "--log-file", self.log, "--addr", f"127.0.0.1:{self.port}", self.buckets]
         )
