@@ -1,5 +1,6 @@
 """The parts of `benchmarks/device.sh` that train on the engine, or with `model.fit`."""
 
+import re
 import statistics
 import time
 from collections import Counter
@@ -108,6 +109,10 @@ def tutorial(side: str, name: str, first: str = "0", last: str = "0", step: str 
         last: the last one.
         step: from one seed to the next.
     """
+    from pipeline.training.device import choose
+
+    if side == "engine":
+        choose("auto")  # once: it claims the GPU for this process
     train = _on_the_engine if side == "engine" else _bare
     for seed in range(int(first), int(last) + 1, int(step)):
         say("tutorial", recipe=name, side=side, seed=seed, **train(name, seed))
@@ -115,9 +120,7 @@ def tutorial(side: str, name: str, first: str = "0", last: str = "0", step: str 
 
 def _on_the_engine(name: str, seed: int) -> dict[str, Any]:
     from pipeline.params.params import load_params
-    from pipeline.training.device import choose
 
-    choose("auto")
     change = {"epochs": TUTORIAL_EPOCHS, "then": (), "keep": "last"}
     recipe = _shortened(load_params().recipe(*name.split(".")).model_copy(update=change))
     return _fit(recipe, load(name.split(".")[0]), seed)
@@ -202,11 +205,13 @@ def profile() -> None:
     folder = DATA / "profile"
     with jax.profiler.trace(str(folder)):
         run(x, y, rows, mirrored)
-    spent: Counter[str] = Counter()
+    spent: Counter[str] = Counter()  # ms per step
     trace = ProfileData.from_file(str(max(folder.rglob("*.xplane.pb"))))
     for plane in trace.planes:
         for line in plane.lines if plane.name.startswith("/device:GPU") else ():
             if line.name.startswith("Stream"):
                 for event in line.events:
-                    spent[event.name] += event.duration_ns / 1e6 / count
+                    convolves = re.search("conv|fprop|dgrad|wgrad", event.name, re.IGNORECASE)
+                    name = "convolution" if convolves else event.name
+                    spent[name] += event.duration_ns / 1e6 / count
     say("profile", ms_per_step=sum(spent.values()), kernels=dict(spent.most_common(20)))
