@@ -146,7 +146,7 @@ def show(promotion: PromotionReport, key: str) -> str:
 
 
 def page(promotion: PromotionReport) -> str:
-    """Return a decision as Markdown: in words what failed, then what every rule answered."""
+    """Return a decision as Markdown: what failed, what every rule answered, what it rests on."""
     name, version = promotion.name, promotion.version
     linked = view.mlflow_link(f"{name} version {version}", f"models/{name}/versions/{version}")
     lines = [f"{linked} **{promotion.action.words}**.", ""]
@@ -155,6 +155,8 @@ def page(promotion: PromotionReport) -> str:
             *(f"- {escape(message)}" for message in decision.failures),
             *(["", "| | rule | value | limit |", "|---|---|---|---|"]),
             *(_row(answer) for answer in decision.answers),
+            "",
+            *(f"- {escape(message)}" for message in decision.notes),
             "",
             _against(decision),
         ]
@@ -166,7 +168,7 @@ def _against(decision: Decision) -> str:
     against = (
         f"against version {old}, which is in production" if old else "nothing is in production"
     )
-    return f"Scored on the test split {escape(decision.test_md5)}, {against}."
+    return f"The test split here is {escape(decision.test_md5)}; {against}."
 
 
 def _row(answer: Answer) -> str:

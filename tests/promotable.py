@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.artifacts.datasets import Splits
+from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import Evaluation, TrainedModel
 from pipeline.cli import app
 from pipeline.evaluation.evaluate import evaluate
@@ -15,6 +16,8 @@ from pipeline.production.promote import promote
 from pipeline.production.rules import Thresholds
 from pipeline.registry import model_files, versions
 from pipeline.registry.ledger_run import ledger_of
+from pipeline.registry.passport import Passport
+from pipeline.tracking.store import connect
 from pipeline.training.train import train
 from tests.tiny import register, tiny_plan, tiny_project, tiny_splits, tiny_validation
 
@@ -104,8 +107,9 @@ def state():
     return versions.alias_holders("tiny"), entries
 
 
-def ask(number, here, **more):
-    return promote(versions.find(f"tiny/{number}"), here.splits, Thresholds(), **more)
+def ask(number, here, thresholds=None, **more):
+    version = versions.find(f"tiny/{number}")
+    return promote(version, here.splits, thresholds or Thresholds(), **more)
 
 
 def run(*command):
@@ -114,6 +118,18 @@ def run(*command):
 
 def files_of(number):
     return model_files.fetch(versions.find(f"tiny/{number}"))
+
+
+def without_record(number):
+    """Make a version one of before the images were recorded."""
+    folder = files_of(number)
+    (folder / "images.npz").unlink()
+    passport = Passport.load(folder / "passport.json").model_copy(update={"images_sha256": ""})
+    passport.save(folder / "passport.json")
+    client, text = connect(), str(number)
+    client.delete_model_version_tag("tiny", text, "images_sha256")
+    found = sha256(folder / "passport.json")
+    client.set_model_version_tag("tiny", text, "passport_sha256", found)
 
 
 def damage_model(here):

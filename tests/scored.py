@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from pipeline.production.decision import Candidate, Incumbent, Scored
+from pipeline.production.decision import Candidate, Case, Incumbent, Scored
+from pipeline.production.scored_images import ScoredImages
 
 MD5 = "a" * 32
 CLASSES = ("cat", "dog")
@@ -41,3 +42,11 @@ def rights(n, wrong):
     out = np.ones(n, bool)
     out[list(wrong)] = False
     return out
+
+
+def case(new, old=None, **images):
+    """Put both before the gate; by default on all test images, of which neither has seen any."""
+    count = len(new.right)
+    known = {"test": count, "left": count, "seen": 0, "seen_by_incumbent": 0}
+    known |= {"asked": 1, "fresh": count} if old and old.scored else {}
+    return Case(new, old, MD5, ScoredImages(**known | images))

@@ -34,7 +34,6 @@ from pipeline.models.layers import BY_KIND, LAYERS, Flatten, layer_kind
 from pipeline.models.optimizers import OPTIMIZERS, Optimizer, OptimizerKind
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
-from pipeline.production.decision import Case
 from pipeline.production.floors import floors
 from pipeline.production.rules import RULES, Thresholds
 from pipeline.reports import wording
@@ -46,7 +45,7 @@ from pipeline.validation import checks
 from tests.images import files
 from tests.layers import layers_with, smallest
 from tests.samples import SAMPLES
-from tests.scored import MD5, candidate, incumbent, rights
+from tests.scored import candidate, case, incumbent, rights
 
 ROOT = Path(__file__).parent.parent
 PARAMS = load_params(ROOT / "params.yaml")
@@ -159,7 +158,7 @@ def test_every_metric_is_complete_and_documented(metric):
 
 
 GATE = (*floors(), *RULES)
-CASE = Case(candidate(rights(20, [1])), incumbent(rights(20, range(9))), MD5)
+CASE = case(candidate(rights(20, [1])), incumbent(rights(20, range(9))))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)

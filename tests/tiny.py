@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.artifacts.datasets import Splits, SplitsInfo
+from pipeline.artifacts.files import write_array
 from pipeline.artifacts.validation import CheckResult, ValidationReport
 from pipeline.models.plan import ModelPlan
 from pipeline.models.recipes import Recipe
@@ -30,6 +31,15 @@ def images_of(labels, seed):
     return noise.astype(np.uint8)
 
 
+def contents_of(images):
+    """Return what tells images from each other, as known datasets have it."""
+    return (
+        np.array([hashlib.sha256(x.tobytes()).digest()[:8] for x in images])
+        .view(">u8")
+        .astype(np.uint64)
+    )
+
+
 def tiny_splits(folder, name="tiny", seed=0):
     """Write a dataset of 64, 32 and 32 images; another seed, other images."""
     splits = Splits(folder)
@@ -41,6 +51,7 @@ def tiny_splits(folder, name="tiny", seed=0):
             y[:3] = (y[:3] + 1) % len(CLASS_NAMES)  # labels that no model can guess
         x = images_of(np.arange(count) % len(CLASS_NAMES), number)
         splits.save_split(split, x, y)  # type: ignore[arg-type]
+        write_array(folder / f"content_{split}.npy", contents_of(x))
         for array in ("x", "y"):
             content = (folder / f"{array}_{split}.npy").read_bytes()
             md5[f"{array}_{split}.npy"] = hashlib.md5(content).hexdigest()

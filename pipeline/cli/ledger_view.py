@@ -86,7 +86,7 @@ def render(entries: Sequence[Entry], name: str) -> Table:
 
 
 def render_decision(decision: "Decision") -> RenderableType:
-    """Return every rule with its value and its limit, and in words what failed."""
+    """Return every rule with its value and limit, what failed, and what the decision rests on."""
     other = f"against version {decision.incumbent}" if decision.incumbent else "nothing serves yet"
     table = Table(title=f"version {decision.candidate}, {other}", box=SIMPLE)
     for column in ("", "rule", "value", "limit"):
@@ -94,7 +94,8 @@ def render_decision(decision: "Decision") -> RenderableType:
     for answer in decision.answers:
         mark = "[green]pass[/]" if answer.passed else "[red]FAIL[/]"
         table.add_row(mark, answer.name, _short(answer.value), _short(answer.limit))
-    return Group(table, *(f"- {escape(text)}" for text in decision.failures))
+    said = (*decision.failures, *decision.notes)
+    return Group(table, *(f"- {escape(text)}" for text in said))
 
 
 def _short(value: float | str) -> str:

@@ -11,15 +11,16 @@ from pipeline.artifacts.record import Frozen
 from pipeline.evaluation.paired import McNemar, mcnemar, paired_interval
 from pipeline.production.floors import floors
 from pipeline.production.rules import RULES, Thresholds
+from pipeline.production.scored_images import ScoredImages
 from pipeline.registry.ledger import Action
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A version, scored now on the test split that is here.
+    """A version, scored now on test images that it has not seen.
 
     Attributes:
-        right: (n,) whether each test image is classified correctly.
+        right: (n,) whether each image is classified correctly.
         recalls: by class name; only classes with test images.
         ingredients: equal for models that differ by chance alone; None where it is not known.
         test_md5: the md5 of the test split that it was evaluated on when it was made.
@@ -63,12 +64,16 @@ class Incumbent:
 
     Attributes:
         scored: None where it cannot be scored.
-        reason: why not.
+        reason: why not, or why only on images of the classes in common.
+        differs: whether the reason is that its images or classes are not those that are here.
+        common: of the candidate's images, those on which both are scored: (n,); None: all.
     """
 
     version: int
     scored: Scored | None = None
     reason: str = ""
+    differs: bool = False
+    common: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,17 +82,24 @@ class Case:
 
     Attributes:
         incumbent: None where nothing is in production.
-        test_md5: the md5 of the test split on which both are scored.
+        test_md5: the md5 of the test split that is here.
+        images: those of it on which both are scored.
     """
 
     candidate: Candidate
     incumbent: Incumbent | None
     test_md5: str
+    images: ScoredImages
 
     @property
     def old(self) -> Scored | None:
         """The version in production, where it can be scored."""
         return self.incumbent.scored if self.incumbent else None
+
+    @property
+    def accuracy(self) -> float:
+        """That of the candidate on the images on which both are scored."""
+        return float(self._pair()[1].mean())
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """Return the interval of the difference in accuracy, candidate less incumbent."""
@@ -98,9 +110,10 @@ class Case:
         return mcnemar(*self._pair())
 
     def _pair(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        if self.old is None:
+        if self.incumbent is None or self.incumbent.scored is None:
             raise ValueError("the version in production is not scored")
-        return self.old.right, self.candidate.right
+        common, new = self.incumbent.common, self.candidate.right
+        return self.incumbent.scored.right, new if common is None else new[common]
 
 
 class Answer(Frozen):
@@ -125,7 +138,8 @@ class Decision(Frozen):
 
     Attributes:
         incumbent: the version in production; None where there is none.
-        test_md5: the md5 of the test split on which both are scored.
+        test_md5: the md5 of the test split that was there.
+        images: those of it on which both were scored; None in decisions of earlier releases.
         answers: stored as `checks`.
     """
 
@@ -135,6 +149,7 @@ class Decision(Frozen):
     candidate: int
     incumbent: int | None
     test_md5: str
+    images: ScoredImages | None = None
     answers: tuple[Answer, ...] = Field(alias="checks")
 
     @property
@@ -151,6 +166,12 @@ class Decision(Frozen):
     def failures(self) -> tuple[str, ...]:
         """What is not met, as sentences."""
         return tuple(answer.message for answer in self.answers if not answer.passed)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is met and said all the same, as sentences."""
+        noted = {rule.name for rule in RULES if rule.noted}
+        return tuple(row.message for row in self.answers if row.passed and row.name in noted)
 
 
 class PromotionReport(Frozen):
@@ -191,5 +212,6 @@ def decide(case: Case, thresholds: Thresholds) -> Decision:
         candidate=case.candidate.version,
         incumbent=case.incumbent.version if case.incumbent else None,
         test_md5=case.test_md5,
+        images=case.images,
         checks=tuple(answers),
     )

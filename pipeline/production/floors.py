@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from pipeline.errors import ParamsError, did_you_mean
 from pipeline.evaluation.metric import Metric
 from pipeline.evaluation.metrics import FLOORS
-from pipeline.production.rules import Found, Rule, Thresholds
+from pipeline.production.findings import Found
+from pipeline.production.rules import Rule, Thresholds
 
 if TYPE_CHECKING:
     from pipeline.production.decision import Candidate, Case
@@ -63,7 +64,7 @@ def _rule(key: str, metric: Metric) -> Rule:
 
 
 def _label(metric: Metric, candidate: "Candidate") -> str:
-    if metric.name != "recall_lowest":
+    if metric.name != "recall_lowest" or not candidate.recalls:
         return metric.label
     worst = min(candidate.recalls, key=lambda name: (candidate.recalls[name], name))
     return f"{metric.label} ({worst})"

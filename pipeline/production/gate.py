@@ -1,36 +1,32 @@
-"""The gate: score a version and the one in production on the test split, now, and decide."""
-
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+"""The gate: score a version and the one in production, now, on images that neither has seen."""
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
-from pipeline.artifacts.datasets import Splits
-from pipeline.artifacts.files import sha256
-from pipeline.artifacts.models import TrainedModel
+from pipeline.artifacts.datasets import Labels, Splits
 from pipeline.errors import ArtifactError, TrackingError
-from pipeline.evaluation.litert import load_litert
 from pipeline.evaluation.metric import ImageMetric, SplitMetric
 from pipeline.evaluation.metrics import METRICS
-from pipeline.evaluation.predictions import Predictions, Probabilities
-from pipeline.evaluation.quiet import quiet_stderr
-from pipeline.images import as_base64_png
+from pipeline.evaluation.predictions import Predictions
+from pipeline.production import questions
+from pipeline.production.asking import Asked, OtherImages, ask, max_difference
+from pipeline.production.comparable import differing_classes
 from pipeline.production.decision import Candidate, Case, Decision, Incumbent, Scored, decide
 from pipeline.production.floors import check_floors
 from pipeline.production.rules import Thresholds
+from pipeline.production.scored_images import unseen
 from pipeline.registry import model_files, versions
-from pipeline.registry.passport import Example, Passport, test_md5
+from pipeline.registry.ledger_run import LedgerRun
+from pipeline.registry.passport import Passport, test_md5
 from pipeline.registry.versions import Registered
-from pipeline.tracking.store import reaching
-
-# Enough to notice a model that is not the one that was evaluated.
-IMAGES_TO_REPRODUCE = 512
 
 
 def examine(
-    version: Registered, incumbent: int | None, splits: Splits, thresholds: Thresholds
+    version: Registered,
+    incumbent: int | None,
+    splits: Splits,
+    thresholds: Thresholds,
+    ledger: LedgerRun,
 ) -> Decision:
     """Decide whether a version may go into production.
 
@@ -39,34 +35,90 @@ def examine(
         incumbent: the version in production, if any.
         splits: only `test` is read.
         thresholds: from params.yaml.
+        ledger: it stores which versions were compared on which images.
 
     Raises:
         ArtifactError: the version has no passport, its files are not what was registered, or it
-            takes other images than the test split has.
+            takes other images, or knows other classes, than the test split has.
         ParamsError: a floor is set for a metric that has none.
         TrackingError: the store cannot be reached, or the version does not load.
     """
     check_floors(thresholds)
+    info, y = splits.info, np.array(splits.y("test"))
     passport = model_files.read_passport(version)
-    candidate = _candidate(version, passport, splits)
+    try:
+        new = ask(version, passport, splits)
+    except OtherImages as error:
+        raise ArtifactError(f"{version.spec} cannot be scored on {splits.path}: {error}") from None
+    if new.class_names != info.class_names:
+        text = differing_classes(new.class_names, info.class_names) or "in another order"
+        raise ArtifactError(
+            f"{version.spec} knows other classes than {splits.path} has: {text}; "
+            "train and register it again: dvc repro"
+        )
     old = None
     if incumbent is not None:
-        old = _incumbent(versions.find(f"{version.name}/{incumbent}"), splits)
-    return decide(Case(candidate, old, test_md5(splits.info)), thresholds)
+        old = _ask_incumbent(versions.find(f"{version.name}/{incumbent}"), splits, thresholds)
+    seen = old.seen if isinstance(old, Asked) else None
+    left, images = unseen(y, info.class_names, new.seen, seen)
+    if isinstance(old, Asked):
+        old = _score(old, y, left, info.class_names)
+        if old.scored is not None:
+            contents = splits.contents("test")[left]
+            contents = contents if old.common is None else contents[old.common]
+            times = questions.ask(ledger, version.version, old.version, contents)
+            images = images.compare(None if old.common is None else len(contents), times)
+    candidate = _candidate(new, passport, y, left, splits)
+    return decide(Case(candidate, old, test_md5(info), images), thresholds)
 
 
-def _candidate(version: Registered, passport: Passport, splits: Splits) -> Candidate:
-    predictions = _predictions(model_files.fetch(version), splits)
-    scored = _scored(version, passport, predictions)
-    code, checks = passport.provenance.code, passport.validation
+def _ask_incumbent(
+    version: Registered, splits: Splits, thresholds: Thresholds
+) -> Asked | Incumbent:
+    """Ask the version in production, or say why it cannot be scored."""
+    info, number = splits.info, version.version
+    try:
+        has_passport = "passport_sha256" in version.tags
+        passport = model_files.read_passport(version) if has_passport else None
+        asked = ask(version, passport, splits)
+    except (ArtifactError, TrackingError) as error:
+        if error.retryable:
+            raise
+        return Incumbent(number, reason=str(error), differs=isinstance(error, OtherImages))
+    text = differing_classes(asked.class_names, info.class_names)
+    if not set(asked.class_names) & set(info.class_names):
+        return Incumbent(number, reason=f"no class in common: {text}", differs=True)
+    if text and thresholds.incomparable == "refuse":
+        return Incumbent(number, reason=text, differs=True)
+    return asked
+
+
+def _score(
+    old: Asked, y: Labels, left: NDArray[np.bool_], class_names: tuple[str, ...]
+) -> Incumbent:
+    """Score the version in production on the images that are left, of classes that it knows."""
+    known = np.isin(class_names, old.class_names)[y]
+    number, text = old.version.version, differing_classes(old.class_names, class_names)
+    if not (rows := left & known).any():
+        reason = "no test image is left that neither version has seen"
+        return Incumbent(number, reason=f"{reason}; {text}" if text else reason)
+    common = known[left] if text else None
+    return Incumbent(number, _scored(old, y, rows, class_names), text, bool(text), common)
+
+
+def _candidate(
+    new: Asked, passport: Passport, y: Labels, left: NDArray[np.bool_], splits: Splits
+) -> Candidate:
+    version, code, checks = new.version, passport.provenance.code, passport.validation
+    predictions = Predictions(new.class_names, y, new.probabilities).of(left)
     return Candidate(
-        **vars(scored),
-        metrics=_metrics_with_floors(passport, predictions),
+        **vars(_scored(new, y, left, new.class_names)),
+        metrics=_metrics_with_floors(passport, predictions) if left.any() else {},
         missing=passport.missing(),
         max_difference=max_difference(
             f"models:/{version.name}/{version.version}",
             splits,
-            predictions.probabilities,
+            new.probabilities,
             passport.examples,
         ),
         validated=checks.passed and checks.raw_md5 == passport.data.raw_md5,
@@ -74,57 +126,19 @@ def _candidate(version: Registered, passport: Passport, splits: Splits) -> Candi
     )
 
 
-def _incumbent(version: Registered, splits: Splits) -> Incumbent:
-    try:
-        has_passport = "passport_sha256" in version.tags
-        passport = model_files.read_passport(version) if has_passport else None
-        predictions = _predictions(model_files.fetch(version), splits)
-    except (ArtifactError, TrackingError) as error:
-        if error.retryable:
-            raise
-        return Incumbent(version.version, reason=str(error))
-    return Incumbent(version.version, _scored(version, passport, predictions))
-
-
-def _predictions(folder: Path, splits: Splits) -> Predictions:
-    """Return what the model of a folder predicts for the test split.
-
-    Raises:
-        ArtifactError: it takes other images, knows other classes, or is not what was trained.
-    """
-    trained, info = TrainedModel(folder), splits.info
-    run = trained.run
-    if (run.image_shape, run.class_names) != (info.image_shape, info.class_names):
-        raise ArtifactError(
-            f"it takes images {run.image_shape} of {len(run.class_names)} classes; {splits.path} "
-            f"has {info.image_shape} of {len(info.class_names)}, or classes of other names"
-        )
-    ask = _ask_litert if trained.litert.exists() else _ask_keras
-    return Predictions(info.class_names, splits.y("test"), ask(trained, splits))
-
-
-def _ask_litert(trained: TrainedModel, splits: Splits) -> Probabilities:
-    if (found := sha256(trained.model)) != trained.run.model_sha256:
-        raise ArtifactError(
-            f"{trained.model} has sha256 {found}; that of the trained model is "
-            f"{trained.run.model_sha256}"
-        )
-    return load_litert(trained).probabilities(splits.x("test"))
-
-
-def _ask_keras(trained: TrainedModel, splits: Splits) -> Probabilities:
-    """Ask a version from before there were LiteRT files; no other needs TensorFlow."""
-    with quiet_stderr():
-        from pipeline.evaluation.scoring import Scorer, load_checked
-    model = load_checked(trained.model, trained.run.model_sha256)
-    return Scorer(model).probabilities(splits.x("test"))
-
-
-def _scored(version: Registered, passport: Passport | None, predictions: Predictions) -> Scored:
+def _scored(
+    asked: Asked, y: Labels, rows: NDArray[np.bool_], class_names: tuple[str, ...]
+) -> Scored:
+    """Score a version on some test images; a class that is not here is never right."""
+    labels = {name: label for label, name in enumerate(class_names)}
+    here = np.array([labels.get(name, -1) for name in asked.class_names])
+    right = here[asked.probabilities.argmax(axis=1)] == y
+    recalls = {name: right[rows & (y == label)] for name, label in labels.items()}
+    passport = asked.passport
     return Scored(
-        version=version.version,
-        right=predictions.right,
-        recalls=predictions.recalls(),
+        version=asked.version.version,
+        right=right[rows],
+        recalls={name: float(hits.mean()) for name, hits in recalls.items() if len(hits)},
         ingredients=passport.ingredients_digest if passport else None,
         test_md5=passport.test_md5 if passport else None,
     )
@@ -141,27 +155,3 @@ def _metrics_with_floors(passport: Passport, predictions: Predictions) -> dict[s
         elif metric.name in passport.metrics:
             found[metric.floor.key] = passport.metrics[metric.name] / metric.floor.units
     return found
-
-
-def max_difference(
-    uri: str, splits: Splits, expected: Probabilities, examples: Sequence[Example] = ()
-) -> float:
-    """Return how far a model's probabilities, asked as callers ask it, are from those expected.
-
-    Args:
-        uri: the URI of a logged or registered model.
-        splits: the first images of `test` are asked about: as pixels all, as a file the first.
-        expected: probabilities of the test split.
-        examples: what Keras answered for these when the model was evaluated is expected as well.
-
-    Raises:
-        TrackingError: it does not load or does not answer.
-    """
-    served: Any = model_files.load(uri)
-    images = splits.x("test")[:IMAGES_TO_REPRODUCE]
-    asked = [as_base64_png(images[0]), *images, *(example.png for example in examples)]
-    with reaching(f"ask {uri}"):
-        answer = served.predict(pd.DataFrame({"image": asked}))
-    found = np.stack(answer["probabilities"].to_list())
-    wanted = [expected[0], *expected[: len(images)], *(row.probabilities for row in examples)]
-    return float(np.abs(found - np.stack(wanted)).max())

@@ -58,7 +58,7 @@ def promote(
         splits: its test split decides.
         thresholds: the thresholds of the gate.
         force: the reason to promote against the gate; empty: a refused version is not promoted.
-        dry_run: decide, and change nothing.
+        dry_run: decide, and change nothing but the count of questions.
         who: asks; by default the user and the machine.
 
     Raises:
@@ -73,7 +73,7 @@ def promote(
     if incumbent == version.version:
         return Promotion(version, Action.NOTHING)
     when = time_for(ledger, version)
-    decision = gate.examine(version, incumbent, splits, thresholds)
+    decision = gate.examine(version, incumbent, splits, thresholds, ledger)
     if dry_run:
         return Promotion(
             version, Action.WOULD_PASS if decision.passed else Action.REFUSED, decision

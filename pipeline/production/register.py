@@ -13,15 +13,17 @@ from pipeline.artifacts.models import Evaluation, ModelVersion, RunInfo, Trained
 from pipeline.artifacts.validation import ValidationReport
 from pipeline.errors import ArtifactError, TrackingError
 from pipeline.evaluation.litert import read_checked
-from pipeline.production.gate import max_difference
+from pipeline.production.asking import max_difference
+from pipeline.production.findings import MAX_DIFFERENCE
 from pipeline.production.promote import Promotion, promote
-from pipeline.production.rules import MAX_DIFFERENCE, Thresholds
-from pipeline.registry import model_files, versions
+from pipeline.production.rules import Thresholds
+from pipeline.registry import model_files, version_images, versions
 from pipeline.registry.ledger import Action
 from pipeline.registry.ledger_run import Conflict
 from pipeline.registry.passport import FILE_NAME, Passport, make_passport
+from pipeline.registry.version_images import VersionImages
 from pipeline.registry.versions import CHALLENGER, Registered
-from pipeline.tracking.recorded import run_of
+from pipeline.tracking.recorded import check_data, run_of
 from pipeline.tracking.store import in_turn
 
 # How often the gate is asked while other runs promote their own versions meanwhile.
@@ -58,8 +60,8 @@ def register(
         publish: writes the model card of the version; `reports.card` has it.
 
     Raises:
-        ArtifactError: an evaluation is of another model than the one that is there, or a part of
-            the passport is not known.
+        ArtifactError: an evaluation is of another model than the one that is there, the data is
+            not what the model was trained on, or a part of the passport is not known.
         TrackingError: the store cannot be reached, or the model in it predicts something else.
     """
     run = best([_evaluated_run(*pair) for pair in models.values()])
@@ -121,14 +123,17 @@ def _find_or_create(
     version = versions.find_version(name, run_id, trained.run.model_sha256)
     if version is not None:
         return version
-    passport = make_passport(trained, evaluation, splits, validation)
+    check_data(trained, splits)
     read_checked(trained)
     with TemporaryDirectory() as folder:
-        file = Path(folder) / FILE_NAME
+        file, images = Path(folder) / FILE_NAME, Path(folder) / version_images.FILE_NAME
+        VersionImages.of(splits).save(images)
+        passport = make_passport(trained, evaluation, splits, validation, images)
         passport.save(file)
-        uri = model_files.log_model(trained, run_id, file, splits.x("test")[0])
+        uri = model_files.log_model(trained, run_id, file, images, splits.x("test")[0])
         tags = _tags(passport) | {
             "passport_sha256": sha256(file),
+            "images_sha256": passport.images_sha256,
             "portable_sha256": sha256(trained.litert),
         }
     difference = max_difference(uri, splits, evaluation.probabilities)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from pipeline.artifacts.record import Frozen
 
@@ -99,6 +100,18 @@ class Entry(Frozen):
     def time(self) -> datetime:
         """When it was made, in UTC."""
         return datetime.fromisoformat(self.when).astimezone(UTC)
+
+
+class Question(NamedTuple):
+    """Two versions that were compared on some test images.
+
+    Attributes:
+        images: the digest of the set of images.
+    """
+
+    candidate: int
+    incumbent: int
+    images: str
 
 
 class Discrepancy(Frozen):

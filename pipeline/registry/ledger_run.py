@@ -6,16 +6,21 @@ one of two promotions at once wins, without a lock that a killed process could l
 
 import contextlib
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
 import mlflow
+import numpy as np
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from pipeline.artifacts.datasets import Contents
+from pipeline.artifacts.files import read_array, write_array
 from pipeline.errors import TrackingError
-from pipeline.registry.ledger import Entry
+from pipeline.registry.ledger import Entry, Question
 from pipeline.tracking.runs import find_or_create_experiment
 from pipeline.tracking.store import connect, reaching
 
@@ -24,6 +29,8 @@ EXPERIMENT = "production ledger"
 # The tag of the registered model that names the run.
 RUN_TAG = "ledger_run_id"
 DONE = "done"
+# The parameters `question.<candidate>.<incumbent>.<digest>`, and the folder of the images.
+QUESTION = "question"
 
 
 class Conflict(TrackingError):
@@ -98,6 +105,35 @@ class LedgerRun:
             uri = f"runs:/{self.run_id}/decisions/{entry.decision}.json"
             content: dict[str, Any] = json.loads(mlflow.artifacts.load_text(uri))
         return content
+
+    def questions(self) -> tuple[Question, ...]:
+        """Return which versions were compared on which images, each question once."""
+        rows = [key.split(".") for key in self._params() if key.startswith(f"{QUESTION}.")]
+        return tuple(Question(int(new), int(old), images) for _, new, old, images in rows)
+
+    def record_question(self, question: Question, images: Contents, new: bool) -> None:
+        """Write down a question; it may be there already.
+
+        Args:
+            question: names its images by their digest.
+            images: the set of images, which is stored where it is new.
+            new: whether it is.
+        """
+        with reaching("write the ledger"):
+            if new:
+                with TemporaryDirectory() as folder:
+                    file = Path(folder) / f"{question.images}.npy"
+                    write_array(file, images)
+                    self._client.log_artifact(self.run_id, str(file), QUESTION)
+            key = ".".join([QUESTION, *map(str, question)])
+            self._client.log_param(self.run_id, key, "asked")
+
+    def images_of(self, digest: str) -> Contents:
+        """Return a set of images that was asked about."""
+        with reaching("read the ledger"), TemporaryDirectory() as folder:
+            uri = f"runs:/{self.run_id}/{QUESTION}/{digest}.npy"
+            file = mlflow.artifacts.download_artifacts(uri, dst_path=folder)
+            return np.array(read_array(Path(file)))
 
     def _show(self, entry: Entry) -> None:
         """Show an entry where people look: as a file of the run, and on the version's page."""

@@ -26,7 +26,9 @@ from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import ArtifactError, PipelineError
 from pipeline.evaluation.quiet import quiet_stderr
 from pipeline.images import as_base64_png
+from pipeline.registry import version_images
 from pipeline.registry.passport import FILE_NAME, Passport
+from pipeline.registry.version_images import VersionImages
 from pipeline.registry.versions import Registered
 from pipeline.tracking.describe import serving_requirements
 from pipeline.tracking.store import connect, reaching
@@ -49,13 +51,16 @@ SIGNATURE = ModelSignature(
 )
 
 
-def log_model(trained: TrainedModel, run_id: str, passport: Path, example: Any) -> str:
+def log_model(
+    trained: TrainedModel, run_id: str, passport: Path, images: Path, example: Any
+) -> str:
     """Store the model in the form in which it is served, on the run that trained it.
 
     Args:
         trained: the model.
         run_id: the id of its run in this store.
         passport: the file of its passport, which is stored with the model.
+        images: the file that says which images it was trained on; likewise.
         example: one `uint8` image (height, width, channels), shown to callers as PNG.
 
     Returns:
@@ -79,6 +84,7 @@ def log_model(trained: TrainedModel, run_id: str, passport: Path, example: Any) 
                 "portable": str(trained.litert),
                 "portable_record": str(trained.litert_record),
                 "passport": str(passport),
+                "images": str(images),
             },
             code_paths=[str(Path(pipeline.__file__).parent)],
             signature=SIGNATURE,
@@ -136,7 +142,7 @@ def _take_out_our_modules() -> dict[str, ModuleType]:
 
 
 def fetch(version: Registered) -> Path:
-    """Return the folder of a version's files: the models, `run.json`, `passport.json`.
+    """Return the folder of a version's files: the models, `run.json`, `passport.json`, ….
 
     Raises:
         ArtifactError: a model or the passport is not what was registered.
@@ -149,6 +155,14 @@ def fetch(version: Registered) -> Path:
     _check_bytes(version, "model_sha256", folder / "model.keras")
     _check_bytes(version, "portable_sha256", folder / "model.tflite")
     _check_bytes(version, "passport_sha256", folder / FILE_NAME)
+    _check_bytes(version, "images_sha256", folder / version_images.FILE_NAME)
+    if "passport_sha256" in version.tags:
+        recorded = Passport.load(folder / FILE_NAME).images_sha256
+        if recorded != version.tags.get("images_sha256", ""):
+            raise ArtifactError(
+                f"{version_images.FILE_NAME} of {version.spec} is not what its passport says: "
+                f"sha256 {version.tags.get('images_sha256', 'none')}, in the passport {recorded}"
+            )
     return folder
 
 
@@ -159,17 +173,37 @@ def read_passport(version: Registered) -> Passport:
         ArtifactError: it has no passport, or not the one it was registered with.
         TrackingError: the store cannot be reached.
     """
-    client = connect()
     if "passport_sha256" not in version.tags:
         raise ArtifactError(
             f"{version.spec} has no passport: it was not registered by `pipeline register`, or by "
             "a release that made none; train and register it again: dvc repro --force"
         )
-    with reaching(f"fetch the passport of {version.spec}"), TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
+        file = _fetch_file(version, FILE_NAME, folder)
+        _check_bytes(version, "passport_sha256", file)
+        return Passport.load(file)
+
+
+def read_images(version: Registered) -> VersionImages | None:
+    """Read which images a version was trained on; None where it was registered without.
+
+    Raises:
+        ArtifactError: the file is not the one it was registered with.
+        TrackingError: the store cannot be reached.
+    """
+    if "images_sha256" not in version.tags:
+        return None
+    with TemporaryDirectory() as folder:
+        file = _fetch_file(version, version_images.FILE_NAME, folder)
+        _check_bytes(version, "images_sha256", file)
+        return VersionImages.load(file)
+
+
+def _fetch_file(version: Registered, name: str, folder: str) -> Path:
+    client = connect()
+    with reaching(f"fetch {name} of {version.spec}"):
         uri = client.get_model_version_download_uri(version.name, str(version.version))
-        file = mlflow.artifacts.download_artifacts(f"{uri}/artifacts/{FILE_NAME}", dst_path=folder)
-        _check_bytes(version, "passport_sha256", Path(file))
-        return Passport.load(Path(file))
+        return Path(mlflow.artifacts.download_artifacts(f"{uri}/artifacts/{name}", dst_path=folder))
 
 
 def _check_bytes(version: Registered, tag: str, file: Path) -> None:

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.artifacts.datasets import Splits, SplitsInfo
+from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import Evaluation, RunInfo, TrainedModel
 from pipeline.artifacts.record import Frozen, Record
 from pipeline.artifacts.validation import CheckResult, ValidationReport
@@ -57,6 +58,7 @@ class Passport(Record):
         classes: the metrics of each class.
         examples: what the model must predict wherever it is loaded.
         registered_at: UTC, ISO 8601.
+        images_sha256: the sha256 of `images.npz`; empty in passports from before there was one.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Passport(Record):
     classes: dict[str, dict[str, float]]
     examples: tuple[Example, ...]
     registered_at: str
+    images_sha256: str = ""
 
     @property
     def test_md5(self) -> str:
@@ -155,9 +158,20 @@ def passport_of(folder: Path) -> Passport:
 
 
 def make_passport(
-    trained: TrainedModel, evaluation: Evaluation, splits: Splits, validation: ValidationReport
+    trained: TrainedModel,
+    evaluation: Evaluation,
+    splits: Splits,
+    validation: ValidationReport,
+    images: Path,
 ) -> Passport:
     """Gather what made a model, and what it predicts for some images.
+
+    Args:
+        trained: the model.
+        evaluation: its evaluation.
+        splits: the data that it was trained on.
+        validation: what the checks of the raw data found.
+        images: the file that says which images these are.
 
     Raises:
         ArtifactError: a part is missing, or torn.
@@ -185,6 +199,7 @@ def make_passport(
             for row in range(min(EXAMPLES, len(x_test)))
         ),
         registered_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        images_sha256=sha256(images),
     )
     if missing := passport.missing():
         raise ArtifactError(

@@ -93,6 +93,7 @@ def _add_data(root: Tree, passport: Passport) -> None:
         ("licence", data.licence),
         ("raw md5", data.raw_md5),
         ("processed md5", passport.run.data_md5),
+        ("each image", f"images.npz, sha256 {passport.images_sha256 or 'none: not recorded'}"),
     ]
     _grow(node, rows)
     splits = node.add("splits")

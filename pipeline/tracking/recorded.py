@@ -36,11 +36,7 @@ def run_of(trained: TrainedModel, splits: Splits, evaluation: Evaluation | None 
     found = find_run(info.run_id)
     if found is not None:
         return found
-    if dvc_md5(splits.path) != info.data_md5:
-        raise ArtifactError(
-            f"{trained.path} was trained on other data than {splits.path} has: dvc checkout, or "
-            f"train it again: dvc repro --force train@{info.model}"
-        )
+    check_data(trained, splits)
     with stand_in(info.experiment, info.model, info.run_id) as run:
         _record(run, trained, splits)
         if evaluation is not None:
@@ -51,6 +47,19 @@ def run_of(trained: TrainedModel, splits: Splits, evaluation: Evaluation | None 
         file=sys.stderr,
     )
     return run
+
+
+def check_data(trained: TrainedModel, splits: Splits) -> None:
+    """Refuse data that a model was not trained on.
+
+    Raises:
+        ArtifactError: the data is another.
+    """
+    if dvc_md5(splits.path) != trained.run.data_md5:
+        raise ArtifactError(
+            f"{trained.path} was trained on other data than {splits.path} has: dvc checkout, or "
+            f"train it again: dvc repro --force train@{trained.run.model}"
+        )
 
 
 def _record(run: Run, trained: TrainedModel, splits: Splits) -> None:

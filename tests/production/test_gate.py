@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.errors import ParamsError
-from pipeline.production.decision import Case, Decision, Incumbent, decide
+from pipeline.production.decision import Decision, Incumbent, decide
 from pipeline.production.floors import check_floors
 from pipeline.production.rules import Thresholds
-from tests.scored import MD5, candidate, incumbent, rights
+from tests.scored import MD5, candidate, case, incumbent, rights
 
 
-def ask(new, old=None, thresholds=None) -> Decision:
-    return decide(Case(new, old, MD5), thresholds or Thresholds())
+def ask(new, old=None, thresholds=None, **images) -> Decision:
+    return decide(case(new, old, **images), thresholds or Thresholds())
 
 
 def failed(decision):
@@ -98,14 +98,49 @@ def test_the_first_stage_refuses_a_floor_of_an_unknown_metric(tmp_path, monkeypa
         ({"max_difference": float("nan")}, "loads", "nan"),
         ({"validated": False}, "validated", "validation"),
         ({"dirty": True}, "clean", "commit it"),
-        ({"test_md5": "b" * 32}, "test_set", "b" * 32),
-        ({"test_md5": None}, "test_set", "unknown"),
     ],
 )
 def test_what_is_not_in_order_holds_back(facts, name, word):
     decision = ask(replace(candidate(rights(100, [])), **facts))
     assert failed(decision) == {name}
     assert word in decision.failures[0]
+
+
+@pytest.mark.parametrize(("md5", "word"), [("b" * 32, "b" * 32), (None, "unknown")])
+def test_another_test_split_is_in_order_where_it_is_known_what_was_seen(md5, word):
+    new = replace(candidate(rights(100, [])), test_md5=md5)
+    assert ask(new, seen=0).passed
+    decision = ask(new, seen=None)
+    assert failed(decision) == {"test_set"}
+    assert word in decision.failures[0]
+
+
+def test_too_few_unseen_images_are_a_failure_of_their_own():
+    thresholds = Thresholds(min_test_images=80)
+    decision = ask(candidate(rights(79, [])), None, thresholds, test=100, seen=21)
+    assert failed(decision) == {"unseen_images"}
+    assert decision.failures == (
+        "too few test images: at least 80 are required; scored on 79 of 100 test images; 21 left "
+        "out as seen: version 2 was trained or validated on 21",
+    )
+    enough = ask(candidate(rights(80, [])), None, thresholds, test=100, seen=20)
+    assert enough.passed
+    assert "80 of 100 test images; 20 left out as seen" in enough.notes[0]
+
+
+def test_a_class_of_which_no_image_is_left_is_named():
+    old, new = incumbent(rights(100, range(20))), candidate(rights(100, []))
+    decision = ask(new, old, emptied=("hen", "cow"))
+    assert failed(decision) == {"unseen_images"}
+    assert "none is left of hen, cow" in decision.failures[0]
+
+
+def test_what_has_no_record_is_judged_on_all_images_and_that_is_said():
+    old, new = incumbent(rights(100, range(20))), candidate(rights(100, []))
+    decision = ask(new, old, seen_by_incumbent=None)
+    assert decision.passed
+    assert "version 1 has no record of its images and may have seen some" in decision.notes[0]
+    assert "version 2 was trained or validated on 0" in decision.notes[0]
 
 
 def test_uncommitted_code_may_be_allowed():
@@ -161,7 +196,7 @@ def test_an_incumbent_that_cannot_be_asked_holds_back():
 def test_a_decision_is_stored_as_it_always_was():
     decision = ask(candidate(rights(100, [1])), incumbent(rights(100, range(40))))
     stored = decision.model_dump(mode="json")
-    assert set(stored) == {"candidate", "incumbent", "test_md5", "checks"}
+    assert set(stored) == {"candidate", "incumbent", "test_md5", "images", "checks"}
     assert set(stored["checks"][0]) == {"name", "value", "limit", "passed", "message"}
     assert Decision.model_validate_json(decision.model_dump_json()) == decision
 

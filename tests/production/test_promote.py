@@ -22,7 +22,17 @@ from pipeline.registry.ledger import Action
 from pipeline.registry.ledger_run import ledger_of
 from pipeline.serving.predict import predict
 from pipeline.tracking.store import connect
-from tests.promotable import PARAMS, ask, damage_model, files_of, here, run, state, two
+from tests.promotable import (
+    PARAMS,
+    ask,
+    damage_model,
+    files_of,
+    here,
+    run,
+    state,
+    two,
+    without_record,
+)
 from tests.tiny import tiny_splits
 
 __all__ = ["here", "two"]
@@ -98,6 +108,11 @@ def damage_passport(here):
     file.write_text(file.read_text().replace('"dirty": false', '"dirty": true'))
 
 
+def take_the_images(here):
+    (files_of(2) / "images.npz").unlink()
+    connect().delete_model_version_tag("tiny", "2", "images_sha256")
+
+
 def delete_model(here):
     (files_of(2) / "model.keras").unlink()
 
@@ -119,6 +134,7 @@ def other_images(here):
     [
         (damage_model, "model.keras of tiny/2 is not what was registered"),
         (damage_passport, "passport.json of tiny/2 is not what was registered"),
+        (take_the_images, "images.npz of tiny/2 is not what its passport says"),
         (delete_model, "the file is gone|[Nn]o such|does not exist"),
         (delete_everything, "tiny/2"),
         (take_the_passport, "tiny/2 has no passport"),
@@ -133,8 +149,9 @@ def test_a_broken_version_is_not_promoted_even_by_force(two, break_it, words, fo
     assert state() == before
 
 
-def test_another_test_split_is_refused(two):
+def test_another_test_split_is_refused_where_it_is_not_known_what_was_seen(two):
     other_images(two)
+    without_record(2)
     outcome = ask(2, two)
     assert outcome.action == "refused"
     assert "test_set" in set(outcome.decision.failed)
