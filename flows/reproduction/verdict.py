@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from flows.reproduction.differences import Difference
 from pipeline.artifacts.datasets import Splits
+from pipeline.errors import ArtifactError
 from pipeline.evaluation.predictions import Probabilities
 from pipeline.evaluation.scoring import Scorer
+from pipeline.registry.version_images import VersionImages
 
 # More causes than this are a list of all that is installed.
 MOST_CAUSES = 5
@@ -40,6 +42,9 @@ class Agreement:
         max_probability_difference: the largest difference of two probabilities.
         labels_agree: share of the test images that both call the same.
         accuracy: the accuracy of the registered one and of the new one.
+        images: the test images that both are asked about.
+        left_out: those that are left out, as they are in train or val as well; None where the data
+            do not say which images they are.
     """
 
     arrays: int
@@ -47,6 +52,8 @@ class Agreement:
     max_probability_difference: float
     labels_agree: float
     accuracy: tuple[float, float]
+    images: int = 0
+    left_out: int | None = None
 
     @property
     def identical(self) -> bool:
@@ -121,6 +128,8 @@ class Reproduction:
             "probabilities_apart": found["max_probability_difference"],
             "labels_agree": found["labels_agree"],
             "accuracy": found["accuracy"],
+            "images": found["images"],
+            "left_out": found["left_out"],
             "identical": self.found.identical,
             "weights_apart": self.found.max_weight_difference,
             "strict": self.strict,
@@ -135,17 +144,31 @@ def compare(old: keras.Model, new: keras.Model, splits: Splits) -> Agreement:
     Args:
         old: the registered one.
         new: the new model, with the same input and classes.
-        splits: only `test` is read.
+        splits: that both were trained on.
     """
-    before, after = (Scorer(model).probabilities(splits.x("test")) for model in (old, new))
-    y = splits.y("test")
+    seen = _seen(splits)
+    # What both have seen says little, but more than nothing.
+    rows = np.ones(len(splits.y("test")), np.bool_) if seen is None or seen.all() else ~seen
+    x, y = splits.x("test")[rows], splits.y("test")[rows]
+    before, after = (Scorer(model).probabilities(x) for model in (old, new))
     return Agreement(
         arrays=len(old.weights),
         weights=weight_differences(named(old), named(new)),
         max_probability_difference=float(np.abs(before - after).max()),
         labels_agree=_share(before.argmax(axis=1) == after.argmax(axis=1)),
         accuracy=(_right(before, y), _right(after, y)),
+        images=len(y),
+        left_out=None if seen is None else len(rows) - len(y),
     )
+
+
+def _seen(splits: Splits) -> NDArray[np.bool_] | None:
+    """Return which test images are in train or val as well; None where that is not known."""
+    try:
+        images = VersionImages.of(splits)
+    except ArtifactError:  # made by the code of an earlier commit
+        return None
+    return images.has_seen(images.test_rows)
 
 
 def named(model: keras.Model) -> list[tuple[str, NDArray[Any]]]:

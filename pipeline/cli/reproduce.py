@@ -79,7 +79,9 @@ def _show(done: "Reproduction") -> None:
     before, after = found.accuracy
     print(f"weights        {weights}")
     print(f"probabilities  differ by up to {found.max_probability_difference:.3g}")
-    print(f"labels         {found.labels_agree:.2%} of the test images agree; {limit}")
+    left_out = f" ({found.left_out:,} left out as seen)" if found.left_out else ""
+    images = f"{found.images:,} test images{left_out}"
+    print(f"labels         {found.labels_agree:.2%} of {images} agree; {limit}")
     print(f"test accuracy  {before:.2%}, now {after:.2%}")
     print(f"differs        {len(done.differ) or 'nothing that is known'}")
     for row in done.differ:

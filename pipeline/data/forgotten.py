@@ -64,8 +64,10 @@ def contents(path: Path = FORGOTTEN) -> frozenset[str]:
 
 
 def save(images: Sequence[ForgottenImage], path: Path = FORGOTTEN) -> None:
-    """Write the list, one line an image."""
+    """Write the list, one line an image; line breaks in a reason become spaces."""
     with atomic(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(COLUMNS)
-        rows.writerows([getattr(image, name) for name in COLUMNS] for image in images)
+        rows.writerows(
+            [" ".join(getattr(image, name).split()) for name in COLUMNS] for image in images
+        )

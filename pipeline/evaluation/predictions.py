@@ -1,7 +1,8 @@
 """What a model predicts for the images of a split, beside their true labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,10 @@ class Predictions:
         """Whether each image is classified correctly: (n,)."""
         hits: Hits = self.predicted == self.y
         return hits
+
+    def of(self, rows: NDArray[Any]) -> Self:
+        """Return the predictions for some of the images, by their indices or by a mask."""
+        return replace(self, y=self.y[rows], probabilities=self.probabilities[rows])
 
     def hits_by_class(self) -> dict[str, Hits]:
         """Return whether each image of a class is found, by class name; a class may have none."""

@@ -110,7 +110,7 @@ def _candidate(
     new: Asked, passport: Passport, y: Labels, left: NDArray[np.bool_], splits: Splits
 ) -> Candidate:
     version, code, checks = new.version, passport.provenance.code, passport.validation
-    predictions = Predictions(new.class_names, y[left], new.probabilities[left])
+    predictions = Predictions(new.class_names, y, new.probabilities).of(left)
     return Candidate(
         **vars(_scored(new, y, left, new.class_names)),
         metrics=_metrics_with_floors(passport, predictions) if left.any() else {},

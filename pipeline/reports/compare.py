@@ -103,9 +103,9 @@ def page(comparison: Comparison) -> str:
 
 
 def _matrix(comparison: Comparison) -> figures.Matrix | None:
-    if comparison.paired is None:
+    if comparison.compared is None:
         return None
-    a, b = comparison.a.predictions, comparison.b.predictions
+    a, b = comparison.compared
     return figures.matrix(confusion_difference(a, b), a.class_names)
 
 

@@ -21,7 +21,8 @@ from flows.reproduction.verdict import (
     compare,
     weight_differences,
 )
-from pipeline.artifacts.files import dvc_md5
+from pipeline.artifacts.files import dvc_md5, write_array
+from pipeline.evaluation.scoring import Scorer
 from pipeline.models.build import build
 from pipeline.registry.passport import Passport, passport_of
 from pipeline.workspace import Workspace
@@ -253,6 +254,21 @@ def test_weights_and_answers_are_compared(tmp_path):
     assert 0 < (found.max_weight_difference or 0) < 2
     assert 0 < found.max_probability_difference <= 1
     assert found.labels_agree < 1
+    assert (found.images, found.left_out) == (32, 0)
+
+
+def test_what_was_trained_on_is_left_out_of_the_answers(tmp_path):
+    splits, old, other = tiny_splits(tmp_path), model_of(0), model_of(1)
+    train, test = (np.array(splits.contents(split)) for split in ("train", "test"))
+    write_array(tmp_path / "content_train.npy", np.concatenate([test[:5], train[5:]]))
+    found = compare(old, other, splits)
+    assert (found.images, found.left_out) == (27, 5)
+    answers = [Scorer(model).probabilities(splits.x("test")[5:]) for model in (old, other)]
+    assert found.accuracy[1] == (answers[1].argmax(axis=1) == splits.y("test")[5:]).mean()
+    assert found.max_probability_difference == np.abs(answers[0] - answers[1]).max()
+    (tmp_path / "content_train.npy").unlink()  # as the code of an earlier commit makes it
+    found = compare(old, other, splits)
+    assert (found.images, found.left_out) == (32, None)
 
 
 def test_one_bit_is_a_difference_and_so_is_another_shape():

@@ -349,12 +349,46 @@ def test_different_test_sets_have_no_pairs(here, sides, tmp_path):
     assert "processed data, md5" in rows
 
 
+def test_what_either_has_seen_is_left_out_of_pairs_and_flips(here, sides):
+    a, b = sides
+    images = a.images.test_rows
+    numbers = [flip.number for flip in compared(sides, here.folder).flips.won]
+    seen = np.sort(images[[numbers[0], 5]])
+    found = compared((a, replace(b, images=replace(b.images, val=seen))), here.folder)
+    count = len({numbers[0], 5})
+    assert found.paired.images == 32 - count
+    note = f"Left out: {count} seen in training or validation (A 0, B {count})."
+    assert found.note == note
+    assert note in page(found)
+    assert as_json(found)["left_out"] == note
+    assert {flip.number for flip in found.flips.won} == {*numbers} - {numbers[0], 5}
+    unknown = replace(b, images=None, data_md5="0")
+    found = compared((a, unknown), here.folder)
+    assert found.paired.images == 32
+    assert found.note == "Not recorded is which images B has seen."
+
+
+def test_images_that_two_test_splits_share_are_compared_where_they_are(here, sides):
+    a, b = sides
+    order = np.random.default_rng(0).permutation(32)[:20]
+    images = replace(b.images, test_rows=b.images.test_rows[order])
+    moved = replace(b, predictions=b.predictions.of(order), images=images, test_md5="0")
+    found = compared((a, replace(moved, data_md5="0")), here.folder)
+    assert found.note == "Left out: 12 of only one test split."
+    whole = compared(sides, here.folder)
+    assert {flip.number for flip in found.flips.won} == {
+        flip.number for flip in whole.flips.won if flip.number in order
+    }
+    for flip in found.flips.won:
+        assert flip in whole.flips.won, "the picture, the answers and the number are of one image"
+
+
 def test_different_classes_have_no_pairs(here, sides):
     a, b = sides
     other = replace(b.predictions, class_names=("one", "two", "three", "four"))
     found = compared((a, replace(b, predictions=other)), here.folder, 1)
     assert (found.paired, found.recalls) == (None, ())
-    assert page(found).count("They have different classes") >= 3
+    assert page(found).count("They have different classes (4 new: one, two, three, four;") >= 3
 
 
 def test_labels_that_differ_where_the_data_is_one_are_an_error(here, sides):

@@ -5,12 +5,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ArtifactError, ParamsError
+from pipeline.errors import ParamsError
 from pipeline.evaluation.intervals import CONFIDENCE
 from pipeline.evaluation.metrics import BY_NAME
+from pipeline.evaluation.predictions import Predictions
 from pipeline.reports.comparing import side_by_side
 from pipeline.reports.comparing.changes import Section, differences
-from pipeline.reports.comparing.flips import Flips, LocalData, find_data, show_flips
+from pipeline.reports.comparing.flips import Flips, find_data, show_flips
+from pipeline.reports.comparing.pairing import Pairs, pair
 from pipeline.reports.comparing.side_by_side import ComparedMetric, Paired
 from pipeline.reports.comparing.sides import Side
 
@@ -23,8 +25,11 @@ class Comparison:
         metrics: with the values of both models.
         recalls: the recall of each class, the largest difference first; empty where the models
             have different classes.
-        paired: image by image; None where they were not evaluated on the same images.
+        compared: the predictions of both for the images of both that neither has seen; None where
+            there are none.
+        paired: image by image, on these.
         reason: why there is no paired test.
+        note: which test images are left out of it; empty: none.
         sections: what differs in recipe, data, code, ….
         flips: the images on which they differ.
     """
@@ -33,8 +38,10 @@ class Comparison:
     b: Side
     metrics: tuple[ComparedMetric, ...]
     recalls: tuple[ComparedMetric, ...]
+    compared: tuple[Predictions, Predictions] | None
     paired: Paired | None
     reason: str
+    note: str
     sections: tuple[Section, ...]
     flips: Flips
 
@@ -75,45 +82,27 @@ def compare_sides(a: Side, b: Side, root: Path, flips: int) -> Comparison:
             "dataset can be compared"
         )
     local = find_data(a.dataset, root)
-    reason = _why_not_paired(a, b, local)
-    predictions_a, predictions_b = a.predictions, b.predictions
-    pairs, shown = None, Flips(reason=reason)
-    if not reason:
-        if predictions_a.y.tolist() != predictions_b.y.tolist():
-            raise ArtifactError(
-                f"{a.spec} and {b.spec} should have the same test split, but the labels of their "
-                "evaluations differ; evaluate both again: dvc repro --force evaluate"
-            )
-        pairs = side_by_side.paired(predictions_a, predictions_b)
-        shown = show_flips(a, b, side_by_side.flipped(predictions_a, predictions_b), local, flips)
-    same_classes = predictions_a.class_names == predictions_b.class_names
+    found = pair(a, b, local)
+    compared, pairs, shown, reason, note = None, None, Flips(reason=str(found)), str(found), ""
+    if isinstance(found, Pairs):
+        reason, note = "", found.note
+        compared = found.predictions(a, b)
+        pairs = side_by_side.paired(*compared)
+        rows, flipped = (found.rows_a, found.rows_b), side_by_side.flipped(*compared)
+        shown = show_flips((a, b), rows, flipped, local, flips)
+    same_classes = a.predictions.class_names == b.predictions.class_names
     return Comparison(
         a=a,
         b=b,
         metrics=side_by_side.metrics(a, b),
-        recalls=side_by_side.recalls(predictions_a, predictions_b) if same_classes else (),
+        recalls=side_by_side.recalls(a.predictions, b.predictions) if same_classes else (),
+        compared=compared,
         paired=pairs,
         reason=reason,
+        note=note,
         sections=differences(a.origin, b.origin),
         flips=shown,
     )
-
-
-def _why_not_paired(a: Side, b: Side, local: LocalData) -> str:
-    """Return why two models cannot be compared image by image; empty where they can."""
-    if a.predictions.class_names != b.predictions.class_names:
-        return "They have different classes: no paired test, no flips."
-    if a.data_md5 == b.data_md5:
-        return ""
-    tests = local.test_md5_of(a), local.test_md5_of(b)
-    if None in tests:
-        return (
-            "They were made from different data, and only registered versions record whether the "
-            "test split is the same: no paired test, no flips."
-        )
-    if tests[0] != tests[1]:
-        return "They were evaluated on different test splits: no paired test, no flips."
-    return ""
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -129,6 +118,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "recalls": list(map(_metric, comparison.recalls)),
         "paired": asdict(comparison.paired) if comparison.paired else None,
         "not_paired": comparison.reason or None,
+        "left_out": comparison.note or None,
         "no_images": comparison.flips.reason or None,
         "changes": {
             section.name: {

@@ -14,6 +14,7 @@ from pipeline.errors import ArtifactError
 from pipeline.evaluation.predictions import Predictions
 from pipeline.registry import model_files, versions
 from pipeline.registry.spec import parse_spec
+from pipeline.registry.version_images import VersionImages
 from pipeline.registry.versions import Registered
 from pipeline.reports.comparing.changes import Origin, from_run
 from pipeline.tracking import evaluations
@@ -36,6 +37,7 @@ class Side:
         history: the columns of `history.csv`.
         data_md5: DVC's md5 of the processed data.
         test_md5: the md5 of the test split; None where it has no passport.
+        images: those that it was trained, validated and tested on; None where it has no record.
         forgotten: how many images it was made with that are to be forgotten since.
     """
 
@@ -51,6 +53,7 @@ class Side:
     origin: Origin
     data_md5: str
     test_md5: str | None
+    images: VersionImages | None = None
     forgotten: int = 0
 
     @property
@@ -110,6 +113,7 @@ def _from_run(spec: str, run_id: str, version: Registered | None) -> Side:
             origin=from_run(found.tags, provenance, passport),
             data_md5=found.tags.get("data_md5", "unknown"),
             test_md5=passport.test_md5 if passport else None,
+            images=model_files.read_images(version) if version else None,
             forgotten=version.forgotten if version else 0,
         )
 

@@ -73,6 +73,8 @@ def _pair(comparison: Comparison) -> Iterable[str]:
     yield f"  right -> wrong  {pairs.only_a:,}"
     yield f"  wrong -> right  {pairs.only_b:,}"
     yield f"  p = {pairs.p_value:.3g}  (McNemar, exact, two-sided)"
+    if comparison.note:
+        yield f"  {escape(comparison.note)}"
     yield f"  B - A = {points(pairs.difference.value)} points, {points(low)} to {points(high)}"
 
 

@@ -7,32 +7,30 @@ from pipeline.artifacts.datasets import RawDataset
 from pipeline.data.readers.content import digest
 from pipeline.data.readers.folder import folder_entries
 from pipeline.data.readers.listing import is_image
+from pipeline.data.sources.addresses import is_url
+from pipeline.data.watched import TABLES
 from pipeline.errors import ArchiveError
+from pipeline.redaction import redact
 
-WATCHED = Path("data/own")
-AGAIN = "to ingest it anew: dvc repro --force --single-item ingest"
+UNWATCHED = "not known whether it changed; dvc repro --force --single-item ingest reads it anew"
 
 
 def state_of_source(raw: RawDataset) -> str:
-    """Say in words whether the source of a dataset has changed since it was ingested.
-
-    DVC watches `data/own` and no other folder, and a pinned checksum cannot change.
-    """
+    """Say in words whether the source of a dataset has changed since it was ingested."""
     info = raw.info
     if info.expected is not None:
         return "a known dataset, whose checksums are pinned"
-    source = info.origin[0].get("from", "") if info.origin else ""
+    source = redact(info.origin[0].get("from", "") if info.origin else "")
     path = Path(source).expanduser()
-    if "://" in source:
-        return f"{source}: not known whether it changed; {AGAIN}"
-    if path.is_relative_to(WATCHED):
-        return f"{source}: watched, dvc repro ingests it anew where it changed"
+    if is_url(source):
+        return f"{source}: {UNWATCHED}"
     if not path.exists():
-        return f"{source}: not found from here, so it is not known whether it changed"
+        return f"{source}: not found from here, {UNWATCHED}"
     changed = _changed_folder(path, raw) if path.is_dir() else _changed_file(path, raw)
-    if not changed:
-        return f"{source}: outside of {WATCHED}, not changed since it was ingested"
-    return f"{source}: outside of {WATCHED}, CHANGED since it was ingested ({changed}); {AGAIN}"
+    if changed:
+        return f"{source}: CHANGED since it was ingested ({changed}); dvc repro ingests it anew"
+    what = "the table has" if path.suffix.lower() in TABLES else "it has"
+    return f"{source}: {what} not changed since it was ingested"
 
 
 def _changed_file(path: Path, raw: RawDataset) -> str:
