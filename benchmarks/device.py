@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.device_engine import bare, engine, full, profile, tutorial
+from benchmarks.device_engine import backbone, engine, full, profile, tutorial
 from benchmarks.device_results import STARTED, say, table
 from benchmarks.packed import CIFAR10, DATA, LIMIT, load, pack, prepare
 
@@ -85,13 +85,32 @@ def anchor(script: str, runs: str = "5") -> None:
     code = Path(script).read_text().replace("range(200)", f"range({runs})")
     code = code.replace('mode="max-autotune"', 'mode="default"')
     (folder / "anchor.py").write_text(code)
-    command = [sys.executable, "anchor.py"]
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, cwd=folder)
-    last = [line for line in done.stdout.splitlines() if "eval" in line or "Mean" in line]
-    say("anchor", passed=done.returncode == 0, seconds=time.perf_counter() - STARTED, lines=last)
+    command = [sys.executable, "-u", "anchor.py"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder) as running:
+        for line in running.stdout or ():
+            if "eval" in line or "Mean" in line:
+                say("anchor", after=time.perf_counter() - STARTED, line=line.strip())
 
 
-_ALL = (check, pack, prepare, roof, engine, tutorial, bare, full, profile, tests, anchor, table)
+def results() -> None:
+    """Print the results as tables."""
+    print(table())
+
+
+_ALL = (
+    check,
+    pack,
+    prepare,
+    roof,
+    engine,
+    tutorial,
+    full,
+    profile,
+    backbone,
+    tests,
+    anchor,
+    results,
+)
 PARTS: dict[str, Callable[..., None]] = {part.__name__: part for part in _ALL}
 
 if __name__ == "__main__":

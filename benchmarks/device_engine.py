@@ -1,8 +1,10 @@
 """The parts of `benchmarks/device.sh` that train on the engine, or with `model.fit`."""
 
+import re
 import statistics
 import time
 from collections import Counter
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,14 +17,17 @@ STEPS_TO_PROFILE = 20
 
 
 def recipe_of(name: str) -> Any:
-    """Return `fast` of CIFAR-10, or `wide`: the layers of `best`, trained like airbench94."""
+    """Return `fast` of CIFAR-10, or `wide`: the layers of `best`, trained like airbench94.
+
+    `wide2000` has batches of 2000.
+    """
     from pipeline.params.params import load_params
 
     params = load_params()
-    if name != "wide":
+    if not name.startswith("wide"):
         return _shortened(params.recipe("cifar10", name))
     raw = params.recipe("cifar10", "best").model_dump(mode="json", exclude_none=True)
-    raw |= {"epochs": WIDE_EPOCHS, "batch_size": WIDE_BATCH}
+    raw |= {"epochs": WIDE_EPOCHS, "batch_size": int(name[4:] or WIDE_BATCH)}
     raw["augmentation"] = {"flip": "alternating", "crop": 2}
     return _shortened(type(params.recipe("cifar10", "best")).model_validate(raw))
 
@@ -94,24 +99,73 @@ def _fit(recipe: Any, data: Arrays, seed: int) -> dict[str, Any]:
     }
 
 
-def tutorial(name: str) -> None:
-    """Train some epochs of a tutorial's recipe on the engine."""
-    from pipeline.params.params import load_params
+def tutorial(side: str, name: str, first: str = "0", last: str = "0", step: str = "1") -> None:
+    """Train some epochs of a tutorial's recipe.
+
+    Args:
+        side: `engine`, or `bare` for plain `model.fit`.
+        name: dataset and model.
+        first: the first seed.
+        last: the last one.
+        step: from one seed to the next.
+    """
     from pipeline.training.device import choose
 
-    choose("auto")
+    if side == "engine":
+        choose("auto")  # once: it claims the GPU for this process
+    train = _on_the_engine if side == "engine" else _bare
+    for seed in range(int(first), int(last) + 1, int(step)):
+        say("tutorial", recipe=name, side=side, seed=seed, **train(name, seed))
+
+
+def _on_the_engine(name: str, seed: int) -> dict[str, Any]:
+    from pipeline.params.params import load_params
+
     change = {"epochs": TUTORIAL_EPOCHS, "then": (), "keep": "last"}
     recipe = _shortened(load_params().recipe(*name.split(".")).model_copy(update=change))
-    say("tutorial", recipe=name, side="engine", **_fit(recipe, load(name.split(".")[0]), 0))
+    return _fit(recipe, load(name.split(".")[0]), seed)
 
 
-def bare(name: str) -> None:
-    """Train the same with `model.fit`."""
+def _bare(name: str, seed: int) -> dict[str, Any]:
     from benchmarks.bare import train
 
     epochs = 2 if LIMIT else TUTORIAL_EPOCHS
-    row = train(name, DATA / name.split(".")[0], epochs, 0, LIMIT)
-    say("tutorial", recipe=name, side="bare", **row)
+    return train(name, DATA / name.split(".")[0], epochs, seed, LIMIT)
+
+
+def backbone() -> None:
+    """Measure how many images a second MobileNetV2, of any weights, turns into features."""
+    import jax
+    import keras
+    from jax import numpy as jnp
+
+    images, rounds = (8, 2) if LIMIT else (512, 20)
+    for precision, side in product(("float32", "mixed_bfloat16"), (160, 224)):
+        keras.config.set_dtype_policy(precision)
+        model = keras.applications.MobileNetV2(
+            input_shape=(side, side, 3),
+            alpha=0.35,
+            include_top=False,
+            weights=None,
+            pooling="avg",
+        )
+        values = [[v.value for v in model.trainable_variables]]
+        values.append([v.value for v in model.non_trainable_variables])
+
+        @jax.jit  # type: ignore[untyped-decorator]
+        def features(values: Any, x: Any, model: Any = model) -> Any:
+            return model.stateless_call(*values, x.astype("float32") / 127.5 - 1, training=False)[0]
+
+        x = jnp.zeros((images, side, side, 3), jnp.uint8) + jnp.arange(3, dtype=jnp.uint8)
+        begin = time.perf_counter()
+        features(values, x).block_until_ready()
+        compiled = time.perf_counter()
+        for _ in range(rounds):
+            last = features(values, x)
+        last.block_until_ready()
+        pace = images * rounds / (time.perf_counter() - compiled)
+        cold = compiled - begin
+        say("backbone", side=side, precision=precision, images_per_second=pace, compile=cold)
 
 
 def full(name: str) -> None:
@@ -151,11 +205,13 @@ def profile() -> None:
     folder = DATA / "profile"
     with jax.profiler.trace(str(folder)):
         run(x, y, rows, mirrored)
-    spent: Counter[str] = Counter()
+    spent: Counter[str] = Counter()  # ms per step
     trace = ProfileData.from_file(str(max(folder.rglob("*.xplane.pb"))))
     for plane in trace.planes:
         for line in plane.lines if plane.name.startswith("/device:GPU") else ():
             if line.name.startswith("Stream"):
                 for event in line.events:
-                    spent[event.name] += event.duration_ns / 1e6 / count
+                    convolves = re.search("conv|fprop|dgrad|wgrad", event.name, re.IGNORECASE)
+                    name = "convolution" if convolves else event.name
+                    spent[name] += event.duration_ns / 1e6 / count
     say("profile", ms_per_step=sum(spent.values()), kernels=dict(spent.most_common(20)))

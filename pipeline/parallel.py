@@ -26,7 +26,10 @@ def cores() -> int:
 
 
 def spread(
-    work: Callable[[Piece], Result], pieces: Iterable[Piece], processes: bool
+    work: Callable[[Piece], Result],
+    pieces: Iterable[Piece],
+    processes: bool = False,
+    threads: int | None = None,
 ) -> Generator[Result, None, None]:
     """Yield `work(piece)` for each piece, in order.
 
@@ -40,11 +43,12 @@ def spread(
         processes: whether to use processes, which take up to a second to start, instead of
             threads. They keep all cores busy even if most of the time is spent in Python code, as
             with small images; threads would take turns.
+        threads: how many, where they wait more than they work; None: one for each core.
 
     Raises:
         WorkerError: a process died.
     """
-    pool, workers = _pool(processes)
+    pool, workers = _pool(processes, threads)
     running: deque[Future[Result]] = deque()
     try:
         for piece in pieces:
@@ -63,7 +67,9 @@ def spread(
         pool.shutdown(cancel_futures=True)
 
 
-def _pool(processes: bool) -> tuple[Executor, int]:
+def _pool(processes: bool, threads: int | None) -> tuple[Executor, int]:
+    if threads:
+        return ThreadPoolExecutor(threads), threads
     count = cores()
     if count == 1 or not processes:
         workers = min(count, MOST_THREADS)

@@ -32,6 +32,11 @@ class Workspace:
         return self.plan / "models" / f"{model}.json"
 
     @property
+    def watched(self) -> Path:
+        """`data/watched/<dataset>`: a link to the source, which DVC watches; kept in git."""
+        return self.root / "data" / "watched" / self.dataset
+
+    @property
     def raw(self) -> RawDataset:
         """`data/raw/<dataset>/`."""
         return RawDataset(self.root / "data" / "raw" / self.dataset)

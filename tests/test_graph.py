@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import socket
 import subprocess
 import time
 
@@ -11,6 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.conftest import runner
+from tests.s3 import LOGIN, serve_s3
 
 
 def executed(output):
@@ -207,37 +207,12 @@ def test_push_and_pull_with_a_folder(workspace_copy, tmp_path):
     assert "is in production already" in second("pipeline", "promote", "digits").stdout
 
 
-@pytest.fixture
-def s3(tmp_path):
-    """Serve a folder as S3 with rclone: a real server that speaks the real protocol."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (tmp_path / "buckets" / "images").mkdir(parents=True)
-    server = runner(tmp_path)  # for the PATH alone
-    rclone = server("which", "rclone").stdout.strip()
-    address = f"127.0.0.1:{port}"
-    arguments = ["serve", "s3", "--auth-key", "key,secret", "--addr", address, "buckets"]
-    with subprocess.Popen(
-        [rclone, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as process:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        else:
-            pytest.fail("rclone did not start")
-        yield f"http://{address}"
-        process.terminate()
-
-
-def test_push_and_pull_with_s3(workspace_copy, tmp_path, s3):
+def test_push_and_pull_with_s3(workspace_copy, tmp_path):
     run = runner(workspace_copy)
     run("dvc", "remote", "add", "--default", "store", "s3://images/cache")
-    run("dvc", "remote", "modify", "store", "endpointurl", s3)
-    secrets = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
-    pushed_and_pulled(workspace_copy, tmp_path, AWS_DEFAULT_REGION="us-east-1", **secrets)
+    with serve_s3(tmp_path, read_only=False) as s3:
+        run("dvc", "remote", "modify", "store", "endpointurl", s3.address)
+        pushed_and_pulled(workspace_copy, tmp_path, **LOGIN)
 
 
 def test_a_second_make_run_at_the_same_time_is_refused(workspace_copy):

@@ -16,7 +16,7 @@ from pipeline.errors import PipelineError
 # Where a worker finds the project: a path or URL to clone, and the folder for the clone.
 REPOSITORY, HOME = "PIPELINE_REPOSITORY", "PIPELINE_HOME"
 RUNS = ".runs"
-OWN_IMAGES = Path("data/own")
+OWN_IMAGES, WATCHED = Path("data/own"), Path("data/watched")
 
 
 class CheckoutError(PipelineError):
@@ -180,10 +180,22 @@ def _share_cache(source: _Source, root: Path) -> None:
 
 
 def _bring_own_images(folder: Path, root: Path) -> None:
-    """Link own images, which are not in git, into the worktree; copy them where that fails."""
+    """Link own images, which are not in git, into the worktree; copy them where that fails.
+
+    What cannot be read is left out: it may belong to another dataset, and else `ingest` names it.
+    """
     images = folder / OWN_IMAGES
     if images.is_dir():
-        shutil.copytree(images, root / OWN_IMAGES, copy_function=_link, dirs_exist_ok=True)
+        with suppress(shutil.Error):
+            shutil.copytree(images, root / OWN_IMAGES, copy_function=_link, dirs_exist_ok=True)
+    for place in (folder / WATCHED).glob("*"):
+        target = root / WATCHED / place.name
+        if not os.path.lexists(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if place.is_symlink():
+                target.symlink_to(place.readlink())
+            elif place.is_dir():
+                shutil.copytree(place, target)
 
 
 def _link(source: str, target: str) -> str:

@@ -42,6 +42,7 @@ def stage(run: Callable[Given, None]) -> Callable[Given, None]:
 @stage
 def resolve() -> None:
     """Check params.yaml and write the plan of the dataset and of each model."""
+    from pipeline.data.watched import watch
     from pipeline.params.resolve import resolve
     from pipeline.production.floors import check_floors
 
@@ -50,10 +51,11 @@ def resolve() -> None:
         # Here and not in the stage, so that a new metric does not run it again.
         check_floors(params.promotion)
         try:
-            resolve(params, workspace.plan)
+            plan = resolve(params, workspace.plan)
         except ParamsError:
             workspace.remove_empty_folders()  # a name that does not exist leaves none behind
             raise
+        watch(workspace.watched, plan.entry)
 
 
 @contextlib.contextmanager

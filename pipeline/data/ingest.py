@@ -19,14 +19,16 @@ from pipeline.artifacts.files import atomic, write_array
 from pipeline.data import datasets
 from pipeline.data.datasets import KnownDataset, SourceFile
 from pipeline.data.layout import Labelled, Layout, layout
+from pipeline.data.locate import Found, locate, locate_images
 from pipeline.data.packing import SplitFiles, pack
 from pipeline.data.readers.arrays import Arrays
 from pipeline.data.readers.content import Caps
 from pipeline.data.readers.folder import prefetched
 from pipeline.data.readers.listing import Listing, list_images
+from pipeline.data.readers.reader import Columns
 from pipeline.data.readers.readers import entries
 from pipeline.data.settings import DatasetPlan, ImageFolder
-from pipeline.data.sources.locate import Found, file_name, locate
+from pipeline.data.sources.addresses import file_name
 from pipeline.data.splits import by_content
 from pipeline.errors import ArtifactError, DatasetError
 
@@ -88,14 +90,17 @@ def ingest_folder(
     file = SourceFile(file_name(entry.sources[0]), entry.sources, sha256=entry.sha256)
     found = locate(name, file, caps=caps, progress=progress)
     try:
-        images = layout(_listing(found.path, entry, caps), entry.ignore)
+        columns, more = locate_images(
+            name, found, entry.columns, entry.images, caps=caps, progress=progress
+        )
+        images = layout(_listing(found.path, entry, columns, caps), entry.ignore)
         splits = _with_test(images, entry)
     except DatasetError as error:
-        raise type(error)(f"{name}: {error}") from error
+        raise type(error)(f"{name}: {error}", error.retryable) from error
     with _replacing(output) as raw:
         shape = (*entry.image_size, 1 if entry.color == "gray" else 3)
         described, sha256 = pack(
-            found.path, splits, raw.path, shape, entry.fit, entry.columns, caps, progress
+            found.path, splits, raw.path, shape, entry.fit, columns, caps, progress
         )
         _save_files(raw, described)
         for split, files in splits.items():
@@ -107,7 +112,10 @@ def ingest_folder(
             class_names=images.class_names,
             image_shape=shape,
             counts={split: len(files) for split, files in splits.items()},
-            origin=({**origin, "sha256": found.sha256 or sha256},),
+            origin=(
+                {**origin, "sha256": found.sha256 or sha256},
+                *(_origin(each.path.name, each) for each in more),
+            ),
             licence=entry.licence,
             intended_use=entry.intended_use,
             ignored=images.ignored,
@@ -116,8 +124,8 @@ def ingest_folder(
     return RawDataset(output)
 
 
-def _listing(path: Path, entry: ImageFolder, caps: Caps | None) -> Listing:
-    found = entries(path, caps, entry.columns)
+def _listing(path: Path, entry: ImageFolder, columns: Columns, caps: Caps | None) -> Listing:
+    found = entries(path, caps, columns)
     pattern = re.compile(entry.group) if entry.group else None
     return list_images(prefetched(path, found) if path.is_dir() else found, pattern)
 

@@ -3,21 +3,16 @@
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from dataclasses import dataclass
 
 from pipeline.artifacts.datasets import Split
+from pipeline.data.class_folders import MOST_NAMED, folder_of, from_folders, some
 from pipeline.data.readers.listing import Listed, Listing
-from pipeline.data.readers.splitnames import split_named
 from pipeline.errors import DatasetError
 from pipeline.images import EXTENSIONS
 
-# Folders of images without a class, which stand beside `train` in many archives.
-WITHOUT_CLASS = frozenset({"unlabeled", "unlabelled", "unsup", "pred", "predict", "prediction"})
-MOST_NAMED = 5
 # With what is put before it, a name has to fit into the 250 characters of a metric in MLflow.
 LONGEST_NAME = 150
-FOLDERS_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +71,7 @@ def layout(listing: Listing, ignore: Sequence[str] = ()) -> Layout:
     ignored = Counter(listing.ignored)
     images = []
     for image in listing.images:
-        if skipped := next((part for part in _folder(image) if part in ignore), None):
+        if skipped := next((part for part in folder_of(image) if part in ignore), None):
             ignored[f"{skipped}/"] += 1
         else:
             images.append(image)
@@ -87,7 +82,7 @@ def layout(listing: Listing, ignore: Sequence[str] = ()) -> Layout:
             + (f"; ignored: {describe(ignored)}" if ignored else "")
         )
     if any(image.label is None for image in images):
-        images = _from_folders(images, folders)
+        images = from_folders(images, folders)
     return _checked(images, dict(ignored))
 
 
@@ -96,92 +91,6 @@ def describe(ignored: Counter[str] | dict[str, int]) -> str:
     most = Counter(ignored).most_common(MOST_NAMED)
     more = f", and {len(ignored) - len(most)} other kinds" if len(ignored) > len(most) else ""
     return ", ".join(f"{count:,} {name}" for name, count in most) + more
-
-
-def _folder(image: Listed) -> tuple[str, ...]:
-    return PurePosixPath(image.name).parts[:-1]
-
-
-def _from_folders(images: list[Listed], folders: list[tuple[str, ...]]) -> list[Listed]:
-    """Take split and class from the folders of each image."""
-    places = {image.name: _folder(image) for image in images}
-    everything = {*folders, *places.values()}
-    filled = set(places.values())
-    depth = _depth(everything, filled)
-    splits = _splits(everything, filled, depth)
-    found = []
-    for image in images:
-        inside = places[image.name][depth:]
-        split = splits.get(inside[0]) if inside else None
-        inside = inside[1:] if split else inside
-        if not inside:
-            raise DatasetError(
-                f"image {image.name!r} lies outside of the class folders{_tree(everything)}"
-            )
-        found.append(replace(image, label=inside[0], split=split))
-    _refuse_empty(everything, filled, depth, splits)
-    return found
-
-
-def _depth(everything: set[tuple[str, ...]], filled: set[tuple[str, ...]]) -> int:
-    """Return how many folders lie around all splits or classes."""
-    depth = 0
-    while True:
-        tops = {folder[depth] for folder in everything if len(folder) > depth}
-        direct = any(len(folder) <= depth + 1 for folder in filled)
-        if len(tops) != 1 or direct or split_named(next(iter(tops))):
-            return depth
-        depth += 1
-
-
-def _splits(
-    everything: set[tuple[str, ...]], filled: set[tuple[str, ...]], depth: int
-) -> dict[str, Split]:
-    """Return the split of each folder that is one; nothing where the folders are classes."""
-    tops = sorted({folder[depth] for folder in everything if len(folder) > depth})
-    splits = {name: split for name in tops if (split := split_named(name))}
-    others = [name for name in tops if name not in splits]
-    nested = {folder[depth] for folder in filled if len(folder) > depth + 1}
-    flat = [name for name in splits if name not in nested]
-    if not any(splits[name] == "train" for name in splits if name in nested):
-        if others or not splits:
-            return {}
-        raise DatasetError(f"no folder of train has class folders{_tree(everything)}")
-    if others and set(splits.values()) == {"train"} and not _without_class(others):
-        return {}  # a class of trains, say
-    if wrong := others or flat:
-        reason = "is no split" if others else "has no images in class folders"
-        raise DatasetError(
-            f"beside {', '.join(sorted(set(splits) - set(wrong)))} lies {_some(wrong)}, which "
-            f"{reason}; allowed: <split>/<class>/<image>, where a split is train, val or test; to "
-            f"leave it out: `ignore: [{', '.join(wrong)}]`{_tree(everything)}"
-        )
-    for name, split in splits.items():
-        if same := [other for other in splits if other != name and splits[other] == split]:
-            raise DatasetError(f"{name!r} and {same[0]!r} both mean {split}; merge the folders")
-    return splits
-
-
-def _without_class(names: Sequence[str]) -> bool:
-    return any(name.lower() in WITHOUT_CLASS for name in names)
-
-
-def _refuse_empty(
-    everything: set[tuple[str, ...]],
-    filled: set[tuple[str, ...]],
-    depth: int,
-    splits: dict[str, Split],
-) -> None:
-    at = depth + bool(splits)
-    classes = {folder[: at + 1] for folder in everything if len(folder) > at}
-    empty = sorted(classes - {folder[: at + 1] for folder in filled})
-    if empty:
-        shown = "/".join(empty[0][depth:])
-        more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
-        raise DatasetError(
-            f"there are class folders without an image: {shown!r}{more}; to leave them out: "
-            f"`ignore: [{empty[0][-1]}]`"
-        )
 
 
 def _checked(images: Iterable[Listed], ignored: dict[str, int]) -> Layout:
@@ -233,18 +142,5 @@ def _check_same(found: Layout) -> None:
         train, other = classes["train"], classes[split]
         if train != other:
             only = {"train": sorted(train - other), split: sorted(other - train)}
-            reasons = [f"only in {s}: {_some(names)}" for s, names in only.items() if names]
+            reasons = [f"only in {s}: {some(names)}" for s, names in only.items() if names]
             raise DatasetError(f"train and {split} have different classes; {'; '.join(reasons)}")
-
-
-def _some(names: Sequence[str]) -> str:
-    more = ", …" if len(names) > MOST_NAMED else ""
-    return ", ".join(map(repr, names[:MOST_NAMED])) + more
-
-
-def _tree(folders: Iterable[tuple[str, ...]]) -> str:
-    """Show the upper folders, as the end of a message."""
-    upper = sorted({folder[:depth] for folder in folders for depth in (1, 2) if folder[:depth]})
-    shown = [f"{'/'.join(folder)}/" for folder in upper[:FOLDERS_SHOWN]]
-    more = [f"… and {len(upper) - FOLDERS_SHOWN} more"] if len(upper) > FOLDERS_SHOWN else []
-    return f"; there are the folders {', '.join(shown + more)}" if shown else ""

@@ -18,13 +18,16 @@ class ImageFolder(Frozen):
     """An own dataset: a folder or archive laid out as `<class>/…` or `train|test/<class>/…`.
 
     Attributes:
-        source: a directory, a `.zip` or `.tar(.gz)`, or a URL of one; several are tried in turn.
+        source: a directory, a `.zip` or `.tar(.gz)`, or where one is: a URL, or an address in an
+            object store, such as `s3://bucket/pets`; several are tried in turn.
             A relative path is looked for in the mirror as `<dataset>/<file>`, then from here.
         sha256: the sha256 of the archive's content: of the `.zip`, or of the decompressed `.tar`.
         image_size: height and width to which every image is resized.
         fit: what happens to images of another aspect ratio: `crop`, `pad` or `stretch`.
         test_fraction: share that becomes the test split where the folder has none.
         seed: another one chooses another test split.
+        images: the folder or archive, or where one is, that the files of a table are in; without
+            it they are beside the table.
         columns: the columns of a table of labels, where their names are not the usual ones.
         group: a pattern that finds the group `group` in a file's name; images of one group, say of
             a patient or a burst, are in one split.
@@ -40,6 +43,7 @@ class ImageFolder(Frozen):
     fit: Fit = "crop"
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    images: str | None = None
     columns: Columns = Columns()
     group: str | None = None
     ignore: tuple[str, ...] = ()
@@ -47,15 +51,15 @@ class ImageFolder(Frozen):
     licence: str = "not stated"
     intended_use: str = ""
 
-    @field_validator("source")
+    @field_validator("source", "images")
     @classmethod
-    def _no_login(cls, source: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        sources = (source,) if isinstance(source, str) else source
+    def _no_login(cls, source: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        sources = (source or "",) if not isinstance(source, tuple) else source
         if shown := [redact(one) for one in sources if holds_secret(one)]:
             raise ValueError(
                 f"{shown[0]} has a password or a token in it, which would be stored with every "
-                "model; leave it out: a login for the host is read from ~/.netrc, and "
-                "DATASET_MIRROR names another place"
+                "model; leave it out: a login for the host is read from ~/.netrc or the "
+                "environment, and DATASET_MIRROR names another place"
             )
         return source
 

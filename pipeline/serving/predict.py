@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.artifacts.models import RunInfo, TrainedModel
 from pipeline.data.readers.folder import folder_entries
 from pipeline.data.readers.listing import is_image
+from pipeline.data.readers.reader import as_text
 from pipeline.errors import ArtifactError, ImageError
 from pipeline.evaluation.litert import LiteRTModel, load_litert
 from pipeline.images import EXTENSIONS, decode
@@ -62,7 +63,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             found = sorted(
-                path / entry.name for entry in folder_entries(path) if is_image(entry.name)
+                Path(entry.file) for entry in folder_entries(path) if is_image(entry.name)
             )
             if not found:
                 raise ImageError(f"{path} holds no image; looked for: {', '.join(EXTENSIONS)}")
@@ -113,12 +114,12 @@ def _predict_batch(
         except (ImageError, OSError) as error:
             errors[file] = str(error)
     if not pixels:
-        return [Prediction(str(file), error=errors[file]) for file in files]
+        return [Prediction(as_text(str(file)), error=errors[file]) for file in files]
     rows = dict(zip(pixels, litert.probabilities(np.stack(list(pixels.values()))), strict=True))
     return [
-        Prediction(str(file), error=errors[file])
+        Prediction(as_text(str(file)), error=errors[file])
         if file in errors
-        else Prediction(str(file), _ranked(rows[file], info.class_names, top))
+        else Prediction(as_text(str(file)), _ranked(rows[file], info.class_names, top))
         for file in files
     ]
 

@@ -21,7 +21,7 @@ DVC_YAML = Path("dvc.yaml")
 CODE = ("pipeline", "flows", DVC_YAML.as_posix(), "pyproject.toml", LOCKFILES.as_posix())
 # Recorded in other ways: what the pipeline itself writes into the tree, params.yaml, and images,
 # whose md5 is in the metadata of the data.
-NOT_CODE = ("dvc.lock", "data/accepted", "data/own", "params.yaml")
+NOT_CODE = ("dvc.lock", "data/accepted", "data/own", "data/watched", "params.yaml")
 # A longer diff is of data, which should not be in git.
 LONGEST_DIFF = 5_000_000
 # The most other files that are listed, and the largest in bytes whose md5 is computed.

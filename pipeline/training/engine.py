@@ -120,7 +120,7 @@ class _Epochs:
         self.images = len(data.x_train)
         self.steps = math.ceil(self.images / recipe.batch_size)
         self.total_steps = self.steps * recipe.total_epochs
-        self.measure = steps().compile_forward(state.twin, recipe)
+        self.measure = steps().compile_forward(state.twin, recipe, *next(self.val.blocks()))
         self.chunks = _Chunks(self.total_steps)
 
     def run(self) -> Iterator[tuple[Epoch, Sums]]:

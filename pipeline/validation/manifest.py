@@ -54,6 +54,17 @@ def save_manifest(manifest: pd.DataFrame, path: Path) -> None:
         manifest.to_parquet(part, index=False)
 
 
+def save_unreadable(manifest: pd.DataFrame, path: Path) -> bool:
+    """Write the images that could not be decoded, and why, as CSV; return whether there are any."""
+    unreadable = manifest.loc[manifest["error"] != "", ["split", "class_name", "file", "error"]]
+    if unreadable.empty:
+        path.unlink(missing_ok=True)
+        return False
+    with atomic(path) as part:
+        unreadable.to_csv(part, index=False)
+    return True
+
+
 def _head(raw: RawDataset, split: Split, files: pd.DataFrame) -> pd.DataFrame:
     """Return what is known of the images of a split without their pixels."""
     x, labels = raw.x(split), raw.y(split)

@@ -16,9 +16,10 @@ from pipeline.validation.checks import check_names
 from pipeline.validation.data_docs import save_data_docs
 from pipeline.validation.expectations import evaluate
 from pipeline.validation.limits import Limits
-from pipeline.validation.manifest import build_manifest, save_manifest
+from pipeline.validation.manifest import build_manifest, save_manifest, save_unreadable
 from pipeline.validation.measures import Facts
 
+UNREADABLE = "unreadable.csv"
 FILES_NAMED = 5  # of each failed check, in a message that is one line
 
 
@@ -30,7 +31,8 @@ def validate(
     Args:
         raw: the dataset as it was ingested.
         limits: the section `validation` of params.yaml.
-        output: gets `manifest.parquet`, `data_docs/index.html` and, last, `summary.json`.
+        output: gets `manifest.parquet`, `data_docs/index.html`, `unreadable.csv` where there are
+            such images, and, last, `summary.json`.
         accepted: the file of the versions that passed so far; `shift` compares with the last.
 
     Returns:
@@ -60,10 +62,12 @@ def validate(
         results, details = evaluate(manifest, facts, limits)
     report = ValidationReport(dataset=info.name, raw_md5=raw_md5.result(), results=results)
     save_manifest(manifest, output / "manifest.parquet")
+    named = save_unreadable(manifest, output / UNREADABLE)
     docs = save_data_docs(details, results, info.name, output / "data_docs")
     report.save(output / "summary.json")
     if not report.passed:
-        raise ValidationFailed(f"{describe_failures(report)}; all checks are in {docs}")
+        where = f"all unreadable images are in {output / UNREADABLE}, " if named else ""
+        raise ValidationFailed(f"{describe_failures(report)}; {where}all checks are in {docs}")
     history.add(version, accepted)
     return report
 

@@ -92,6 +92,17 @@ def test_another_compression_is_refused(tmp_path):
         everything(tmp_path / "x.zip")
 
 
+@pytest.mark.parametrize("codec", ["utf-8", "cp437"])
+def test_names_in_a_zip_are_read_as_they_were_meant(tmp_path, codec):
+    name, plain = "bär/größe.png", "x" * len("bär/größe.png".encode(codec))
+    # As macOS writes UTF-8, and old programs their code page: without the flag.
+    data = make_zip(tmp_path / "x.zip", {plain: b"x"}).read_bytes()
+    (tmp_path / "x.zip").write_bytes(data.replace(plain.encode(), name.encode(codec)))
+    assert everything(tmp_path / "x.zip") == {name: b"x"}
+    make_zip(tmp_path / "y.zip", {name: b"x"})
+    assert everything(tmp_path / "y.zip") == {name: b"x"}
+
+
 @pytest.mark.parametrize("make", [make_zip, make_tar])
 @pytest.mark.parametrize(
     ("content", "reason"),

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.datasets import SourceFile
-from pipeline.data.sources.download import Patience, download
-from pipeline.data.sources.locate import Found, file_name, locate
+from pipeline.data.locate import Found, locate
+from pipeline.data.sources.addresses import file_name
+from pipeline.data.sources.download import download
+from pipeline.data.sources.patience import Patience
 from pipeline.errors import ArtifactError, DatasetError, DownloadError
 from tests.images import make_tar
 from tests.mlflow_server import serve
@@ -274,6 +276,8 @@ def test_without_a_checksum_the_url_is_asked_again(cache):
         ("https://example.org/a%20b.zip?x=1#y", "a b.zip"),
         ("https://example.org", "download"),
         ("https://example.org/a/..", "download"),
+        ("s3://bucket/flowers/", "flowers"),
+        ("gs://bucket/100%25 a?.zip", "100%25 a?.zip"),
     ],
 )
 def test_the_name_of_a_source(source, name):

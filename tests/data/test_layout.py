@@ -47,6 +47,21 @@ def test_splits_have_the_usual_names(train, test, around):
     assert arranged(found) == (("ant", "bee"), counts(train=4, test=4))
 
 
+def test_a_split_may_have_a_longer_name_and_a_folder_around_its_classes():
+    found = tree("seg_train/seg_train/", "seg_test/seg_test/")
+    assert arranged(found) == (("ant", "bee"), counts(train=4, test=4))
+    assert arranged(tree("train/images/", "test/images/"))[1] == counts(train=4, test=4)
+    with pytest.raises(DatasetError, match="lies 'seg_pred', which is no split"):
+        arranged(found + entries("seg_pred/seg_pred/1.jpg"))
+
+
+@pytest.mark.parametrize("names", [("bullet_train", "bus"), ("toy_train", "bullet_train")])
+def test_a_class_may_have_the_word_train_in_its_name(names):
+    assert arranged(tree("", classes=names))[0] == tuple(sorted(names))
+    deep = entries(*(f"{name}/{part}/1.jpg" for name in names for part in ("x", "y")))
+    assert arranged(deep)[0] == tuple(sorted(names))
+
+
 @pytest.mark.parametrize("name", ["val", "valid", "Validation", "dev"])
 def test_a_validation_split_is_used(name):
     assert arranged(tree("train/", f"{name}/", "test/"))[1] == counts(train=4, val=4, test=4)

@@ -4,17 +4,20 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
+from pipeline.data.ingest import ingest
 from pipeline.data.layout import LONGEST_NAME, layout
 from pipeline.data.readers.listing import list_images
 from pipeline.data.readers.reader import Entry
 from pipeline.data.samples import save_samples
+from pipeline.data.settings import DatasetPlan, ImageFolder
 from pipeline.errors import DatasetError
 from pipeline.evaluation.figures import draw_confusion
 from pipeline.serving.predict import Prediction, as_lines, find_images, render
-from tests.images import encode, write
+from tests.images import encode, files, make_tar, write
 
 NAMES = ("$10_$20", "ca$$h", "$5-$10", "_x^2_", "日本語", "🌷", "rose [red]")
 
@@ -58,11 +61,14 @@ def test_predict_ignores_what_ingest_ignores(tmp_path):
         "a.png": encode(),
         "x.jpg/b.JPG": encode(suffix=".jpg"),
         ".ipynb_checkpoints/a-checkpoint.png": encode(),
+        "latin\udce4.png": encode(),
         "@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg": encode(suffix=".jpg"),
         "__MACOSX/._a.png": b"of no use",
     }
     folder = write(tmp_path / "photos", photos)
-    assert find_images([folder]) == [folder / "a.png", folder / "x.jpg" / "b.JPG"]
+    found = find_images([folder])
+    assert found == [folder / "a.png", folder / "latin\udce4.png", folder / "x.jpg" / "b.JPG"]
+    assert all(path.exists() for path in found)
     assert find_images([Path(folder / ".ipynb_checkpoints" / "a-checkpoint.png")])
 
 
@@ -72,3 +78,15 @@ def test_a_name_that_mlflow_cannot_take_is_refused_before_training():
         DatasetError, match=f"{LONGEST_NAME + 1} characters long; allowed: {LONGEST_NAME}"
     ):
         layout(list_images(entries))
+
+
+@pytest.mark.parametrize("make", [write, make_tar])
+def test_a_name_that_is_not_utf8_is_shown_by_its_bytes(tmp_path, make):
+    content = {**files(("cat", "b\udce4r"), count=4), "cat/\udcff.png": encode(seed=900)}
+    source = make(tmp_path / "pets", content)
+    entry = ImageFolder(source=str(source), image_size=(8, 8))
+    raw = ingest(DatasetPlan(name="pets", entry=entry), tmp_path / "raw", progress=False)
+    assert raw.info.class_names == (r"b\xe4r", "cat")
+    table = pd.read_parquet(raw.files)
+    assert r"cat/\xff.png" in set(table["file"])
+    assert set(table["error"]) == {""}

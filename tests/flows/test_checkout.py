@@ -85,8 +85,13 @@ def test_runs_share_the_cache_and_nothing_else(source, home):
 
 
 def test_own_images_are_there(source, home):
+    (source / "data/own/other").mkdir()
+    (source / "data/own/other/broken.png").symlink_to("nowhere")
+    (source / "data/watched").mkdir()
+    (source / "data/watched/flowers").symlink_to("../own/flowers")
     with worktree("main", "a") as run:
         assert (run.root / "data/own/flowers/1.png").read_bytes() == b"pixels"
+        assert (run.root / "data/watched/flowers/1.png").read_bytes() == b"pixels"
     assert (source / "data/own/flowers/1.png").exists()
 
 

@@ -60,7 +60,8 @@ def build(recipe, seed=0):
 
 
 def measured(model, recipe, x, y):
-    return steps().compile_forward(model, recipe)(*steps().put(x, y))
+    images = steps().put(x, y)
+    return steps().compile_forward(model, recipe, *images)(*images)
 
 
 def accuracy(model, recipe, x, y):

@@ -117,7 +117,7 @@ def test_relu_may_leave_its_gradient_to_the_pooling(pool, data):
     model.layers[2].bias.assign([-1, -0.3, -0.1, 0, 0.1, 1])
     made = twin(model, "float32")
     assert made.layers[3].follows_relu
-    both = (steps().gradients(one, recipe, data.x_train, data.y_train) for one in (model, made))
+    both = steps().gradients((model, made), recipe, data.x_train, data.y_train)
     for plain, fast in zip(*both, strict=True):
         np.testing.assert_allclose(plain, fast, atol=1e-6)
 
@@ -167,14 +167,14 @@ def test_where_bfloat16_is_computed_wrongly_float32_trains(data, monkeypatch):
     assert fit(build(recipe), recipe, data, seed=0).precision == "bfloat16"
     monkeypatch.setattr("pipeline.training.twin.computes_bfloat16", lambda: False)
     assert fit(build(recipe), recipe, data, seed=0).precision == "float32"
-    gradients, calls = steps().gradients, []
+    gradients = steps().gradients
 
-    def twice_as_wrong(*arguments):
-        calls.append(arguments)
-        return [(-1) ** len(calls) * gradient for gradient in gradients(*arguments)]
+    def wrong_in_the_second_model(*arguments):
+        first, second = gradients(*arguments)
+        return first, [-gradient for gradient in second]
 
     monkeypatch.setattr("pipeline.training.twin.computes_bfloat16", lambda: True)
-    monkeypatch.setattr(steps(), "gradients", twice_as_wrong)
+    monkeypatch.setattr(steps(), "gradients", wrong_in_the_second_model)
     with pytest.warns(UserWarning, match=r"gradients in bfloat16 differ .* cosine is -\d"):
         history = fit(build(recipe), recipe, data, seed=0)
     assert history.precision == "float32"

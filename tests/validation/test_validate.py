@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from io import StringIO
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -162,16 +163,24 @@ def test_the_real_datasets_pass_unforced_and_in_time(name, tmp_path):
 
 
 def test_images_that_ingest_could_not_decode_are_named(tmp_path):
-    content = images.files(count=8)
+    content = images.files(count=25)
     whole = content["dog/1.png"]
-    broken = {"cat/text.jpg": b"no image", "cat/empty.png": b"", "dog/cut.png": whole[:80]}
+    broken = {f"dog/cut {number}, x.png": whole[: 80 + number] for number in range(28)}
+    broken |= {"cat/text.jpg": b"no image", "cat/empty.png": b""}
     folder = images.write(tmp_path / "pets", {**content, **broken})
     entry = ImageFolder(source=str(folder), image_size=(8, 8))
     raw = ingest(DatasetPlan(name="pets", entry=entry), tmp_path / "raw")
+    out = tmp_path / "out"
     with pytest.raises(ValidationFailed) as caught:
-        validate(raw, {}, tmp_path / "out", tmp_path / "accepted.json")
+        validate(raw, {}, out, tmp_path / "accepted.json")
     message = str(caught.value)
-    assert "readable" in message
-    for name in broken:
-        assert name in message
+    assert "readable: 37.5%" in message
+    assert sum(name in message for name in broken) == FILES_NAMED
+    assert f"all unreadable images are in {out / 'unreadable.csv'}" in message
+    named = pd.read_csv(out / "unreadable.csv").set_index("file")
+    assert set(named.index) == set(broken)
+    assert named["error"]["cat/empty.png"] == "the file is empty"
+    assert named["class_name"]["cat/empty.png"] == "cat"
     assert not (tmp_path / "accepted.json").exists()
+    validate(raw, {"readable": Limits(error=0.5)}, out, tmp_path / "accepted.json")
+    assert (out / "unreadable.csv").exists()

@@ -10,12 +10,13 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from pipeline.data.readers.content import Caps, open_content
-from pipeline.data.readers.reader import Columns, Entry
+from pipeline.data.readers.reader import Columns, Entry, as_text
 from pipeline.errors import ArchiveError
 
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error)
 DEFLATE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 BLOCK = 512
+UTF8 = 0x800  # the flag of a zip's member whose name is UTF-8, and not of code page 437
 # A tar may have extra headers before a member, such as long names.
 # tarfile searches them in a time that grows with the square of their length.
 HEADERS, READ_AHEAD = 1 << 17, 1 << 15
@@ -59,7 +60,7 @@ def _name(raw: str, folder: bool, path: Path) -> str:
     pure = PurePosixPath(raw.replace("\\", "/"))
     if pure.is_absolute() or ".." in pure.parts or raw[1:2] == ":" or "\0" in raw:
         raise ArchiveError(f"{path.name}: member {raw!r} would lie outside of the target")
-    return f"{pure}/" if folder else str(pure)
+    return as_text(f"{pure}/" if folder else str(pure))
 
 
 def _check_size(size: int, name: str, path: Path, caps: Caps) -> None:
@@ -99,11 +100,21 @@ def _tar(path: Path, caps: Caps) -> Iterator[Entry]:
         raise ArchiveError(f"{path.name} is damaged or truncated after {end:,} bytes")
 
 
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """Return the name of a member of a zip, which may be UTF-8 without saying so, as on macOS."""
+    if info.flag_bits & UTF8:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode()
+    except UnicodeError:
+        return info.filename
+
+
 def _zip(path: Path, caps: Caps) -> Iterator[Entry]:
     packed, total = path.stat().st_size, 0
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            name = _name(info.filename, info.is_dir(), path)
+            name = _name(_zip_name(info), info.is_dir(), path)
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise ArchiveError(f"{path.name}: member {name!r} is a link or a device")

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline.data.readers.content import Caps
-from pipeline.data.readers.reader import Columns, Entry
+from pipeline.data.readers.reader import Columns, Entry, as_text
 from pipeline.errors import ImageError
 from pipeline.images import has_image_ending
 
@@ -34,10 +34,11 @@ def folder_entries(
         seen.add(real)
         # Text and not paths: there may be a million names.
         relative = Path(folder).relative_to(path).as_posix()
-        prefix = "" if relative == "." else f"{relative}/"
-        yield from (Entry(f"{prefix}{name}/", bytes) for name in subfolders)
+        prefix = "" if relative == "." else f"{as_text(relative)}/"
+        yield from (Entry(f"{prefix}{as_text(name)}/", bytes) for name in subfolders)
         for name in sorted(files):
-            yield Entry(f"{prefix}{name}", partial(read_file, f"{folder}/{name}", caps))
+            file = f"{folder}/{name}"
+            yield Entry(f"{prefix}{as_text(name)}", partial(read_file, file, caps), file=file)
 
 
 def read_file(file: str, caps: Caps) -> bytes:

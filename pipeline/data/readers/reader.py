@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+from pydantic import PrivateAttr
 
 from pipeline.artifacts.datasets import Split
 from pipeline.artifacts.record import Frozen
@@ -19,6 +22,8 @@ class Entry:
         label: the name of its class, where the format says it.
         split: likewise.
         group: likewise; empty for none.
+        file: the path of the file that is read; empty where there is none, as in an archive.
+        url: where it is fetched from before it is read; empty for what is here.
     """
 
     name: str
@@ -26,13 +31,22 @@ class Entry:
     label: str | None = None
     split: Split | None = None
     group: str = ""
+    file: str = ""
+    url: str = ""
+
+
+def as_text(name: str) -> str:
+    r"""Return a name with `\xe4` for each byte that is not UTF-8, so that it can be stored."""
+    if name.isascii():
+        return name
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class Columns(Frozen):
     """The columns of a table of labels; None: what it is usually called is looked for.
 
     Attributes:
-        file: names of files, relative to the table, or images as bytes.
+        file: names of files, relative to the table, URLs, or images as bytes.
         label: names of classes.
         split: `train`, `val` or `test`; what is empty is for training.
         group: images of one group are in one split.
@@ -42,6 +56,30 @@ class Columns(Frozen):
     label: str | None = None
     split: str | None = None
     group: str | None = None
+    _images: Path | None = PrivateAttr(default=None)
+    _address: str = PrivateAttr(default="")
+
+    @property
+    def images(self) -> Path | None:
+        """The folder or archive that the files are in; None: they are beside the table."""
+        return self._images
+
+    @property
+    def address(self) -> str:
+        """Where the table was fetched from, which its files are beside; empty if it was here."""
+        return self._address
+
+    def with_images(self, path: Path) -> Self:
+        """Return the same for a table whose files are elsewhere."""
+        copy = self.model_copy()
+        copy._images = path
+        return copy
+
+    def with_address(self, address: str) -> Self:
+        """Return the same for a table that was fetched from there."""
+        copy = self.model_copy()
+        copy._address = address
+        return copy
 
 
 @dataclass(frozen=True)
@@ -53,9 +91,11 @@ class Reader:
         endings: the endings of its files; none where it is a folder.
         recognises: whether what lies at a path is in this format, told by its content.
         entries: lists its files and folders in order, within the caps.
+        table: whether it is rows that name images, perhaps by URL.
     """
 
     name: str
     endings: tuple[str, ...]
     recognises: Callable[[Path], bool]
     entries: Callable[[Path, Caps, Columns], Iterator[Entry]]
+    table: bool = False

@@ -1,7 +1,8 @@
-"""Tables of labels: CSV, TSV, JSON Lines and Parquet, whose images are files or bytes."""
+"""Tables of labels: CSV, TSV, JSON Lines and Parquet; images are files, URLs or bytes."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,25 @@ from pipeline.data.readers.content import Caps
 from pipeline.data.readers.folder import read_file
 from pipeline.data.readers.reader import Columns, Entry
 from pipeline.data.readers.splitnames import split_named
+from pipeline.data.sources.addresses import beside, is_url
+from pipeline.data.sources.urls import kept_at, read_fetched
 from pipeline.errors import DatasetError
+from pipeline.redaction import redact
 
 # What people call the columns, in lower case; the first that is there is taken.
 USUAL = {
-    "file": ("file", "filename", "file_name", "image", "image_path", "path", "filepath", "img"),
+    "file": (
+        "file",
+        "filename",
+        "file_name",
+        "image",
+        "image_path",
+        "path",
+        "filepath",
+        "img",
+        "url",
+        "image_url",
+    ),
     "label": ("label", "class", "class_name", "category", "target", "species", "y"),
     "split": ("split", "subset", "set", "fold"),
     "group": ("group", "group_id", "patient", "patient_id", "subject"),
@@ -105,12 +120,13 @@ def table_entries(
         if not label or not value["file"]:
             missing = "label" if value["file"] else "file"
             raise DatasetError(f"{path.name}, row {number} has no {missing}")
-        name, read = _image(path, value["file"], number, caps)
-        if name in seen:
-            raise DatasetError(f"{path.name}, row {number} names {name!r} a second time")
-        seen.add(name)
+        image = _image(path, value["file"], number, caps, columns.address)
+        if image.name in seen:
+            raise DatasetError(f"{path.name}, row {number} names {image.name!r} a second time")
+        seen.add(image.name)
         group = "" if value["group"] is None else str(value["group"])
-        yield Entry(name, read, label, _split(value["split"], path, number) or split, group)
+        its_split = _split(value["split"], path, number) or split
+        yield replace(image, label=label, split=its_split, group=group)
 
 
 def _column(role: str, wanted: str | None, names: list[str], path: Path) -> str | None:
@@ -141,14 +157,27 @@ def _split(value: Any, path: Path, number: int) -> Split | None:
     return split
 
 
-def _image(path: Path, value: Any, number: int, caps: Caps) -> tuple[str, Any]:
-    """Return the name of an image, and what reads it: a file, or the bytes of the row itself."""
+def _image(path: Path, value: Any, number: int, caps: Caps, address: str) -> Entry:
+    """Return the entry of an image: a file, a URL, or the bytes of the row itself."""
     if isinstance(value, dict):
         data, name = value.get("bytes"), value.get("path")
         if data is not None:
-            return f"{path.name}/{number:07d}-{Path(name or 'image').name}", lambda: data
+            name = f"{path.name}/{number:07d}-{Path(name or 'image').name}"
+            return Entry(name, lambda: data)
         value = name
     if isinstance(value, bytes):
-        return f"{path.name}/{number:07d}", lambda: value
-    name = str(value).strip().replace("\\", "/")
-    return name, partial(read_file, str(path.parent / name), caps)
+        return Entry(f"{path.name}/{number:07d}", lambda: value)
+    name = str(value).strip()
+    if is_url(name):
+        # Names are stored with every dataset and model.
+        return _fetched(redact(name), name, caps)
+    name = name.replace("\\", "/")
+    if address:
+        return _fetched(name, beside(address, name), caps)
+    file = str(path.parent / name)
+    return Entry(name, partial(read_file, file, caps), file=file)
+
+
+def _fetched(name: str, url: str, caps: Caps) -> Entry:
+    read = partial(read_fetched, url, lambda file: read_file(file, caps))
+    return Entry(name, read, file=str(kept_at(url)), url=url)

@@ -5,46 +5,19 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import requests
-from filelock import FileLock
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 from urllib3.exceptions import HTTPError
 
+from pipeline.data.sources.patience import Patience, TransientError, locked, reason
 from pipeline.data.sources.progress import bar
-from pipeline.errors import ArtifactError, DatasetError, DownloadError
+from pipeline.errors import DatasetError, DownloadError
 
 CHUNK = 1 << 18
 RETRIED = frozenset({408, 425, 429})
 WEB_PAGE = re.compile(rb"\s*<(!doctype\s+html|html|head|\?xml[^>]*>\s*<!doctype\s+html)", re.I)
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long a server is waited for.
-
-    Attributes:
-        connect: seconds until a connection must stand.
-        stall: seconds within which `slowest` bytes must arrive.
-        slowest: see stall.
-        attempts: how often a source is tried where trying again can help.
-        backoff: seconds before the second attempt, doubled before each further one.
-    """
-
-    connect: float = 10
-    stall: float = 30
-    slowest: int = 1024
-    attempts: int = 4
-    backoff: float = 1
-
-
-class _Transient(DownloadError):
-    """Trying again can help."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, retryable=True)
 
 
 def download(
@@ -78,35 +51,18 @@ def download(
         ArtifactError: the cache cannot be written.
     """
     patience = patience or Patience()
-    retrying = Retrying(
-        stop=stop_after_attempt(patience.attempts),
-        wait=wait_exponential(multiplier=patience.backoff, max=60),
-        retry=retry_if_exception_type(_Transient),
-        reraise=True,
-    )
     part = target.with_name(f"{target.name}.part")
-    with _locked(target):
-        if pinned and (checksum := _kept(target, verify)):
+    with locked(target):
+        if pinned and (checksum := kept(target, verify)):
             return checksum
         if not pinned:
             part.unlink(missing_ok=True)
-        checksum = retrying(_attempt, url, part, verify, patience, progress)
+        checksum = patience.retrying()(_attempt, url, part, verify, patience, progress)
         part.replace(target)
         return checksum
 
 
-@contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    """Hold the file's lock, which the system releases should the process die."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(f"{target.name}.lock")):
-            yield
-    except OSError as error:
-        raise ArtifactError(f"cannot write {target}: {error.strerror or error}") from error
-
-
-def _kept(target: Path, verify: Callable[[Path], str]) -> str | None:
+def kept(target: Path, verify: Callable[[Path], str]) -> str | None:
     """Return the checksum of the file in the cache; one that is damaged goes."""
     if not target.exists():
         return None
@@ -126,39 +82,65 @@ def _attempt(
     except DatasetError as error:
         part.unlink()
         # What was there before may not belong to what came now: once more from the start.
-        raise (_Transient if resumed else DownloadError)(str(error)) from error
+        raise (TransientError if resumed else DownloadError)(str(error)) from error
 
 
 def _transfer(url: str, part: Path, patience: Patience, progress: bool) -> bool:
     """Bring the rest of the file into `part`; return whether there was a beginning."""
     offset = part.stat().st_size if part.exists() else 0
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+    headers = {"Range": f"bytes={offset}-"} if offset else {}
+    with answer(requests, url, headers, patience) as response:
+        resumed = check(response, part, offset)
+        if response.status_code != 416:
+            receive(response, part, offset if resumed else 0, patience, progress)
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
+        return resumed
+
+
+@contextmanager
+def answer(
+    session: Any, url: str, headers: dict[str, str], patience: Patience
+) -> Iterator[requests.Response]:
+    """Ask for a file, and yield the answer whose body has not been read yet.
+
+    Args:
+        session: a session of requests, or requests itself.
+        url: its address.
+        headers: of the question.
+        patience: how long to wait.
+
+    Raises:
+        DownloadError: the server does not deliver; says why.
+    """
+    headers = {"Accept-Encoding": "identity"} | headers
     try:
-        with requests.get(
+        with session.get(
             url, headers=headers, stream=True, timeout=(patience.connect, patience.stall)
         ) as response:
-            resumed = _check(response, part, offset)
-            if response.status_code != 416:
-                _write(response, part, offset if resumed else 0, patience, progress)
-            return resumed
+            yield response
     except (requests.exceptions.MissingSchema, requests.exceptions.InvalidURL) as error:
         raise DownloadError(f"not a URL: {error}") from error
     except requests.Timeout as error:
-        raise _Transient(f"no answer within {patience.stall:g} s") from error
+        raise TransientError(f"no answer within {patience.stall:g} s") from error
     except (requests.RequestException, HTTPError, ConnectionError, TimeoutError) as error:
-        raise _Transient(_reason(error)) from error
+        raise TransientError(reason(error)) from error
 
 
-def _check(response: requests.Response, part: Path, offset: int) -> bool:
-    """Judge the head of the answer; return whether it continues what is there."""
+def check(response: requests.Response, part: Path, offset: int) -> bool:
+    """Judge the head of the answer; return whether it continues what is there.
+
+    Raises:
+        DownloadError: it is not the file.
+    """
     status, place = response.status_code, response.headers.get("Content-Range", "")
     if status == 416 and offset and place == f"bytes */{offset}":
         return True  # nothing is missing
     if status == 416 or (status == 206 and not place.startswith(f"bytes {offset}-")):
         part.unlink(missing_ok=True)
-        raise _Transient(f"answers {status} with Content-Range {place!r}")
+        raise TransientError(f"answers {status} with Content-Range {place!r}")
     if status >= 500 or status in RETRIED:
-        raise _Transient(f"answers {status} {response.reason}")
+        raise TransientError(f"answers {status} {response.reason}")
     if status not in (200, 206):
         raise DownloadError(f"answers {status} {response.reason}")
     if response.headers.get("Content-Type", "").startswith("text/html"):
@@ -166,9 +148,27 @@ def _check(response: requests.Response, part: Path, offset: int) -> bool:
     return status == 206 and offset > 0
 
 
-def _write(
-    response: requests.Response, part: Path, offset: int, patience: Patience, progress: bool
+def receive(
+    response: requests.Response,
+    part: Path,
+    offset: int,
+    patience: Patience,
+    progress: bool,
+    most: int | None = None,
 ) -> None:
+    """Write the body of an answer.
+
+    Args:
+        response: the answer.
+        part: the file.
+        offset: bytes of it that are there already.
+        patience: how long to wait.
+        progress: whether to show a bar.
+        most: bytes that it may have.
+
+    Raises:
+        DownloadError: it breaks off, stalls, is too large, or is a web page.
+    """
     length = response.headers.get("Content-Length", "")
     total = offset + int(length) if length.isdigit() else None
     size, since, then = offset, time.monotonic(), offset
@@ -183,20 +183,12 @@ def _write(
                 raise DownloadError("answers with a web page instead of the file")
             file.write(data)
             size += len(data)
+            if most is not None and size > most:
+                raise DownloadError(f"more than the {most:,} bytes allowed")
             advance(len(data))
             if (now := time.monotonic()) - since > patience.stall:
                 if size - then < patience.slowest:
-                    raise _Transient(f"stalls: {size - then} bytes in {now - since:.0f} s")
+                    raise TransientError(f"stalls: {size - then} bytes in {now - since:.0f} s")
                 since, then = now, size
-        file.flush()
-        os.fsync(file.fileno())
     if total is not None and size < total:
-        raise _Transient(f"ends after {size:,} of {total:,} bytes")
-
-
-def _reason(error: Exception) -> str:
-    """Return the innermost cause, which says most, on one line."""
-    cause: BaseException = error
-    while cause.__context__ is not None:
-        cause = cause.__context__
-    return f"{type(error).__name__}: {' '.join(str(cause).split())}"
+        raise TransientError(f"ends after {size:,} of {total:,} bytes")

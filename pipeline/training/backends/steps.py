@@ -4,6 +4,7 @@
 memory of the device, as `uint8` and `int32`, for a whole training or for one chunk of it.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import keras
@@ -39,11 +40,23 @@ class Steps(Protocol):
             total_steps: the steps of the whole training; they decide what is worth compiling.
         """
 
-    def compile_forward(self, model: keras.Model, recipe: Recipe) -> Measure:
-        """Return a function that measures the model on all images, in large batches."""
+    def compile_forward(self, model: keras.Model, recipe: Recipe, x: Any, y: Any) -> Measure:
+        """Return a function that measures the model on all images, in large batches.
 
-    def gradients(self, model: keras.Model, recipe: Recipe, x: Images, y: Labels) -> list[Any]:
-        """Return the gradient of each trainable variable, without dropout and augmentation."""
+        Args:
+            model: measured as it is at each call.
+            recipe: sets the loss.
+            x: the first images that will be measured; a GPU may be compiled for while it trains.
+            y: their labels.
+        """
+
+    def gradients(
+        self, models: Sequence[keras.Model], recipe: Recipe, x: Images, y: Labels
+    ) -> list[list[Any]]:
+        """Return for each model the gradients of its trainable variables.
+
+        They are without dropout and augmentation.
+        """
 
 
 def steps() -> Steps:

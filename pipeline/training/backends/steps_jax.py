@@ -4,6 +4,8 @@ One compilation serves all models with the same description: weights and seeds a
 """
 
 import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -30,6 +32,8 @@ from pipeline.training.backends.sums import (
 )
 from pipeline.training.optimizers import loss_of
 
+# What is computed once is not worth the search for the fastest kernels, which takes seconds.
+_ONCE = {"xla_gpu_autotune_level": 0}
 _MOST_KEPT = 8  # compiled functions of each kind; each keeps the variables of one model
 
 
@@ -144,14 +148,25 @@ def compiled_steps(training: _Training) -> Any:
     return train_steps
 
 
-def compile_forward(model: keras.Model, recipe: Recipe) -> Measure:
+def compile_forward(model: keras.Model, recipe: Recipe, x: Any, y: Any) -> Measure:
     """Return a function that measures the model on all images, in large batches."""
     forward = _forward(_model(model, recipe))
 
     def measure(x: Any, y: Any) -> Sums:
         return read_sums(1, forward(_values(model), x, y))
 
-    return measure
+    if jax.default_backend() != "gpu":
+        return measure
+    # Called once in a thread, which compiles it while the steps are compiled.
+    thread = ThreadPoolExecutor(1)
+    compiled = thread.submit(measure, x, y)
+    thread.shutdown(wait=False)
+
+    def measure_later(x: Any, y: Any) -> Sums:
+        compiled.result()
+        return measure(x, y)
+
+    return measure_later
 
 
 @lru_cache(maxsize=_MOST_KEPT)
@@ -178,10 +193,17 @@ def _forward(described: _Model) -> Any:
     return forward
 
 
-def gradients(model: keras.Model, recipe: Recipe, x: Images, y: Labels) -> list[Any]:
-    """Return the gradient of each trainable variable, without dropout and augmentation."""
-    found = _gradients(_model(model, recipe))(*_values(model), *put(x, y))
-    return [np.asarray(gradient) for gradient in found]
+def gradients(
+    models: Sequence[keras.Model], recipe: Recipe, x: Images, y: Labels
+) -> list[list[Any]]:
+    """Return for each model the gradients of its trainable variables; each has a thread."""
+
+    def of(model: keras.Model) -> list[Any]:
+        found = _gradients(_model(model, recipe))(*_values(model), *put(x, y))
+        return [np.asarray(gradient) for gradient in found]
+
+    with ThreadPoolExecutor(len(models)) as pool:
+        return list(pool.map(of, models))
 
 
 @lru_cache(maxsize=_MOST_KEPT)
@@ -193,7 +215,7 @@ def _gradients(described: _Model) -> Any:
         probabilities, _ = described.model.stateless_call(trained, others, x, training=False)
         return jnp.mean(loss(y, probabilities))
 
-    return jax.jit(jax.grad(mean_loss))
+    return jax.jit(jax.grad(mean_loss), compiler_options=_ONCE)
 
 
 def _values(model: keras.Model) -> Any:

@@ -1,6 +1,6 @@
 """Steps as compiled TensorFlow functions: many per call, so that Python runs once a second."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -106,7 +106,7 @@ def _is_worth_xla(recipe: Recipe, total_steps: int) -> bool:
     return not (recipe.convolves or on_gpu) and total_steps >= STEPS_WORTH_XLA
 
 
-def compile_forward(model: keras.Model, recipe: Recipe) -> Measure:
+def compile_forward(model: keras.Model, recipe: Recipe, *_: Any) -> Measure:
     """Return a function that measures the model on all images, in large batches."""
     loss = loss_of(recipe, model.output_shape[-1])
     shape = model.input_shape[1:]
@@ -127,9 +127,14 @@ def compile_forward(model: keras.Model, recipe: Recipe) -> Measure:
     return lambda x, y: read_sums(*traced(x, y))
 
 
-def gradients(model: keras.Model, recipe: Recipe, x: Images, y: Labels) -> list[Any]:
-    """Return the gradient of each trainable variable, without dropout and augmentation."""
+def gradients(
+    models: Sequence[keras.Model], recipe: Recipe, x: Images, y: Labels
+) -> list[list[Any]]:
+    """Return for each model the gradients of its trainable variables."""
+    return [_gradients(model, recipe, x, y) for model in models]
 
+
+def _gradients(model: keras.Model, recipe: Recipe, x: Images, y: Labels) -> list[Any]:
     def computed(x: Any, y: Any) -> Any:
         with tf.GradientTape() as tape:
             probabilities = model(x, training=False)

@@ -1,22 +1,25 @@
-"""Where a file of a dataset is: in the mirror, here, in the cache, or behind a URL."""
+"""Where a file or folder of a dataset is: in the mirror, here, in the cache, or fetched to it."""
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
-
-from platformdirs import user_cache_path
 
 from pipeline.data.datasets import SourceFile
 from pipeline.data.readers.content import Caps, digest
-from pipeline.data.readers.readers import ENDINGS, entries
-from pipeline.data.sources.download import Patience, download
+from pipeline.data.readers.reader import Columns, Entry
+from pipeline.data.readers.readers import ENDINGS, entries, reader_of
+from pipeline.data.sources import objects
+from pipeline.data.sources.addresses import cache, file_name, is_object, is_url
+from pipeline.data.sources.download import download
+from pipeline.data.sources.patience import Patience
+from pipeline.data.sources.urls import fetch_images
 from pipeline.errors import ArchiveError, DatasetError, DownloadError
 
 MIRROR = "DATASET_MIRROR"
-CACHE = "DATASET_CACHE"
+ROWS_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,13 @@ class Found:
         path: where it is.
         source: the source it comes from, also if the mirror delivered it.
         sha256: the sha256 of a file's content; None for a folder.
+        address: where it was fetched from; empty for what is here.
     """
 
     path: Path
     source: str
     sha256: str | None
+    address: str = ""
 
 
 def locate(
@@ -62,7 +67,8 @@ def locate(
                 path = Path(place).expanduser()
                 return Found(path, source, _verify_here(path, file, caps))
             path = cache() / dataset / file.name
-            sha256 = download(
+            fetch = objects.fetch if is_object(place) else download
+            sha256 = fetch(
                 place,
                 path,
                 lambda candidate: verify(candidate, file, caps),
@@ -70,7 +76,7 @@ def locate(
                 patience=patience,
                 progress=progress,
             )
-            return Found(path, source, sha256)
+            return Found(path, source, sha256, place)
         except DatasetError as error:
             reasons.append(f"{place}: {error}")
             retryable = retryable or error.retryable
@@ -78,6 +84,59 @@ def locate(
         f"cannot get {file.name} of {dataset}: {'; '.join(reasons)}; {_advice(dataset, file)}",
         retryable,
     )
+
+
+def locate_images(
+    dataset: str,
+    source: Found,
+    columns: Columns,
+    images: str | None,
+    *,
+    caps: Caps | None = None,
+    progress: bool = True,
+) -> tuple[Columns, tuple[Found, ...]]:
+    """Find the images that a table names: beside it, in a folder or archive, or by URL.
+
+    Args:
+        dataset: its name.
+        source: the table; a source that is no table has its images itself.
+        columns: the columns of the table.
+        images: the folder or archive, looked for as a source is.
+        caps: limits of what is read.
+        progress: whether to show a bar.
+
+    Returns:
+        The columns, which now say where the files are, and the folder or archive if there is one.
+
+    Raises:
+        DatasetError: the table is wrong, or its images are not to be had.
+    """
+    found: tuple[Found, ...] = ()
+    table = source.path
+    if images:
+        file = SourceFile(file_name(images), (images,))
+        found = (locate(dataset, file, caps=caps, progress=progress),)
+    else:
+        columns = columns.with_address(source.address)
+    if reader_of(table).table:
+        urls = _urls(entries(table, caps, columns), table.suffix.lower() != ".parquet")
+        first = next(urls, None)
+        if first is not None:
+            fetch_images(chain([first], urls), (caps or Caps()).file_bytes, progress=progress)
+    if found:
+        columns = columns.with_images(found[0].path)
+    return columns, found
+
+
+def _urls(found: Iterable[Entry], everything: bool) -> Iterator[str]:
+    named = 0
+    for number, entry in enumerate(found):
+        if entry.url:
+            named += 1
+            yield entry.url
+        # Its rows are images themselves, and reading all of them would take long.
+        if not everything and not named and number > ROWS_LOOKED_AT:
+            return
 
 
 def verify(path: Path, file: SourceFile, caps: Caps | None = None) -> str:
@@ -124,31 +183,17 @@ def _places(dataset: str, file: SourceFile) -> Iterator[tuple[str, str]]:
     mirror = os.environ.get(MIRROR)
     # A mirror does not stand in for an absolute path, nor a URL of one for a folder.
     sources = [s for s in file.sources if is_url(s) or not Path(s).expanduser().is_absolute()]
-    if mirror and sources and (not is_url(mirror) or file.name.endswith((*ENDINGS, ".gz"))):
+    if mirror and sources and (_has_folders(mirror) or file.name.endswith((*ENDINGS, ".gz"))):
         yield f"{mirror.rstrip('/')}/{dataset}/{file.name}", sources[0]
     for source in file.sources:
         yield source, source
+
+
+def _has_folders(place: str) -> bool:
+    return is_object(place) or not is_url(place)
 
 
 def _advice(dataset: str, file: SourceFile) -> str:
     advice = f"set {MIRROR} to a folder or URL that holds {dataset}/{file.name}"
     here = [source for source in file.sources if not is_url(source)]
     return f"{advice}, or put the file at {here[0]}" if here else advice
-
-
-def is_url(source: str) -> bool:
-    """Return whether a source is a URL and not a path."""
-    return source.startswith(("http://", "https://"))
-
-
-def file_name(source: str) -> str:
-    """Return the last part of a path or URL."""
-    path = unquote(urlsplit(source).path) if is_url(source) else source
-    name = Path(path).name
-    return name if name not in ("", "..") else "download"
-
-
-def cache() -> Path:
-    """Return the folder that downloads are kept in: DATASET_CACHE, or the user's cache."""
-    folder = os.environ.get(CACHE)
-    return Path(folder) if folder else user_cache_path("image-classification-pipeline")
