@@ -30,15 +30,13 @@ class Forgetting:
 
     Attributes:
         images: where they are.
-        listed: the whole list as it will be.
-        added: the lines that are new.
+        added: the lines that are new in the list.
         made_with: the versions that were trained or validated on images of the list, with the tag
             that says how many these are.
         not_recorded: versions from before there was a record.
     """
 
     images: tuple[Found, ...]
-    listed: tuple[ForgottenImage, ...]
     added: tuple[ForgottenImage, ...]
     made_with: tuple[Registered, ...]
     not_recorded: tuple[Registered, ...]
@@ -83,7 +81,6 @@ def plan_forgetting(
     records = list(Records())
     return Forgetting(
         images,
-        everything,
         added,
         tuple(
             _tagged(version, count)
@@ -109,7 +106,11 @@ def forget(planned: Forgetting, describe: Describe, root: Path = Path()) -> None
         TrackingError: the store cannot be reached; the list is written, so say it again.
     """
     if planned.added:
-        forgotten.save(planned.listed, root / FORGOTTEN)
+        # Read again, as somebody may have added to it while a person was asked.
+        listed = forgotten.load(root / FORGOTTEN)
+        known = {image.content for image in listed}
+        new = (image for image in planned.added if image.content not in known)
+        forgotten.save((*listed, *new), root / FORGOTTEN)
     for version in planned.made_with:
         _tag(version, describe)
 

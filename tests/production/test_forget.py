@@ -1,6 +1,7 @@
 """Images that are to be forgotten: the list, what obeys it, and what the registry says."""
 
 import csv
+import hashlib
 import json
 
 import pytest
@@ -12,7 +13,7 @@ from pipeline.data.forgotten import COLUMNS, FORGOTTEN, ForgottenImage
 from pipeline.data.ingest import ingest, ingest_known
 from pipeline.data.settings import DatasetPlan, ImageFolder
 from pipeline.errors import ArtifactError, ParamsError
-from pipeline.production.forget import flagged
+from pipeline.production.forget import flagged, forget, plan_forgetting
 from pipeline.registry import model_files, versions
 from pipeline.reports import card
 from pipeline.reports.comparing import sides
@@ -161,10 +162,19 @@ def test_a_version_made_with_it_is_promoted_only_where_the_rule_allows(two, phot
     assert versions.alias_holders("tiny")["production"] == (2 if passes else 1)
 
 
+def test_two_who_forget_at_once_lose_nothing(two, photo, tmp_path):
+    other = picture(two.splits.x("train")[10], tmp_path / "other.png")
+    planned = [plan_forgetting([file], "why", root=two.folder) for file in (photo, other, photo)]
+    for each in planned:
+        forget(each, card.describe, two.folder)
+    assert len(forgotten.load(two.folder / FORGOTTEN)) == 4
+    assert plan_forgetting([other], "why", root=two.folder).made_with[0].forgotten == 2
+
+
 def test_a_version_that_is_newer_than_the_list_is_flagged_when_it_is_asked_about(two, photo):
     version = versions.find("tiny/2")
     assert flagged(version, card.describe, two.folder) is version
-    content = found_content(two)
+    content = hashlib.sha256(two.splits.x("train")[9].tobytes()).hexdigest()
     image = ForgottenImage(content=content, reason="why", who="me", when="now")
     forgotten.save([image], two.folder / FORGOTTEN)
     assert flagged(version, card.describe, two.folder, dry_run=True).forgotten == 1
@@ -172,12 +182,6 @@ def test_a_version_that_is_newer_than_the_list_is_flagged_when_it_is_asked_about
     assert flagged(version, card.describe, two.folder).forgotten == 1
     assert state_of(2)[0] == 1
     assert model_files.read_images(version) is not None
-
-
-def found_content(two):
-    import hashlib
-
-    return hashlib.sha256(two.splits.x("train")[9].tobytes()).hexdigest()
 
 
 def test_an_image_that_is_nowhere_is_kept_out_as_well(two, photo, tmp_path):

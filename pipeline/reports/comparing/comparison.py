@@ -131,8 +131,10 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def _side(side: Side) -> dict[str, Any]:
-    names: Iterable[str] = ("spec", "run_id", "dataset", "model", "data_md5", "test_md5")
-    names = (*names, "forgotten")
+    names: Iterable[str] = (
+        *("spec", "run_id", "dataset", "model", "data_md5", "test_md5"),
+        "forgotten",
+    )
     return {name: getattr(side, name) for name in names} | {"aliases": list(side.aliases)}
 
 
