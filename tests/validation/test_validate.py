@@ -186,6 +186,15 @@ def test_the_real_datasets_pass_unforced_and_in_time(name, tmp_path):
     report = validate(raw, params.validation, tmp_path / "out", tmp_path / "accepted.json")
     assert time.monotonic() - start < 20
     assert report.passed
+    manifest = pd.read_parquet(tmp_path / "out" / "manifest.parquet")
+    again = manifest["near_duplicate_of"]
+    repeated = int(((again >= 0) & (again != manifest.index)).sum())
+    assert repeated == {"fashion_mnist": 59, "mnist": 21, "cifar10_images": 0}[name]
+    if name == "fashion_mnist":
+        twins = manifest.loc[[56004, 60000 + 9867]]
+        assert list(twins["file"]) == ["train/56004", "test/09867"]
+        assert twins["near_duplicate_of"].nunique() == 1
+        assert (twins["near_duplicate_of"] >= 0).all()
 
 
 def test_images_that_ingest_could_not_decode_are_named(tmp_path):
