@@ -13,7 +13,8 @@ from pipeline.artifacts.datasets import RawDataset, Split
 from pipeline.artifacts.files import atomic, read_array
 from pipeline.errors import ArtifactError
 from pipeline.parallel import spread
-from pipeline.validation.pixels import Histogram, measure_rows
+from pipeline.validation.pixels import Histogram, Measured, joined, measure_rows
+from pipeline.validation.shards import measure_shards
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 # Pixels per piece of work: enough to be worth handing over.
@@ -41,10 +42,16 @@ def build_manifest(raw: RawDataset) -> tuple[pd.DataFrame, Histogram]:
         raise ArtifactError(f"cannot read {raw.files}: {error}; run ingest again") from error
     heads = {split: _head(raw, split, files[files["split"] == split]) for split in SPLITS}
     head = pd.concat(heads.values(), ignore_index=True)
-    readable = {
-        raw.path / f"x_{split}.npy": part["error"].to_numpy() == "" for split, part in heads.items()
-    }
-    pixels, histogram = describe(readable)
+    if raw.sharded:
+        rows = np.concatenate([read_array(raw.path / f"rows_{split}.npy") for split in heads])
+        pixels, histogram = describe_shards(raw, rows, head["error"].to_numpy() == "")
+    else:
+        pixels, histogram = describe(
+            {
+                raw.path / f"x_{split}.npy": part["error"].to_numpy() == ""
+                for split, part in heads.items()
+            }
+        )
     return pd.concat([head, pixels], axis=1), histogram
 
 
@@ -96,16 +103,37 @@ def describe(readable: Mapping[Path, NDArray[np.bool_]]) -> tuple[pd.DataFrame, 
     )
     everything = np.concatenate(list(readable.values()))
     many = sum(read_array(path).size for path in readable) >= MANY_PIXELS
-    found = [part for parts in spread(measure_rows, pieces, many) for part in parts]
-    columns: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in found])
-        for name in ("mean", "std", "min", "max", "sha256", "dhash")
-    }
+    found = joined(part for parts in spread(measure_rows, pieces, many) for part in parts)
+    return _table(found, everything), found.histogram
+
+
+def describe_shards(
+    raw: RawDataset, rows: NDArray[np.int64], readable: NDArray[np.bool_]
+) -> tuple[pd.DataFrame, Histogram]:
+    """Measure the images of a dataset in shards; those of a shard as it was are remembered.
+
+    Args:
+        raw: the dataset.
+        rows: the row of each image, (n,).
+        readable: which images are, (n,).
+    """
+    there = raw.shards
+    counts = np.bincount(rows[readable], minlength=int(there.starts[-1]))
+    pixels = int(np.prod(there.image_shape))
+    found = measure_shards(
+        raw, counts, max(1, CHUNK_PIXELS // pixels), len(counts) * pixels >= MANY_PIXELS
+    )
+    return _table(found.at(rows), readable), found.histogram
+
+
+def _table(found: Measured, readable: NDArray[np.bool_]) -> pd.DataFrame:
+    columns: dict[str, Any] = vars(found).copy()
+    del columns["histogram"]
     columns |= {name: _hexadecimal(columns[name]) for name in ("sha256", "dhash")}
     table = pd.DataFrame(columns)
-    if not everything.all():
-        table.loc[~everything] = np.nan
-    return table, np.sum([part.histogram for part in found], axis=0)
+    if not readable.all():
+        table.loc[~readable] = np.nan
+    return table
 
 
 def _chunks(images: NDArray[Any]) -> Iterator[slice]:
