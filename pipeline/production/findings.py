@@ -173,7 +173,7 @@ def questions(case: "Case", thresholds: "Thresholds") -> Found | None:
         text += f" (the median; {images.fresh:,} for the first time)"
     # Each question lets a version pass wrongly with a probability of at most 1 - confidence.
     chance = 1 - thresholds.confidence**images.asked
-    none = "no version was better" if thresholds.better else "every version was worse by the margin"
+    none = "no version better" if thresholds.better else "every version worse by the margin"
     words = {"times": text, "chance": 100 * chance, "none": none}
     passed = most is None or images.asked <= most
     return Found(passed, images.asked, "any" if most is None else most, words)

@@ -181,10 +181,11 @@ RULES: tuple[Rule, ...] = (
         "questions",
         question="Were the test images asked about versions at most this often?",
         thresholds=("max_questions", "confidence"),
-        passed="asked {times} on these images; the chance of at least one false promotion so far "
-        "is at most {chance:.3g}%, which is reached if {none}",
-        failed="asked {times} on these images, and {limit} is the most; the chance of at least one "
-        "false promotion so far is up to {chance:.3g}%: add images that nobody was asked about",
+        passed="asked {times} on these images; were {none}, the chance of at least one false "
+        "promotion so far would be at most {chance:.3g}%",
+        failed="asked {times} on these images, and {limit} is the most: were {none}, the chance of "
+        "at least one false promotion so far would be up to {chance:.3g}%; add images that no "
+        "version was asked about",
         find=findings.questions,
         noted=True,
     ),
