@@ -171,8 +171,9 @@ def check_data(passport: Passport, workspace: Workspace) -> tuple[Difference, ..
     Raises:
         NotReproducible: the arrays are others than those that the model was trained and tested on.
     """
-    arrays = _existing({name: workspace.splits.path / name for name in passport.data.md5})
-    raw = dvc_md5(workspace.raw.path)
+    splits = workspace.splits
+    arrays = {name: md5 for name in passport.data.md5 if (md5 := splits.measured_md5(name))}
+    raw = workspace.raw.md5
     found = differences.of_data(passport, raw, arrays)
     if any(row.name in passport.data.md5 for row in found):
         listed = "; ".join(f"{row.name}: expected {row.then}, found {row.now}" for row in found)

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -65,6 +65,15 @@ def runner(folder: Path, **extra: str) -> Run:
         return done
 
     return run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests remember of files out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "DATASET_CACHE" not in os.environ:
+            patch.setenv("DATASET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

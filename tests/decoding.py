@@ -5,14 +5,14 @@ import signal
 import time
 from typing import Any
 
-from pipeline.data.packing import Decoded, decode
+from pipeline.data.shards.packing import Decoded, decode
 
 
-def die(arrays: Any, items: Any) -> list[Decoded]:
+def die(items: Any) -> list[Decoded]:
     os.kill(os.getpid(), signal.SIGKILL)
     return []
 
 
-def take_time(arrays: Any, items: Any) -> list[Decoded]:
+def take_time(items: Any) -> list[Decoded]:
     time.sleep(0.5)
-    return decode(arrays, items)
+    return decode(items)

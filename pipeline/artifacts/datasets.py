@@ -1,18 +1,21 @@
 """Datasets on disk: arrays of images and labels, and what is known of them."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipeline.artifacts.files import read_array, write_array
+from pipeline.artifacts.files import dvc_md5, md5_of_folder, read_array, write_array
 from pipeline.artifacts.record import Fit, Record
+from pipeline.artifacts.shards import INDEX, SHARDS, Rows, ShardList, digest_of
 
-Images = NDArray[np.uint8]  # (n, height, width, channels)
+Pixels = NDArray[np.uint8]  # in memory or mapped: (n, height, width, channels)
+Images = Pixels | Rows  # of a split, which may lie in shards
 
 
 Labels = NDArray[np.int64]  # (n,), each the index of a class name
@@ -61,8 +64,9 @@ class SplitsInfo(DatasetInfo):
     """The same of the data that is trained on.
 
     Attributes:
-        md5: the md5 of each array file.
-        raw_md5: DVC's md5 of the raw dataset it was made from.
+        md5: by `<array>_<split>.npy`, what tells its content: the md5 of the file; of images in
+            shards, an md5 over the shape and the sha256 of each image, in order.
+        raw_md5: the md5 of the raw dataset it was made from, see `Arrays.md5`.
         warnings: names of the checks that warned.
     """
 
@@ -73,19 +77,67 @@ class SplitsInfo(DatasetInfo):
 
 @dataclass(frozen=True)
 class Arrays:
-    """A folder of `x_<split>.npy` and `y_<split>.npy` with its `metadata.json`."""
+    """A folder of images and labels by split, with its `metadata.json`.
+
+    Labels are in `y_<split>.npy`. The images of a dataset that never grows are in
+    `x_<split>.npy`; those of others are rows of shards: `rows_<split>.npy` says which, and
+    `shards.json` where the shards are.
+    """
 
     path: Path
 
+    @property
+    def sharded(self) -> bool:
+        """Whether the images lie in shards."""
+        return (self.path / SHARDS).exists()
+
+    @property
+    def shards(self) -> ShardList:
+        """The shards that the images lie in."""
+        return ShardList.load(self.path / SHARDS)
+
     def x(self, split: Split) -> Images:
-        """Memory-map the images of a split: `uint8`, (n, height, width, channels)."""
-        return read_array(self.path / f"x_{split}.npy")
+        """Return the images of a split, which are read where they are indexed.
+
+        They are `uint8`, (n, height, width, channels): a memory map, or rows of shards.
+        """
+        if not self.sharded:
+            return read_array(self.path / f"x_{split}.npy")
+        there, rows = self.shards, read_array(self.path / f"rows_{split}.npy")
+        return Rows(there.paths(self.path), there.starts, rows, there.image_shape)
 
     def y(self, split: Split) -> Labels:
         """Memory-map the labels of a split: `int64`, (n,)."""
         return read_array(self.path / f"y_{split}.npy")
 
-    def save_split(self, split: Split, x: Images, y: Labels) -> None:
+    @property
+    def md5(self) -> str:
+        """What tells the content: the md5 under which DVC stores the folder.
+
+        Where images lie in shards, it is that of the other files, which have the sha256 of each
+        image: in which shards these are depends on the order in which they came.
+        """
+        if not self.sharded:
+            return dvc_md5(self.path)
+        laid_out = {SHARDS, INDEX, *(shard.name for shard in self.shards.shards)}
+        files = (file for file in self.path.iterdir() if file.name not in laid_out)
+        return md5_of_folder(self.path, (f for f in files if not f.name.startswith("rows_")))
+
+    def measured_md5(self, array: str) -> str:
+        """Read an array, and return what `SplitsInfo.md5` says of its content; empty without one.
+
+        Args:
+            array: the name of its file, such as `x_test.npy`, also where images lie in shards.
+        """
+        if (self.path / array).is_file():
+            return dvc_md5(self.path / array)
+        kind, _, split = array.removesuffix(".npy").partition("_")
+        if kind != "x" or not (self.path / f"rows_{split}.npy").is_file():
+            return ""
+        x = self.x(cast("Split", split))
+        return digest_of((hashlib.sha256(image.tobytes()).digest() for image in x), x.shape[1:])
+
+    def save_split(self, split: Split, x: Pixels, y: Labels) -> None:
         """Write both arrays of a split."""
         write_array(self.path / f"x_{split}.npy", x)
         write_array(self.path / f"y_{split}.npy", y.astype(np.int64))
@@ -115,9 +167,15 @@ class RawDataset(Arrays):
         """Yield what decides the split of each image; all are empty where the dataset does."""
         return self._column("key", split)
 
+    def sha256(self, split: Split) -> Iterator[str]:
+        """Yield the sha256 of the file of each image."""
+        return self._column("content", split)
+
     def contents(self, split: Split) -> Contents:
         """Return what tells each image from others, whatever its name and size here: (n,)."""
-        found = (int(sha256[:16], 16) for sha256 in self._column("content", split))
+        if self.sharded:
+            return read_array(self.path / f"content_{split}.npy")
+        found = (int(sha256[:16], 16) for sha256 in self.sha256(split))
         return np.fromiter(found, np.uint64)
 
     def _column(self, name: str, split: Split) -> Iterator[str]:

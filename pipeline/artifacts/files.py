@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -81,6 +81,13 @@ def _unreadable(path: Path, error: Exception) -> ArtifactError:
     return ArtifactError(f"cannot read {path}: {error}")
 
 
+def contents_of(folder: Path) -> dict[str, Path]:
+    """Return the files of a folder by name; none where there is no such folder."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return {file.name: file for file in folder.iterdir() if file.is_file()}
+    return {}
+
+
 def sha256(path: Path) -> str:
     """Return the sha256 of a file's bytes."""
     with path.open("rb") as file:
@@ -92,7 +99,12 @@ def dvc_md5(path: Path) -> str:
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "md5").hexdigest()
-    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return md5_of_folder(path, path.rglob("*"))
+
+
+def md5_of_folder(path: Path, paths: Iterable[Path]) -> str:
+    """Return the md5 under which DVC would store a folder with only these of its files."""
+    files = sorted(file for file in paths if file.is_file())
     with ThreadPoolExecutor() as pool:
         sums = pool.map(dvc_md5, files)
         names = (file.relative_to(path).as_posix() for file in files)

@@ -64,15 +64,19 @@ def original(copy: Path) -> Path:
     What DVC runs in a temporary folder and what runs in a git worktree has the results of the
     project from its cache, so it needs the runs that made them.
     """
-    owner = _cache(copy).parent.parent
+    owner = cache_folder(copy).parent.parent
     if (owner / PARAMS_FILE).is_file():
         return owner
     # A cache outside of all projects does not say whose it is.
     return Path(os.environ.get(DVC_ROOT) or copy)
 
 
-def _cache(project: Path) -> Path:
-    """Return the folder of a project's DVC cache, which a setting may have moved."""
+def cache_folder(project: Path) -> Path:
+    """Return the folder of a project's DVC cache, which a setting may have moved.
+
+    Raises:
+        ParamsError: the settings of DVC cannot be read.
+    """
     folder = project / ".dvc"
     for name in ("config.local", "config"):
         try:

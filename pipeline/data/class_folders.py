@@ -1,11 +1,9 @@
 """The split and class of each image from the names of the folders that it lies in."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from pathlib import PurePosixPath
 
 from pipeline.artifacts.datasets import Split
-from pipeline.data.readers.listing import Listed
+from pipeline.data.readers.listing import Listed, parts_of
 from pipeline.data.readers.splitnames import split_named, split_within
 from pipeline.errors import DatasetError
 
@@ -18,7 +16,7 @@ Folder = tuple[str, ...]
 
 def folder_of(image: Listed) -> Folder:
     """Return the parts of the path of the folder that an image lies in."""
-    return PurePosixPath(image.name).parts[:-1]
+    return parts_of(image.name)[:-1]
 
 
 def from_folders(images: list[Listed], folders: list[Folder]) -> list[Listed]:
@@ -49,7 +47,7 @@ def from_folders(images: list[Listed], folders: list[Folder]) -> list[Listed]:
             raise DatasetError(
                 f"image {image.name!r} lies outside of the class folders{_tree(everything)}"
             )
-        found.append(replace(image, label=inside[0], split=split))
+        found.append(Listed(image.name, image.sha256, inside[0], split, image.group))
     _refuse_empty(everything, filled, depth, depth + bool(splits) + between)
     return found
 

@@ -3,38 +3,36 @@
 An image that cannot be decoded does not stop it: `validate` names all such images at once.
 """
 
+import gc
 import hashlib
-import os
 import re
-import shutil
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts.datasets import DatasetInfo, Images, RawDataset, Split
-from pipeline.artifacts.files import atomic, write_array
+from pipeline.artifacts.datasets import DatasetInfo, Pixels, RawDataset, Split
+from pipeline.artifacts.dvc_cache import stored_files
+from pipeline.artifacts.files import contents_of, write_array
+from pipeline.artifacts.local_cache import Digests
 from pipeline.data import datasets
 from pipeline.data.datasets import KnownDataset, SourceFile
+from pipeline.data.groups import with_groups
 from pipeline.data.layout import Labelled, Layout, layout
 from pipeline.data.locate import Found, locate, locate_images
-from pipeline.data.packing import SplitFiles, pack
+from pipeline.data.raw_files import METADATA, SplitFiles, replacing, save_files
 from pipeline.data.readers.arrays import Arrays
 from pipeline.data.readers.content import Caps
 from pipeline.data.readers.folder import prefetched
 from pipeline.data.readers.listing import Listing, list_images
-from pipeline.data.readers.reader import Columns
-from pipeline.data.readers.readers import entries
-from pipeline.data.settings import DatasetPlan, ImageFolder
+from pipeline.data.settings import NEAR_DUPLICATES, DatasetPlan, ImageFolder
+from pipeline.data.shards.index import Index, find_earlier, remember
+from pipeline.data.shards.packing import Source, made_by, pack, rows_of
 from pipeline.data.sources.addresses import file_name
 from pipeline.data.splits import by_content
-from pipeline.errors import ArtifactError, DatasetError
-
-METADATA = "metadata.json"
-# Of files.parquet, so that it is read a part at a time.
-ROWS_PER_GROUP = 2**15
+from pipeline.errors import DatasetError
 
 
 def ingest(
@@ -51,7 +49,7 @@ def ingest(
         output: `data/raw/<dataset>/`; replaced only on success.
         progress: whether to show a bar where stderr is a terminal.
         caps: limits of what is read from an archive.
-        forgotten: the sha256 of images that are left out.
+        forgotten: the sha256 of images that are left out, and whose pixels must not stay.
 
     Raises:
         ParamsError: the dataset is neither known nor has an entry.
@@ -89,10 +87,11 @@ def ingest_known(
         intended_use=dataset.intended_use,
         forgotten=sum(lost.values()),
     )
-    with _replacing(output) as raw:
+    with replacing(output) as raw:
         for split, (x, y) in arrays.items():
             raw.save_split(split, x.reshape(-1, *dataset.image_shape), y)
-        _save_files(raw, {split: _known_files(split, x, info) for split, (x, _) in arrays.items()})
+        described = {split: _known_files(split, x, info) for split, (x, _) in arrays.items()}
+        save_files(described, raw.files)
         info.save(raw.path / METADATA)
     return RawDataset(output)
 
@@ -108,33 +107,46 @@ def ingest_folder(
     """Ingest an image folder; for the arguments see `ingest`."""
     file = SourceFile(file_name(entry.sources[0]), entry.sources, sha256=entry.sha256)
     found = locate(name, file, caps=caps, progress=progress)
-    try:
+    with _about(name):
         columns, more = locate_images(
             name, found, entry.columns, entry.images, caps=caps, progress=progress
         )
-        everything = _listing(found.path, entry, columns, caps)
+        source = Source(found.path, columns, caps)
+        everything = _listing(source, entry)
         listing = everything.without(forgotten)
         images = layout(listing, entry.ignore)
-        splits = _with_test(images, entry)
-    except DatasetError as error:
-        raise type(error)(f"{name}: {error}", error.retryable) from error
-    with _replacing(output) as raw:
-        shape = (*entry.image_size, 1 if entry.color == "gray" else 3)
-        described, sha256 = pack(
-            found.path, splits, raw.path, shape, entry.fit, columns, caps, progress
+        if entry.group != NEAR_DUPLICATES:
+            splits = _with_test(images, entry)
+    shape = (*entry.image_size, 1 if entry.color == "gray" else 3)
+    with replacing(output) as raw:
+        versions = (contents_of(output), stored_files(output))
+        earlier = find_earlier(versions, made_by(shape, entry.fit), shape)
+        index, places = pack(
+            *(source, images.images, raw.path, shape, entry.fit, earlier, progress),
+            forgotten={bytes.fromhex(sha256) for sha256 in forgotten},
         )
-        _save_files(raw, described)
+        if entry.group == NEAR_DUPLICATES:
+            images = replace(images, images=with_groups(images.images, places, index, raw))
+            with _about(name):
+                splits = _with_test(images, entry)
+        described = {}
         for split, files in splits.items():
+            rows = rows_of(files, places)
+            described[split] = _own_files(files, index.at(rows))
+            write_array(raw.path / f"rows_{split}.npy", rows)
+            write_array(raw.path / f"sha256_{split}.npy", index.pixels[rows])
+            contents = [int(image.sha256[:16], 16) for image in files]
+            write_array(raw.path / f"content_{split}.npy", np.array(contents, np.uint64))
             labels = np.array([image.label for image in files], np.int64)
             write_array(raw.path / f"y_{split}.npy", labels)
-        origin = _origin(file.name, found)
+        save_files(described, raw.files)
         DatasetInfo(
             name=name,
             class_names=images.class_names,
             image_shape=shape,
             counts={split: len(files) for split, files in splits.items()},
             origin=(
-                {**origin, "sha256": found.sha256 or sha256},
+                {**_origin(file.name, found), "sha256": found.sha256 or _sha256_of(images.images)},
                 *(_origin(each.path.name, each) for each in more),
             ),
             licence=entry.licence,
@@ -143,13 +155,51 @@ def ingest_folder(
             fit=entry.fit,
             forgotten=len(everything.images) - len(listing.images),
         ).save(raw.path / METADATA)
-    return RawDataset(output)
+    made = RawDataset(output)
+    remember(output, made.shards, index)
+    return made
 
 
-def _listing(path: Path, entry: ImageFolder, columns: Columns, caps: Caps | None) -> Listing:
-    found = entries(path, caps, columns)
-    pattern = re.compile(entry.group) if entry.group else None
-    return list_images(prefetched(path, found) if path.is_dir() else found, pattern)
+@contextmanager
+def _about(dataset: str) -> Iterator[None]:
+    """Say in errors which dataset they are about."""
+    # To look for cycles among a million objects without any takes a tenth of the time.
+    gc.disable()
+    try:
+        yield
+    except DatasetError as error:
+        raise type(error)(f"{dataset}: {error}", error.retryable) from error
+    finally:
+        gc.enable()
+
+
+def _listing(source: Source, entry: ImageFolder) -> Listing:
+    by_looks = entry.group == NEAR_DUPLICATES
+    pattern = re.compile(entry.group) if entry.group and not by_looks else None
+    with Digests() as digests:
+        found = source.entries()
+        if source.path.is_dir():
+            found = prefetched(source.path, found, lambda entry: not digests.knows(entry.file))
+        return list_images(found, pattern, digests)
+
+
+def _own_files(images: list[Labelled], known: Index) -> SplitFiles:
+    files = SplitFiles(
+        [image.name for image in images],
+        [image.key for image in images],
+        [image.sha256 for image in images],
+    )
+    files.height, files.width = known.height, known.width
+    files.mode, files.error = known.mode.tolist(), known.error.tolist()
+    return files
+
+
+def _sha256_of(images: Iterable[Labelled]) -> str:
+    """Return a sha256 over the names and contents of images."""
+    digest = hashlib.sha256()
+    for image in sorted(images, key=lambda image: image.name):
+        digest.update(f"{image.name}\0{image.sha256}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def _with_test(images: Layout, entry: ImageFolder) -> dict[Split, list[Labelled]]:
@@ -164,6 +214,7 @@ def _with_test(images: Layout, entry: ImageFolder) -> dict[Split, list[Labelled]
             images.class_names,
             entry.test_fraction,
             f"test {entry.seed}",
+            (image.sha256 for image in train),
         )
         splits["train"] = [train[row] for row in np.flatnonzero(~test)]
         splits["test"] = [train[row] for row in np.flatnonzero(test)]
@@ -207,7 +258,7 @@ def _without(arrays: Arrays, forgotten: Set[str]) -> Arrays:
     return {split: (x[kept[split]], y[kept[split]]) for split, (x, y) in arrays.items()}
 
 
-def _known_files(split: Split, x: Images, info: DatasetInfo) -> SplitFiles:
+def _known_files(split: Split, x: Pixels, info: DatasetInfo) -> SplitFiles:
     (height, width, channels), count = info.image_shape, len(x)
     names = [f"{split}/{number:05d}" for number in range(count)]
     content = [hashlib.sha256(image.tobytes()).hexdigest() for image in x]
@@ -215,44 +266,3 @@ def _known_files(split: Split, x: Images, info: DatasetInfo) -> SplitFiles:
     files.height[:], files.width[:] = height, width
     files.mode = ["L" if channels == 1 else "RGB"] * count
     return files
-
-
-def _save_files(raw: RawDataset, described: dict[Split, SplitFiles]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table: dict[str, Any] = {
-        "split": np.repeat(list(described), [len(each.file) for each in described.values()]),
-        "file": [name for each in described.values() for name in each.file],
-        "height": np.concatenate([each.height for each in described.values()]),
-        "width": np.concatenate([each.width for each in described.values()]),
-        "mode": [mode for each in described.values() for mode in each.mode],
-        "error": [error for each in described.values() for error in each.error],
-        "key": [key for each in described.values() for key in each.key],
-        "content": [sha256 for each in described.values() for sha256 in each.content],
-    }
-    with atomic(raw.files) as part:
-        pq.write_table(pa.table(table), part, row_group_size=ROWS_PER_GROUP)
-
-
-@contextmanager
-def _replacing(output: Path) -> Iterator[RawDataset]:
-    """Yield a temporary dataset whose files replace those of `output` if the block succeeds.
-
-    Raises:
-        ArtifactError: the folder is read-only, …
-    """
-    part = output.with_name(f".{os.getpid()}-{output.name}")
-    try:
-        try:
-            yield RawDataset(part)
-            output.mkdir(parents=True, exist_ok=True)
-            (output / METADATA).unlink(missing_ok=True)
-            for file in sorted(part.iterdir(), key=lambda file: file.name == METADATA):
-                file.replace(output / file.name)
-        except OSError as error:
-            raise ArtifactError(f"cannot write {output}: {error.strerror or error}") from error
-        except ArtifactError as error:
-            raise ArtifactError(str(error).replace(str(part), str(output))) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

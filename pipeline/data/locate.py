@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
+from pipeline.artifacts.local_cache import cache
 from pipeline.data.datasets import SourceFile
 from pipeline.data.readers.content import Caps, digest
 from pipeline.data.readers.reader import Columns, Entry
 from pipeline.data.readers.readers import ENDINGS, entries, reader_of
 from pipeline.data.sources import objects
-from pipeline.data.sources.addresses import cache, file_name, is_object, is_url
+from pipeline.data.sources.addresses import file_name, is_object, is_url
 from pipeline.data.sources.download import download
 from pipeline.data.sources.patience import Patience
 from pipeline.data.sources.urls import fetch_images

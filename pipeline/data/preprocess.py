@@ -1,6 +1,7 @@
 """preprocess: a dataset that passed its checks -> train, val and test, ready to be trained on."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts.datasets import RawDataset, Split, Splits, SplitsInfo
-from pipeline.artifacts.files import atomic, dvc_md5, read_array, write_array
+from pipeline.artifacts.files import atomic, read_array, write_array
+from pipeline.artifacts.shards import SHARDS, digest_of
 from pipeline.artifacts.validation import ValidationReport
 from pipeline.data.samples import save_samples
 from pipeline.data.settings import Preprocess
@@ -34,26 +36,29 @@ def preprocess(
         raw: the dataset as it was ingested.
         report: what the checks say of it.
         settings: share and seed of the validation split.
-        output: gets `x_`, `y_` and `content_` of train, val and test and, last, `metadata.json`.
+        output: gets the images, labels and contents of train, val and test and, last,
+            `metadata.json`. Images that lie in shards stay there: which rows they are is written.
         samples: the PNG with sample images of every class.
 
     Raises:
         ValidationFailed: the dataset did not pass, or is not the one that was checked.
         DatasetError: a class has too few training images to be in train and in val.
     """
-    raw_md5 = dvc_md5(raw.path)
+    raw_md5 = raw.md5
     _refuse_unless_passed(report, raw_md5)
     info, splits = raw.info, Splits(output)
     parts = _parts(raw, settings)
     _withdraw(output / "metadata.json")
-    md5 = {
-        f"{kind}_{split}.npy": copy_rows(
-            raw.path / f"{kind}_{source}.npy", rows, output / f"{kind}_{split}.npy"
-        )
-        for kind in "xy"
-        for split, (source, rows) in parts.items()
-    }
+    if raw.sharded:
+        shards = raw.shards
+        place = os.path.relpath(raw.path / shards.folder, output)
+        shards.model_copy(update={"folder": place}).save(output / SHARDS)
+    md5 = {}
     for split, (source, rows) in parts.items():
+        x = _refer if raw.sharded else _copy
+        md5[f"x_{split}.npy"] = x(raw.path, source, rows, output, split)
+        y = f"y_{split}.npy"
+        md5[y] = copy_rows(raw.path / f"y_{source}.npy", rows, output / y)
         write_array(output / f"content_{split}.npy", raw.contents(source)[rows])
     save_samples(splits.x("train"), splits.y("train"), info.class_names, samples)
     SplitsInfo(
@@ -79,14 +84,28 @@ def _parts(raw: RawDataset, settings: Preprocess) -> dict[Split, tuple[Split, In
         settings.validation_fraction,
         settings.seed,
         raw.keys("train") if first else None,
+        raw.sha256("train"),
     )
     return {"train": ("train", train), "val": ("train", val), "test": ("test", test)}
+
+
+def _copy(raw: Path, source: Split, rows: Indices, output: Path, split: Split) -> str:
+    """Copy images, and return the md5 of the file."""
+    return copy_rows(raw / f"x_{source}.npy", rows, output / f"x_{split}.npy")
+
+
+def _refer(raw: Path, source: Split, rows: Indices, output: Path, split: Split) -> str:
+    """Write which rows of the shards images are, and return what tells their pixels."""
+    write_array(output / f"rows_{split}.npy", read_array(raw / f"rows_{source}.npy")[rows])
+    sums = read_array(raw / f"sha256_{source}.npy")[rows]
+    return digest_of([sums.tobytes()], RawDataset(raw).shards.image_shape)
 
 
 def _withdraw(metadata: Path) -> None:
     """Remove the metadata: a folder without it is no dataset, and is being written."""
     try:
         metadata.unlink(missing_ok=True)
+        metadata.with_name(SHARDS).unlink(missing_ok=True)
     except OSError as error:
         raise ArtifactError(f"cannot write {metadata}: {error.strerror}") from error
 
@@ -110,6 +129,7 @@ def split_train(
     fraction: float,
     seed: int,
     keys: Iterable[str] | None = None,
+    contents: Iterable[str] = (),
 ) -> tuple[Indices, Indices]:
     """Take a share of every class: at least one image, never all.
 
@@ -119,6 +139,7 @@ def split_train(
         fraction: the share.
         seed: another one takes others.
         keys: what decides the split of each image; None: they are drawn.
+        contents: see `by_content`.
 
     Returns:
         The rows of train and those of val, both in ascending order.
@@ -136,7 +157,7 @@ def split_train(
     if keys is None:
         chosen = stratified(labels, fraction, seed)
     else:
-        chosen = by_content(keys, labels, class_names, fraction, f"val {seed}")
+        chosen = by_content(keys, labels, class_names, fraction, f"val {seed}", contents)
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 

@@ -11,6 +11,8 @@ from pipeline.redaction import holds_secret, redact
 
 # Names become folders, DVC stages and registered models.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+# Of `group`: images that nearly repeat one another are in one split.
+NEAR_DUPLICATES = "near_duplicates"
 Side = Annotated[int, Field(ge=4, le=1024)]
 
 
@@ -30,7 +32,7 @@ class ImageFolder(Frozen):
             it they are beside the table.
         columns: the columns of a table of labels, where their names are not the usual ones.
         group: a pattern that finds the group `group` in a file's name; images of one group, say of
-            a patient or a burst, are in one split.
+            a patient or a burst, are in one split; or `near_duplicates`, by their looks.
         ignore: names of folders whose images are left out.
         recipes: another dataset whose recipes these images take.
         intended_use: what models of these images are for; model cards say it.
@@ -66,14 +68,17 @@ class ImageFolder(Frozen):
     @field_validator("group")
     @classmethod
     def _has_a_group(cls, pattern: str | None) -> str | None:
-        if pattern is None:
-            return None
+        if pattern is None or pattern == NEAR_DUPLICATES:
+            return pattern
         try:
             groups = re.compile(pattern).groupindex
         except re.error as error:
             raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
         if "group" not in groups:
-            raise ValueError(f"{pattern!r} has no group named `group`, such as (?P<group>[^_]+)_")
+            raise ValueError(
+                f"{pattern!r} has no group named `group`, such as (?P<group>[^_]+)_, and is not "
+                f"{NEAR_DUPLICATES}"
+            )
         return pattern
 
     @property

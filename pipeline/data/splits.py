@@ -2,11 +2,15 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DatasetError
+
+# How the keys of groups of near-duplicates begin; the rest is the lowest content among them.
+NEAR_DUPLICATES = "near-duplicates of "
 
 
 def stratified(labels: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.bool_]:
@@ -35,8 +39,12 @@ def by_content(
     class_names: Sequence[str],
     fraction: float,
     salt: str,
+    contents: Iterable[str] = (),
 ) -> NDArray[np.bool_]:
     """Choose images by a hash of what they are, so that no other image moves them.
+
+    Of a group of near-duplicates either all are chosen or none: all if each of them would be by
+    itself. So a near-duplicate that is added moves none from outside to the chosen.
 
     Adding, removing, renaming or relabelling other images leaves an image on its side. The only
     exceptions are classes in which chance would choose none, or all: they give the image with the
@@ -48,6 +56,7 @@ def by_content(
         class_names: for the error.
         fraction: the share to choose, on average.
         salt: another salt gives another choice.
+        contents: of each image; needed where there are groups of near-duplicates.
 
     Returns:
         Which images are chosen, (n,).
@@ -56,7 +65,7 @@ def by_content(
         DatasetError: all images of a class have the same key.
     """
     # Equal keys have equal positions, and a million positions take less memory than the keys.
-    places = np.fromiter((_position(key, salt) for key in keys), np.float64, len(labels))
+    places = _places(keys, contents, len(labels), salt)
     chosen: NDArray[np.bool_] = places < fraction
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -70,6 +79,24 @@ def by_content(
         elif chosen[members].all():
             chosen &= places != places[members].max()
     return chosen
+
+
+def _places(
+    keys: Iterable[str], contents: Iterable[str], count: int, salt: str
+) -> NDArray[np.float64]:
+    """Return the position of each image: that of its key; the highest of its near-duplicates."""
+    places = np.zeros(count)
+    highest: dict[str, float] = {}
+    grouped: list[tuple[int, str]] = []
+    for row, (key, content) in enumerate(zip_longest(keys, contents)):
+        if key.startswith(NEAR_DUPLICATES):
+            grouped.append((row, key))
+            highest[key] = max(highest.get(key, 0), _position(content, salt))
+        else:
+            places[row] = _position(key, salt)
+    for row, key in grouped:
+        places[row] = highest[key]
+    return places
 
 
 def _position(key: str, salt: str) -> float:

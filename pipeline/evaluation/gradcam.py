@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pipeline.artifacts.datasets import Images, Labels
+from pipeline.artifacts.datasets import Images, Labels, Pixels
 from pipeline.evaluation.figures import caption, draw_images
 from pipeline.evaluation.predictions import Predictions
 from pipeline.models.build import core
@@ -127,7 +127,7 @@ def choose(wanted: NDArray[np.bool_], y: Labels, confidence: NDArray[np.float32]
     return rows[np.argsort(turn, kind="stable")[:COLUMNS]]
 
 
-def overlay(images: Images, maps: Maps) -> Images:
+def overlay(images: Pixels, maps: Maps) -> Pixels:
     """Blend heat maps into images: the hotter, the less of the image shows.
 
     Args:
@@ -143,10 +143,10 @@ def overlay(images: Images, maps: Maps) -> Images:
     heat = tf.image.resize(maps[..., None], pixels.shape[1:3], method="bilinear").numpy()
     hot = 255 * mpl.colormaps["jet"](heat[..., 0])[..., :3]
     share = STRONGEST * heat
-    mixed: Images = ((1 - share) * colours + share * hot).round().astype(np.uint8)
+    mixed: Pixels = ((1 - share) * colours + share * hot).round().astype(np.uint8)
     return mixed
 
 
-def _fill(tiles: Images) -> Images:
+def _fill(tiles: Pixels) -> Pixels:
     """Add white tiles until the row is full."""
     return np.pad(tiles, [(0, COLUMNS - len(tiles)), (0, 0), (0, 0), (0, 0)], constant_values=255)

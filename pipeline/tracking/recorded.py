@@ -10,7 +10,6 @@ import sys
 import pandas as pd
 
 from pipeline.artifacts.datasets import Splits
-from pipeline.artifacts.files import dvc_md5
 from pipeline.artifacts.models import Evaluation, TrainedModel
 from pipeline.errors import ArtifactError
 from pipeline.tracking import evaluations, trainings
@@ -55,7 +54,7 @@ def check_data(trained: TrainedModel, splits: Splits) -> None:
     Raises:
         ArtifactError: the data is another.
     """
-    if dvc_md5(splits.path) != trained.run.data_md5:
+    if splits.md5 != trained.run.data_md5:
         raise ArtifactError(
             f"{trained.path} was trained on other data than {splits.path} has: dvc checkout, or "
             f"train it again: dvc repro --force train@{trained.run.model}"

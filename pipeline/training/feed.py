@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 import psutil
 
-from pipeline.artifacts.datasets import Images, Labels
+from pipeline.artifacts.datasets import Images, Labels, Pixels
+from pipeline.artifacts.shards import Rows
 from pipeline.models.recipes import Augmentation
 from pipeline.training.backends.steps import steps
 from pipeline.training.backends.sums import ALIGNMENT, Indices, Mirrored
@@ -81,7 +82,7 @@ class Resident:
     """Arrays in the memory of the device."""
 
     def __init__(self, x: Images, y: Labels) -> None:
-        self.x, self.y = steps().put(x, y)
+        self.x, self.y = steps().put(_in_memory(x), y)
         self.most_images = len(x)
 
     def prefetch(self, indices: Indices) -> Prefetched:
@@ -93,8 +94,15 @@ class Resident:
         yield self.x, self.y
 
 
+def _in_memory(x: Images) -> Pixels:
+    """Return images as one array: a file as it is mapped, rows of shards copied."""
+    if not isinstance(x, Rows):
+        return x
+    return x.take(np.arange(len(x)), out=aligned(x.shape))
+
+
 class Streamed:
-    """Memory-mapped arrays, read in a thread while the device computes."""
+    """Arrays in files, read in a thread while the device computes."""
 
     def __init__(self, x: Images, y: Labels, bytes_per_chunk: int = BYTES_PER_CHUNK) -> None:
         self.x, self.y = x, y
@@ -123,7 +131,7 @@ class Streamed:
         return *steps().put(x, y), places.reshape(indices.shape).astype(np.int32)
 
 
-def aligned(shape: tuple[int, ...]) -> Images:
+def aligned(shape: tuple[int, ...]) -> Pixels:
     """Return an empty array that TensorFlow takes without a copy."""
     size = int(np.prod(shape))
     memory = np.empty(size + ALIGNMENT, np.uint8)

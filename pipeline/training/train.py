@@ -9,7 +9,7 @@ import keras
 import pandas as pd
 
 from pipeline.artifacts.datasets import Splits, SplitsInfo
-from pipeline.artifacts.files import atomic, dvc_md5, sha256
+from pipeline.artifacts.files import atomic, sha256
 from pipeline.artifacts.models import RunInfo, TrainedModel
 from pipeline.artifacts.record import DeviceChoice
 from pipeline.models.build import build, steps_are_small
@@ -61,7 +61,7 @@ def train(
         hardware=chosen.hardware(),
     )
     with new_run(plan.dataset, plan.model) as run:
-        data_md5 = dvc_md5(splits.path)
+        data_md5 = splits.md5
         describe_training(run, splits, data_md5, plan.dataset, plan.model, provenance)
         model = build(plan.recipe, info.image_shape, info.num_classes, seed)
         run.log_text(_summary(model), "model_summary.txt")

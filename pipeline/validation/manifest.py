@@ -1,6 +1,6 @@
 """The manifest: one row per image, with measures of its pixels."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,13 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.artifacts.datasets import RawDataset, Split
+from pipeline.artifacts.datasets import Images, RawDataset, Split
 from pipeline.artifacts.files import atomic, read_array
 from pipeline.errors import ArtifactError
 from pipeline.parallel import spread
 from pipeline.validation.near_duplicates import first_near_duplicate
-from pipeline.validation.pixels import Histogram, measure_rows
+from pipeline.validation.pixels import Histogram, Measured, joined, measure_rows
+from pipeline.validation.shards import measure_shards
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 # Pixels per piece of work: enough to be worth handing over.
@@ -45,10 +46,15 @@ def build_manifest(raw: RawDataset) -> tuple[pd.DataFrame, Histogram]:
     splits = [split for split in SPLITS if split in raw.info.counts]
     heads = {split: _head(raw, split, files[files["split"] == split]) for split in splits}
     head = pd.concat(heads.values(), ignore_index=True)
-    readable = {
-        raw.path / f"x_{split}.npy": part["error"].to_numpy() == "" for split, part in heads.items()
-    }
-    pixels, histogram = describe(readable)
+    if raw.sharded:
+        pixels, histogram = describe_shards(raw, splits, head["error"].to_numpy() == "")
+    else:
+        pixels, histogram = describe(
+            {
+                raw.path / f"x_{split}.npy": part["error"].to_numpy() == ""
+                for split, part in heads.items()
+            }
+        )
     return pd.concat([head, pixels], axis=1), histogram
 
 
@@ -102,19 +108,40 @@ def describe(readable: Mapping[Path, NDArray[np.bool_]]) -> tuple[pd.DataFrame, 
     )
     everything = np.concatenate(list(readable.values()))
     many = sum(read_array(path).size for path in readable) >= MANY_PIXELS
-    found = [part for parts in spread(measure_rows, pieces, many) for part in parts]
-    columns: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in found])
-        for name in ("mean", "std", "min", "max", "sha256", "dhash", "coarse")
-    }
-    twins = first_near_duplicate(columns, [read_array(path) for path in readable], everything)
-    del columns["coarse"]
+    found = joined(part for parts in spread(measure_rows, pieces, many) for part in parts)
+    return _table(found, everything, [read_array(path) for path in readable]), found.histogram
+
+
+def describe_shards(
+    raw: RawDataset, splits: Sequence[Split], readable: NDArray[np.bool_]
+) -> tuple[pd.DataFrame, Histogram]:
+    """Measure the images of a dataset in shards; those of a shard as it was are remembered.
+
+    Args:
+        raw: the dataset.
+        splits: those to measure.
+        readable: which of their images are, (n,).
+    """
+    rows = np.concatenate([read_array(raw.path / f"rows_{split}.npy") for split in splits])
+    there = raw.shards
+    counts = np.bincount(rows[readable], minlength=int(there.starts[-1]))
+    pixels = int(np.prod(there.image_shape))
+    found = measure_shards(
+        raw, counts, max(1, CHUNK_PIXELS // pixels), len(counts) * pixels >= MANY_PIXELS
+    )
+    return _table(found.at(rows), readable, [raw.x(split) for split in splits]), found.histogram
+
+
+def _table(found: Measured, readable: NDArray[np.bool_], splits: Sequence[Images]) -> pd.DataFrame:
+    columns: dict[str, Any] = vars(found).copy()
+    twins = first_near_duplicate(columns, splits, readable)
+    del columns["histogram"], columns["coarse"]
     columns |= {name: _hexadecimal(columns[name]) for name in ("sha256", "dhash")}
     table = pd.DataFrame(columns)
-    if not everything.all():
-        table.loc[~everything] = np.nan
+    if not readable.all():
+        table.loc[~readable] = np.nan
     table["near_duplicate_of"] = twins
-    return table, np.sum([part.histogram for part in found], axis=0)
+    return table
 
 
 def _chunks(images: NDArray[Any]) -> Iterator[slice]:

@@ -1,7 +1,8 @@
 """What is measured of the pixels of images: brightness, checksums, histograms."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,20 @@ class Measured:
     dhash: NDArray[np.uint8]
     coarse: NDArray[np.int8]
     histogram: Histogram
+
+    def at(self, rows: NDArray[np.int64]) -> "Measured":
+        """Return the measures of some of the images, with the histogram of all."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in _EACH})
+
+
+def joined(parts: Iterable[Measured]) -> Measured:
+    """Return the measures of the images of several parts."""
+    parts = list(parts)
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _EACH}
+    return Measured(**columns, histogram=np.sum([part.histogram for part in parts], axis=0))
+
+
+_EACH = tuple(field.name for field in fields(Measured) if field.name != "histogram")
 
 
 def measure_rows(piece: Piece) -> list[Measured]:
@@ -85,11 +100,12 @@ def measure(images: NDArray[Any], readable: NDArray[np.bool_]) -> Measured:
         sha256=np.frombuffer(shas, np.uint8).reshape(-1, 32),
         dhash=hashes.view(np.uint8).reshape(-1, 8),
         coarse=coarse(gray),
-        histogram=_histogram(images[readable]),
+        histogram=histogram(images[readable]),
     )
 
 
-def _histogram(images: NDArray[Any]) -> Histogram:
+def histogram(images: NDArray[Any]) -> Histogram:
+    """Count the values of the pixels of images (n, height, width, channels), by channel."""
     bins = np.clip(images, 0, 255).astype(np.uint8) // (256 // HISTOGRAM_BINS)
     channels = range(images.shape[3])
     return np.stack([np.bincount(bins[..., c].ravel(), minlength=HISTOGRAM_BINS) for c in channels])

@@ -16,10 +16,10 @@ from benchmarks.scale import STAGES, prepare, run
 from pipeline import parallel as workers
 from pipeline.artifacts.datasets import RawDataset
 from pipeline.artifacts.files import dvc_md5
-from pipeline.data import packing
 from pipeline.data.ingest import ingest
 from pipeline.data.preprocess import preprocess
 from pipeline.data.settings import DatasetPlan, ImageFolder, Preprocess
+from pipeline.data.shards import packing
 from pipeline.errors import WorkerError
 from pipeline.validation import manifest
 from pipeline.validation.validate import validate
@@ -80,6 +80,7 @@ def test_images_that_cannot_be_decoded_are_told_by_processes_too(
 def test_a_process_that_dies_leaves_the_earlier_dataset(tmp_path, monkeypatch):
     source = write(tmp_path / "pets", files(count=9))
     before = dvc_md5(take(source, tmp_path / "raw").path)
+    write(source, {"cat/new.png": encode(seed=900)})
     share(monkeypatch, 2)
     monkeypatch.setattr(packing, "decode", decoding.die)
     with pytest.raises(WorkerError, match="died"):
@@ -90,7 +91,7 @@ def test_a_process_that_dies_leaves_the_earlier_dataset(tmp_path, monkeypatch):
 
 SLOWLY = """
 import signal, sys
-from pipeline.data import packing
+from pipeline.data.shards import packing
 from pipeline import parallel as workers
 from pipeline.cli import main
 from tests.decoding import take_time
@@ -116,7 +117,7 @@ def test_an_interrupt_ends_all_processes_and_leaves_nothing(tmp_path):
         text=True,
     )
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("data/raw/.*/.*-x_train.npy")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("data/raw/.*/.*-shard-*.npy")) and time.monotonic() < deadline:
         time.sleep(0.1)
     started: list[psutil.Process] = []
     while len(started) < 3 and time.monotonic() < deadline:  # two workers, one of Python's own

@@ -12,7 +12,6 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from pipeline.artifacts.datasets import Split
-from pipeline.artifacts.files import dvc_md5
 from pipeline.artifacts.validation import CheckResult, ValidationReport
 from pipeline.data.ingest import ingest
 from pipeline.data.preprocess import preprocess
@@ -60,7 +59,7 @@ class Growing:
             row = CheckResult(
                 check="readable", severity="error", passed=True, observed=0, limit=0, message="read"
             )
-            report = ValidationReport(dataset="own", raw_md5=dvc_md5(raw.path), results=(row,))
+            report = ValidationReport(dataset="own", raw_md5=raw.md5, results=(row,))
         splits = preprocess(raw, report, Preprocess(), here.splits.path, here.samples)
         plan = ModelPlan(dataset="own", model="dense", recipe=self.recipe)
         trained = train(splits, plan, here.trained("dense").path, device="cpu")

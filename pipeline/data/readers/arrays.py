@@ -10,7 +10,7 @@ import numpy as np
 from numpy._core.multiarray import _reconstruct
 from numpy.typing import NDArray
 
-from pipeline.artifacts.datasets import Images, Labels, Split
+from pipeline.artifacts.datasets import Labels, Pixels, Split
 from pipeline.data.readers.archives import tar_entries
 from pipeline.data.readers.content import Caps, open_content
 from pipeline.data.splits import stratified
@@ -18,7 +18,7 @@ from pipeline.errors import DatasetError
 
 UNSIGNED_BYTE = 0x08
 DIGITS_TEST_FRACTION = 0.2
-Arrays = dict[Split, tuple[Images, Labels]]  # images (n, height, width, channels) or (n, h, w)
+Arrays = dict[Split, tuple[Pixels, Labels]]  # images (n, height, width, channels) or (n, h, w)
 TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -70,12 +70,20 @@ def holds(path: Path, ending: str) -> bool:
     return any(name.endswith(ending) for name in names)
 
 
-def prefetched(path: Path, found: Iterator[Entry]) -> Iterator[Entry]:
-    """Yield the same entries of a folder, having requested the images among the next ones."""
+def prefetched(
+    path: Path, found: Iterator[Entry], is_read: Callable[[Entry], bool] = lambda entry: True
+) -> Iterator[Entry]:
+    """Yield the same entries of a folder, having requested the images among the next ones.
+
+    Args:
+        path: the folder.
+        found: its entries.
+        is_read: whether an image will be read.
+    """
     waiting: deque[Entry] = deque()
     for entry in found:
-        if has_image_ending(entry.name):
-            _prefetch(f"{path}/{entry.name}")
+        if has_image_ending(entry.name) and is_read(entry):
+            _prefetch(entry.file or f"{path}/{entry.name}")
         waiting.append(entry)
         if len(waiting) > FILES_AHEAD:
             yield waiting.popleft()

@@ -5,9 +5,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from pipeline.artifacts.datasets import NO_ENDING, Split
+from pipeline.artifacts.local_cache import Digests
 from pipeline.data.readers.reader import Entry
 from pipeline.errors import DatasetError, ImageError
 from pipeline.images import has_image_ending
@@ -64,12 +66,25 @@ class Listing:
 
 def is_system(name: str) -> str | None:
     """Return the part of a path that a system or tool has made, or None."""
-    for part in PurePosixPath(name).parts:
-        if part in SYSTEM_FOLDERS or part in SYSTEM_FILES:
-            return part
-        if part.startswith("."):
-            return "hidden"
-    return None
+    folder, _, file = name.rstrip("/").rpartition("/")
+    return _system_folder(folder) or _system_part(file)
+
+
+@lru_cache
+def _system_folder(folder: str) -> str | None:
+    """Return the same of a folder, which many images lie in."""
+    return next((kind for part in parts_of(folder) if (kind := _system_part(part))), None)
+
+
+def _system_part(part: str) -> str | None:
+    if part in SYSTEM_FOLDERS or part in SYSTEM_FILES:
+        return part
+    return "hidden" if part.startswith(".") and part != "." else None
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """Return the parts of a relative path, as `PurePosixPath.parts` in a tenth of the time."""
+    return tuple(part for part in name.split("/") if part not in ("", "."))
 
 
 def is_image(name: str) -> bool:
@@ -77,12 +92,17 @@ def is_image(name: str) -> bool:
     return has_image_ending(name) and not is_system(name)
 
 
-def list_images(entries: Iterable[Entry], group: re.Pattern[str] | None = None) -> Listing:
-    """Read the images of a source once, and hash them.
+def list_images(
+    entries: Iterable[Entry],
+    group: re.Pattern[str] | None = None,
+    digests: Digests | None = None,
+) -> Listing:
+    """Hash the images of a source; those whose hash is remembered are not read.
 
     Args:
         entries: what a reader lists.
         group: finds in a name the group `group` of the image, where the entry has none.
+        digests: what is remembered of files.
 
     Raises:
         DatasetError: the pattern does not match a name.
@@ -91,20 +111,19 @@ def list_images(entries: Iterable[Entry], group: re.Pattern[str] | None = None) 
     folders: set[tuple[str, ...]] = set()
     ignored: Counter[str] = Counter()
     for entry in entries:
-        path = PurePosixPath(entry.name)
         if kind := is_system(entry.name):
             ignored[kind] += not entry.name.endswith("/")
         elif entry.name.endswith("/"):
-            folders.add(path.parts)
+            folders.add(parts_of(entry.name))
         elif entry.label is None and not has_image_ending(entry.name):
-            ignored[path.suffix.lower() or NO_ENDING] += 1
-            folders.add(path.parts[:-1])
+            ignored[PurePosixPath(entry.name).suffix.lower() or NO_ENDING] += 1
+            folders.add(parts_of(entry.name)[:-1])
         else:
-            images.append(_listed(entry, group))
+            images.append(_listed(entry, group, digests))
     return Listing(tuple(images), tuple(sorted(folders)), {k: n for k, n in ignored.items() if n})
 
 
-def _listed(entry: Entry, pattern: re.Pattern[str] | None) -> Listed:
+def _listed(entry: Entry, pattern: re.Pattern[str] | None, digests: Digests | None) -> Listed:
     group = entry.group
     if pattern and not group:
         match = pattern.search(entry.name)
@@ -114,7 +133,17 @@ def _listed(entry: Entry, pattern: re.Pattern[str] | None) -> Listed:
             )
         group = match["group"]
     try:
-        content = hashlib.sha256(entry.read()).hexdigest()
+        content = _content(entry, digests)
     except ImageError:  # named when it is decoded
         content = hashlib.sha256(entry.name.encode(errors="surrogateescape")).hexdigest()
     return Listed(entry.name, content, entry.label, entry.split, group)
+
+
+def _content(entry: Entry, digests: Digests | None) -> str:
+    if digests is None or not entry.file:
+        return hashlib.sha256(entry.read()).hexdigest()
+    known = digests.look_up(entry.file)
+    if not known:
+        known = hashlib.sha256(entry.read()).hexdigest()
+        digests.remember(entry.file, known)
+    return known

@@ -1,13 +1,8 @@
 """What an address is: a path, a URL, or in an object store; and where downloads are kept."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urljoin, urlsplit
-
-from platformdirs import user_cache_path
-
-CACHE = "DATASET_CACHE"
 
 
 @dataclass(frozen=True)
@@ -79,9 +74,3 @@ def beside(address: str, name: str) -> str:
     if is_object(address):
         return f"{address.rpartition('/')[0]}/{name}"
     return urljoin(address, quote(name, safe="/%:@!$&'()*+,;=~"))
-
-
-def cache() -> Path:
-    """Return the folder that downloads are kept in: DATASET_CACHE, or the user's cache."""
-    folder = os.environ.get(CACHE)
-    return Path(folder) if folder else user_cache_path("image-classification-pipeline")

@@ -10,8 +10,9 @@ from pathlib import Path
 import requests
 from requests.adapters import HTTPAdapter
 
+from pipeline.artifacts.local_cache import cache
 from pipeline.artifacts.record import Record
-from pipeline.data.sources.addresses import cache, is_object, scheme
+from pipeline.data.sources.addresses import is_object, scheme
 from pipeline.data.sources.download import answer, check, receive
 from pipeline.data.sources.objects import AT_ONCE, fetch_one
 from pipeline.data.sources.patience import Patience

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.artifacts.datasets import Images, Splits, SplitsInfo
-from pipeline.artifacts.files import dvc_md5
 from pipeline.errors import ArtifactError
 from pipeline.evaluation.predictions import Predictions
 from pipeline.images import as_base64_png
@@ -29,7 +28,7 @@ class LocalData:
     Attributes:
         path: `data/processed/<dataset>`.
         info: None where there is none.
-        data_md5: DVC's md5 of all of it.
+        data_md5: the md5 of all of it, see `Arrays.md5`.
     """
 
     path: Path
@@ -56,7 +55,7 @@ def find_data(dataset: str, root: Path) -> LocalData:
     """Find the processed data of a dataset below `root`."""
     splits = Workspace(dataset, root).splits
     try:
-        return LocalData(splits.path, splits.info, dvc_md5(splits.path))
+        return LocalData(splits.path, splits.info, splits.md5)
     except ArtifactError:
         return LocalData(splits.path, None)
 
@@ -130,7 +129,7 @@ def show_flips(
 
 def _why_not_shown(side: Side, local: LocalData, info: SplitsInfo) -> str:
     """Return why the images of a model's test split cannot be shown; empty where they can."""
-    stored = dvc_md5(local.path / "x_test.npy")
+    stored = Splits(local.path).measured_md5("x_test.npy")
     same = np.array_equal(Splits(local.path).y("test"), side.predictions.y)
     if stored != info.md5.get("x_test.npy") or not same:
         return f"the files in {local.path} are not those that its metadata.json names; dvc checkout"

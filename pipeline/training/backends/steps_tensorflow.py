@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline.artifacts.datasets import Images, Labels
+from pipeline.artifacts.datasets import Labels, Pixels
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.training.backends.augment import DRAWS, augment
 from pipeline.training.backends.sums import (
@@ -29,12 +29,12 @@ from pipeline.training.optimizers import loss_of
 STEPS_WORTH_XLA = 10_000
 
 
-def put(x: Images, y: Labels) -> tuple[Any, Any]:
+def put(x: Pixels, y: Labels) -> tuple[Any, Any]:
     """Move images and labels to the device, without a copy if they are there already."""
     return _tensor(x), tf.convert_to_tensor(y, tf.int32)
 
 
-def _tensor(x: Images) -> Any:
+def _tensor(x: Pixels) -> Any:
     """Share the memory of the array, or of its file, if TensorFlow can compute on it in place."""
     shared = x.flags.writeable and x.flags.c_contiguous and x.ctypes.data % ALIGNMENT == 0
     if shared and not tf.config.get_visible_devices("GPU"):
@@ -128,13 +128,13 @@ def compile_forward(model: keras.Model, recipe: Recipe, *_: Any) -> Measure:
 
 
 def gradients(
-    models: Sequence[keras.Model], recipe: Recipe, x: Images, y: Labels
+    models: Sequence[keras.Model], recipe: Recipe, x: Pixels, y: Labels
 ) -> list[list[Any]]:
     """Return for each model the gradients of its trainable variables."""
     return [_gradients(model, recipe, x, y) for model in models]
 
 
-def _gradients(model: keras.Model, recipe: Recipe, x: Images, y: Labels) -> list[Any]:
+def _gradients(model: keras.Model, recipe: Recipe, x: Pixels, y: Labels) -> list[Any]:
     def computed(x: Any, y: Any) -> Any:
         with tf.GradientTape() as tape:
             probabilities = model(x, training=False)
