@@ -64,9 +64,9 @@ rest is importing: MLflow in five stages, Great Expectations in one."""
 PREDICTION = """`pipeline predict` of one image from the start of the process, and repeated
 predictions of the same model within one process."""
 GROWTH = """`python -m benchmarks.growth`: made-up JPEGs in ten folders, taken at 96x96. Each stage
-is a process of its own, so it imports anew: some 4 of the CPU seconds of each run. Seconds are of a
-machine on which others work; those of the processor say more. What DVC stores and pushes anew are
-the files of the outputs with another content than any before. Training copies images from shards
+is a process of its own, so it imports anew: some 4 seconds of each run, three of them for Great
+Expectations. What DVC stores and pushes anew are the files of the outputs with another content than
+any before. Training copies images from shards
 into memory once, where one array was mapped: `python -m benchmarks.feeding`."""
 ACCURACY = """On the test split, which is not used for training. Seconds are the mean time from the
 raw files to the trained model: data preparation, TensorFlow's start, compilation and training."""

@@ -183,7 +183,7 @@ def table() -> str:
         "|---|---|",
         *(
             f"| `{name}` | {median(lambda row, name=name: row['start-up'][name]):.2f} |"
-            for name in COMMANDS
+            for name in rows[-1]["start-up"]
         ),
     ]
     return "\n".join(lines)

@@ -2,8 +2,9 @@
 
 import sys
 import webbrowser
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +12,7 @@ from pipeline.cli.app import app, params_here, print_json
 from pipeline.errors import EXIT_CODE_NO, ParamsError
 
 DATA = "Images"
+WIDE = 1000
 
 
 @app.command(rich_help_panel=DATA)
@@ -28,8 +30,6 @@ def data(
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Show a dataset: images by class, what changed since each version, duplicates, pictures."""
-    from rich.console import Console
-
     from pipeline.artifacts import project
     from pipeline.reports.dataset import page, table
     from pipeline.reports.dataset.facts import as_json as facts
@@ -40,9 +40,8 @@ def data(
     if as_json:
         print_json({**facts(found), "page": str(path), "stored_with": stored})
     else:
-        console = Console()
-        console.print(table.render(found), highlight=False)
-        console.print(f"\n{path}", highlight=False, markup=False, soft_wrap=True)
+        _show([table.render(found)])
+        print(f"\n{path}")
     if open_page:
         webbrowser.open(path.absolute().as_uri())
 
@@ -61,8 +60,6 @@ def trace(
 
     Exit code 3 where one is found nowhere.
     """
-    from rich.console import Console
-
     from pipeline.artifacts import project
     from pipeline.reports import trace as made
     from pipeline.serving.predict import find_images
@@ -71,8 +68,7 @@ def trace(
     if as_json:
         print_json(made.as_json(found))
     else:
-        for part in made.render(found):
-            Console().print(part, highlight=False)
+        _show(made.render(found))
     if not all(one.found for one in found):
         raise typer.Exit(EXIT_CODE_NO)
 
@@ -89,8 +85,6 @@ def forget(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
 ) -> None:
     """Keep images out of the data from now on, and flag the versions that were made with them."""
-    from rich.console import Console
-
     from pipeline.artifacts import project
     from pipeline.production.forget import forget, plan_forgetting
     from pipeline.reports import card
@@ -100,16 +94,24 @@ def forget(
     root = project.root()
     planned = plan_forgetting(find_images(images), reason, who, root)
     if not as_json:
-        for part in shown.render(planned):
-            Console().print(part, highlight=False)
+        _show(shown.render(planned))
     if not dry_run:
         if not yes:
             _ask(len(planned.images))
         forget(planned, card.describe, root)
     if as_json:
         print_json({**shown.as_json(planned), "done": not dry_run})
-    elif not dry_run:
-        print(shown.NEXT)
+    else:
+        print("nothing was changed (--dry-run)" if dry_run else shown.NEXT)
+
+
+def _show(parts: Iterable[Any]) -> None:
+    """Print tables and text; where nobody watches, names are not cut to the width of a terminal."""
+    from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
+    for part in parts:
+        console.print(part, highlight=False)
 
 
 def _ask(count: int) -> None:

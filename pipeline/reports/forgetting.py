@@ -56,7 +56,7 @@ def render(planned: Forgetting) -> Iterator[RenderableType]:
             yield Text("  in no dataset here; it will not come in either")
     if not planned.added:
         yield Text(f"{FORGOTTEN} has all of them already")
-    table = Table("version", "", "what", box=SIMPLE)
+    table = Table("version", "", "is flagged", box=SIMPLE)
     for version in planned.made_with:
         told = forgotten_text(version.forgotten)
         table.add_row(*map(Text, [version.spec, ", ".join(version.aliases), told]))

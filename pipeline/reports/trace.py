@@ -64,7 +64,9 @@ def render(traced: Sequence[Traced]) -> Iterator[RenderableType]:
     """Yield what was found, for a terminal."""
     for one in traced:
         yield Text.assemble((one.image.file, "bold"), f"  sha256 {one.image.content[:16]}…")
-        places = Table("dataset", "split", "class", "file", "how", box=SIMPLE)
+        places = Table("dataset", "split", "class", box=SIMPLE)
+        places.add_column("file", overflow="fold")
+        places.add_column("how")
         for place in one.image.places:
             row = [place.dataset, place.split, place.label, place.file, place.how]
             places.add_row(*map(Text, row))
