@@ -112,9 +112,7 @@ def ingest_folder(
             name, found, entry.columns, entry.images, caps=caps, progress=progress
         )
         source = Source(found.path, columns, caps)
-        everything = _listing(source, entry)
-        listing = everything.without(forgotten)
-        images = layout(listing, entry.ignore)
+        images, left_out = _layout(source, entry, forgotten)
         if entry.group != NEAR_DUPLICATES:
             splits = _with_test(images, entry)
     shape = (*entry.image_size, 1 if entry.color == "gray" else 3)
@@ -153,7 +151,7 @@ def ingest_folder(
             intended_use=entry.intended_use,
             ignored=images.ignored,
             fit=entry.fit,
-            forgotten=len(everything.images) - len(listing.images),
+            forgotten=left_out,
         ).save(raw.path / METADATA)
     made = RawDataset(output)
     remember(output, made.shards, index)
@@ -171,6 +169,13 @@ def _about(dataset: str) -> Iterator[None]:
         raise type(error)(f"{dataset}: {error}", error.retryable) from error
     finally:
         gc.enable()
+
+
+def _layout(source: Source, entry: ImageFolder, forgotten: Set[str]) -> tuple[Layout, int]:
+    """Return the images by class, and how many are left out as forgotten."""
+    everything = _listing(source, entry)
+    listing = everything.without(forgotten)
+    return layout(listing, entry.ignore), len(everything.images) - len(listing.images)
 
 
 def _listing(source: Source, entry: ImageFolder) -> Listing:

@@ -49,9 +49,13 @@ def test_set(case: "Case", thresholds: "Thresholds") -> Found:
 
 
 def unseen_images(case: "Case", thresholds: "Thresholds") -> Found:
-    """Find whether enough images are left that no version has seen, of every class."""
+    """Find whether enough images are left that no version has seen, of every class.
+
+    A first version that has seen none of them is as good as its few test images can say.
+    """
     images = case.images
-    short = images.count < thresholds.min_test_images
+    limited = case.incumbent is not None or images.left < images.test
+    short = limited and images.count < thresholds.min_test_images
     text = f"scored on {_images(case)}"
     reason = f"at least {thresholds.min_test_images} are required" if short else ""
     if images.emptied:

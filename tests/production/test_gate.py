@@ -128,6 +128,13 @@ def test_too_few_unseen_images_are_a_failure_of_their_own():
     assert "80 of 100 test images; 20 left out as seen" in enough.notes[0]
 
 
+def test_a_first_version_may_have_few_test_images_and_a_second_one_may_not():
+    new = candidate(rights(9, []))
+    assert ask(new, test=9, seen=0).passed
+    assert "unseen_images" in failed(ask(new, incumbent(rights(9, range(6))), test=9, seen=0))
+    assert "unseen_images" in failed(ask(new, test=10, seen=1))
+
+
 def test_a_class_of_which_no_image_is_left_is_named():
     old, new = incumbent(rights(100, range(20))), candidate(rights(100, []))
     decision = ask(new, old, emptied=("hen", "cow"))
