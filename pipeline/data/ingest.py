@@ -13,17 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.artifacts.datasets import DatasetInfo, Pixels, RawDataset, Split
+from pipeline.artifacts.datasets import DatasetInfo, RawDataset, Split
 from pipeline.artifacts.dvc_cache import stored_files
 from pipeline.artifacts.files import contents_of, write_array
 from pipeline.artifacts.local_cache import Digests
 from pipeline.data import datasets
-from pipeline.data.datasets import KnownDataset, SourceFile
+from pipeline.data.datasets import SourceFile
 from pipeline.data.groups import with_groups
+from pipeline.data.known import ingest_known
 from pipeline.data.layout import Labelled, Layout, layout
-from pipeline.data.locate import Found, locate, locate_images
+from pipeline.data.locate import locate, locate_images
 from pipeline.data.raw_files import METADATA, SplitFiles, replacing, save_files
-from pipeline.data.readers.arrays import Arrays
 from pipeline.data.readers.content import Caps
 from pipeline.data.readers.folder import prefetched
 from pipeline.data.readers.listing import Listing, list_images
@@ -59,41 +59,6 @@ def ingest(
     if plan.entry is None:
         return ingest_known(datasets.get(plan.name), output, progress, caps, forgotten)
     return ingest_folder(plan.name, plan.entry, output, progress, caps, forgotten)
-
-
-def ingest_known(
-    dataset: KnownDataset,
-    output: Path,
-    progress: bool = True,
-    caps: Caps | None = None,
-    forgotten: Set[str] = frozenset(),
-) -> RawDataset:
-    """Ingest a dataset of the catalogue; for the arguments see `ingest`."""
-    found = [locate(dataset.name, f, caps=caps, progress=progress) for f in dataset.files]
-    everything = dataset.read([each.path for each in found], caps)
-    arrays = _without(everything, forgotten)
-    lost: dict[str, int] = {
-        split: len(y) - len(arrays[split][1]) for split, (_, y) in everything.items()
-    }
-    info = DatasetInfo(
-        name=dataset.name,
-        class_names=dataset.class_names,
-        image_shape=dataset.image_shape,
-        counts={split: len(y) for split, (_, y) in arrays.items()},
-        expected={split: n - lost.get(split, 0) for split, n in dataset.expected.items()},
-        origin=tuple(_origin(f.name, each) for f, each in zip(dataset.files, found, strict=True))
-        or ({"file": "digits", "from": "scikit-learn", "sha256": _sha256(everything)},),
-        licence=dataset.licence,
-        intended_use=dataset.intended_use,
-        forgotten=sum(lost.values()),
-    )
-    with replacing(output) as raw:
-        for split, (x, y) in arrays.items():
-            raw.save_split(split, x.reshape(-1, *dataset.image_shape), y)
-        described = {split: _known_files(split, x, info) for split, (x, _) in arrays.items()}
-        save_files(described, raw.files)
-        info.save(raw.path / METADATA)
-    return RawDataset(output)
 
 
 def ingest_folder(
@@ -144,8 +109,8 @@ def ingest_folder(
             image_shape=shape,
             counts={split: len(files) for split, files in splits.items()},
             origin=(
-                {**_origin(file.name, found), "sha256": found.sha256 or _sha256_of(images.images)},
-                *(_origin(each.path.name, each) for each in more),
+                {**found.origin(file.name), "sha256": found.sha256 or _sha256_of(images.images)},
+                *(each.origin(each.path.name) for each in more),
             ),
             licence=entry.licence,
             intended_use=entry.intended_use,
@@ -238,36 +203,3 @@ def _refuse_single(train: list[Labelled], class_names: tuple[str, ...]) -> None:
             f"too few images in {', '.join(map(repr, few[:5]))}{', …' if len(few) > 5 else ''}: "
             "each class needs one for each of train, val and test, of different content and group"
         )
-
-
-def _origin(name: str, found: Found) -> dict[str, str]:
-    """Say where a file is from; what a mirror delivered is named by its source."""
-    return {"file": name, "from": found.source, "sha256": found.sha256 or ""}
-
-
-def _sha256(arrays: Arrays) -> str:
-    digest = hashlib.sha256()
-    for x, y in arrays.values():
-        digest.update(x.tobytes() + y.tobytes())
-    return digest.hexdigest()
-
-
-def _without(arrays: Arrays, forgotten: Set[str]) -> Arrays:
-    """Return the images of a known dataset without those whose pixels have one of these sha256."""
-    if not forgotten:
-        return arrays
-    kept = {
-        split: [hashlib.sha256(image.tobytes()).hexdigest() not in forgotten for image in x]
-        for split, (x, _) in arrays.items()
-    }
-    return {split: (x[kept[split]], y[kept[split]]) for split, (x, y) in arrays.items()}
-
-
-def _known_files(split: Split, x: Pixels, info: DatasetInfo) -> SplitFiles:
-    (height, width, channels), count = info.image_shape, len(x)
-    names = [f"{split}/{number:05d}" for number in range(count)]
-    content = [hashlib.sha256(image.tobytes()).hexdigest() for image in x]
-    files = SplitFiles(names, [""] * count, content)
-    files.height[:], files.width[:] = height, width
-    files.mode = ["L" if channels == 1 else "RGB"] * count
-    return files

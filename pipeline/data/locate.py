@@ -39,6 +39,10 @@ class Found:
     sha256: str | None
     address: str = ""
 
+    def origin(self, name: str) -> dict[str, str]:
+        """Say where it is from, under a name; what a mirror delivered is named by its source."""
+        return {"file": name, "from": self.source, "sha256": self.sha256 or ""}
+
 
 def locate(
     dataset: str,

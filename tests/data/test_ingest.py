@@ -20,7 +20,8 @@ from PIL import Image
 from pipeline.artifacts.datasets import RawDataset
 from pipeline.artifacts.files import dvc_md5
 from pipeline.data import datasets
-from pipeline.data.ingest import ingest, ingest_known
+from pipeline.data.ingest import ingest
+from pipeline.data.known import ingest_known
 from pipeline.data.readers import folder
 from pipeline.data.readers.content import Caps
 from pipeline.data.readers.folder import folder_entries, prefetched

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline.data import datasets, forgotten
 from pipeline.data.forgotten import COLUMNS, FORGOTTEN, ForgottenImage
-from pipeline.data.ingest import ingest, ingest_known
+from pipeline.data.ingest import ingest
+from pipeline.data.known import ingest_known
 from pipeline.data.settings import DatasetPlan, ImageFolder
 from pipeline.errors import ArtifactError, ParamsError
 from pipeline.production.forget import flagged, forget, plan_forgetting
