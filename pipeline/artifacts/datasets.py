@@ -1,7 +1,7 @@
 """Datasets on disk: arrays of images and labels, and what is known of them."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -26,6 +26,11 @@ Contents = NDArray[np.uint64]  # (n,), each the start of the sha256 of an image'
 Split = Literal["train", "val", "test"]
 # Among the endings of files that are not read.
 NO_ENDING = "without an ending"
+
+
+def contents_of_sha256(sums: Iterable[str]) -> Contents:
+    """Return the start of the sha256 of each file."""
+    return np.fromiter((int(sha256[:16], 16) for sha256 in sums), np.uint64)
 
 
 class DatasetInfo(Record):
@@ -175,8 +180,7 @@ class RawDataset(Arrays):
         """Return what tells each image from others, whatever its name and size here: (n,)."""
         if self.sharded:
             return read_array(self.path / f"content_{split}.npy")
-        found = (int(sha256[:16], 16) for sha256 in self.sha256(split))
-        return np.fromiter(found, np.uint64)
+        return contents_of_sha256(self.sha256(split))
 
     def _column(self, name: str, split: Split) -> Iterator[str]:
         import pyarrow.compute as pc

@@ -27,6 +27,11 @@ class Shard(Frozen):
     rows: int
 
 
+def starts_of(shards: Iterable[Shard]) -> NDArray[np.int64]:
+    """Return the first row of each shard, and the number of all rows."""
+    return np.cumsum([0, *(shard.rows for shard in shards)], dtype=np.int64)
+
+
 class ShardList(Record):
     """`shards.json`: the shards whose rows, one shard after the other, are counted from 0.
 
@@ -43,7 +48,7 @@ class ShardList(Record):
     @property
     def starts(self) -> NDArray[np.int64]:
         """The first row of each shard, and the number of all rows."""
-        return np.cumsum([0, *(shard.rows for shard in self.shards)], dtype=np.int64)
+        return starts_of(self.shards)
 
     def paths(self, folder: Path) -> list[Path]:
         """Return the path of each shard, given the folder of this file."""

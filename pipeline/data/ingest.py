@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.artifacts.datasets import DatasetInfo, RawDataset, Split
+from pipeline.artifacts.datasets import DatasetInfo, RawDataset, Split, contents_of_sha256
 from pipeline.artifacts.dvc_cache import stored_files
 from pipeline.artifacts.files import contents_of, write_array
 from pipeline.artifacts.local_cache import Digests
@@ -98,8 +98,8 @@ def ingest_folder(
             described[split] = _own_files(files, index.at(rows))
             write_array(raw.path / f"rows_{split}.npy", rows)
             write_array(raw.path / f"sha256_{split}.npy", index.pixels[rows])
-            contents = [int(image.sha256[:16], 16) for image in files]
-            write_array(raw.path / f"content_{split}.npy", np.array(contents, np.uint64))
+            contents = contents_of_sha256(image.sha256 for image in files)
+            write_array(raw.path / f"content_{split}.npy", contents)
             labels = np.array([image.label for image in files], np.int64)
             write_array(raw.path / f"y_{split}.npy", labels)
         save_files(described, raw.files)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.artifacts.datasets import contents_of_sha256
 from pipeline.registry import model_files, versions
 from pipeline.registry.version_images import VersionImages
 from pipeline.registry.versions import Registered
@@ -68,6 +69,6 @@ class Records:
 
 def contains(known: "np.typing.NDArray[np.uint64]", sha256: str) -> bool:
     """Return whether an image is one of some, which are sorted."""
-    key = np.uint64(int(sha256[:16], 16))
+    key = contents_of_sha256([sha256])[0]
     at = int(np.searchsorted(known, key))
     return at < len(known) and bool(known[at] == key)

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from pipeline.artifacts.files import atomic
 from pipeline.reports.comparing import figures
 from pipeline.reports.comparing.comparison import Comparison, compare_sides
@@ -17,6 +15,7 @@ from pipeline.reports.comparing.side_by_side import (
     value_text,
 )
 from pipeline.reports.comparing.sides import Side, load
+from pipeline.reports.pages import html_templates
 from pipeline.reports.wording import forgotten_text
 from pipeline.tracking.addresses import mlflow_page
 from pipeline.tracking.runs import existing_run
@@ -73,13 +72,7 @@ def track(comparison: Comparison, path: Path) -> None:
 
 def page(comparison: Comparison) -> str:
     """Return the page: one HTML file that loads nothing, in which all values are escaped."""
-    environment = Environment(
-        loader=PackageLoader("pipeline.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html_templates()
     environment.filters |= {
         "label": label_text,
         "value": value_text,

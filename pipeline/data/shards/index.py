@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.artifacts.files import atomic, read_array
 from pipeline.artifacts.local_cache import Digests
-from pipeline.artifacts.shards import INDEX, SHARDS, Shard, ShardList
+from pipeline.artifacts.shards import INDEX, SHARDS, Shard, ShardList, starts_of
 from pipeline.errors import ArtifactError
 from pipeline.parallel import cores
 
@@ -131,7 +131,7 @@ class Earlier:
     @property
     def starts(self) -> NDArray[np.int64]:
         """The first row of each shard, and the number of all rows."""
-        return np.cumsum([0, *(shard.rows for shard in self.shards)], dtype=np.int64)
+        return starts_of(self.shards)
 
 
 def find_earlier(

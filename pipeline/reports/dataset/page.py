@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from pipeline.artifacts.files import atomic
 from pipeline.reports.dataset.facts import Facts, gather, page_path
 from pipeline.reports.dataset.pictures import Pictures, pictures
+from pipeline.reports.pages import html_templates
 from pipeline.tracking.runs import find_run
 from pipeline.workspace import Workspace
 
@@ -35,17 +34,14 @@ def tell(workspace: Workspace, output: Path | None = None) -> tuple[Facts, Path]
 
 def render(facts: Facts, shown: Pictures) -> str:
     """Return the page: one HTML file that loads nothing, in which all values are escaped."""
-    environment = Environment(
-        loader=PackageLoader("pipeline.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE).render(
-        facts=facts,
-        shown=shown,
-        largest=max((sum(row.values()) for row in facts.images.values()), default=1),
+    return (
+        html_templates()
+        .get_template(TEMPLATE)
+        .render(
+            facts=facts,
+            shown=shown,
+            largest=max((sum(row.values()) for row in facts.images.values()), default=1),
+        )
     )
 
 
