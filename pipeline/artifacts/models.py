@@ -12,7 +12,11 @@ from pipeline.artifacts.record import Fit, Record
 
 
 class RunInfo(Record):
-    """`run.json`: the MLflow run that made a model, and its main figures."""
+    """`run.json`: the MLflow run that made a model, and its main figures.
+
+    Attributes:
+        resumed: how often the training was interrupted and went on from a checkpoint.
+    """
 
     run_id: str
     experiment: str
@@ -33,6 +37,7 @@ class RunInfo(Record):
     git_dirty: bool | None
     experiment_id: str | None = None
     fit: Fit = "stretch"
+    resumed: int = 0
 
 
 @dataclass(frozen=True)
