@@ -119,8 +119,9 @@ def test_three_kills_change_nothing_and_no_optimizer_forgets(store):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_many_kills_change_nothing(backend, store):
-    rows = outcomes(store, plans(4), 4, plans(3), 1, KERAS_BACKEND=backend)
+    """Twenty in all: two of each optimizer on each backend."""
+    rows = outcomes(store, plans(4), 2, plans(3), 1, KERAS_BACKEND=backend)
     assert len(rows) == 2 * len(OPTIMIZERS)
     assert all(row["same"] for row in rows), rows
     for number, row in enumerate(rows[: len(OPTIMIZERS)]):
-        check_run(row, store / f"{number}-killed", 6, 4)
+        check_run(row, store / f"{number}-killed", 6, 2)
