@@ -97,6 +97,8 @@ class Recipe(Frozen):
         test_time_augmentation: the views that the finished model averages over: each image and its
             mirror image (`flip`), or both also moved by one pixel to two corners
             (`flip_and_shift`), which takes two and six times the work.
+        calibrate: whether the confidence of the finished model is fitted to the validation split,
+            by one temperature, which changes no class.
         precision: the type of the layers while they are trained; `bfloat16` only if the hardware
             supports it and computes the same gradients. The saved model is always `float32`.
         seed: seeds weights, order and augmentation; None takes the `seed` of params.yaml.
@@ -115,6 +117,7 @@ class Recipe(Frozen):
     then: tuple[Phase, ...] = ()
     keep: Literal["best", "last"] = "best"
     test_time_augmentation: Literal["none", "flip", "flip_and_shift"] = "none"
+    calibrate: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
 
