@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from pipeline.artifacts.record import Frozen
+from pipeline.models.backbones.layer import Backbone
 from pipeline.models.layer import FractionBelowOne, Layer, SingleLayer
 from pipeline.models.layers import BY_KIND, Conv, layer_kind
 from pipeline.models.optimizers import Optimizer
@@ -131,6 +132,18 @@ class Recipe(Frozen):
                 raise ValueError("whiten belongs to the first layer: it is computed from images")
         return self
 
+    @model_validator(mode="after")
+    def _backbone_has_a_place(self) -> "Recipe":
+        if any(isinstance(layer, Backbone) for layer in self.layers[1:]):
+            raise ValueError("a backbone is the first layer: it takes images")
+        return self
+
+    @property
+    def backbone(self) -> Backbone | None:
+        """The backbone that it begins with, if any."""
+        first = self.layers[0] if self.layers else None
+        return first if isinstance(first, Backbone) else None
+
     @property
     def phases(self) -> tuple[Phase, ...]:
         """All phases in order, including the first one."""
@@ -149,4 +162,4 @@ class Recipe(Frozen):
     @property
     def convolves(self) -> bool:
         """Whether there is a convolution among its layers."""
-        return any(isinstance(part, Conv) for part in self.parts)
+        return any(isinstance(part, (Conv, Backbone)) for part in self.parts)

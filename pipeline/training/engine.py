@@ -14,8 +14,8 @@ from typing import Any
 import keras
 
 from pipeline.artifacts.datasets import Images, Labels
-from pipeline.models.build import core
 from pipeline.models.layers import Conv
+from pipeline.models.parts import core
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.models.whitening import whiten
 from pipeline.training.backends.steps import steps
