@@ -24,6 +24,7 @@ class Scored:
         recalls: by class name; only classes with test images.
         ingredients: equal for models that differ by chance alone; None where it is not known.
         test_md5: the md5 of the test split that it was evaluated on when it was made.
+        model_sha256: that of the Keras model; versions derived from each other have the same.
     """
 
     version: int
@@ -31,6 +32,7 @@ class Scored:
     recalls: Mapping[str, float]
     ingredients: str | None
     test_md5: str | None
+    model_sha256: str | None
 
     @property
     def accuracy(self) -> float:
@@ -51,6 +53,7 @@ class Candidate(Scored):
         validated: whether the data that it was made from passed the checks.
         dirty: whether it was made by code that is in no commit.
         forgotten: how many images it was made with that are to be forgotten since.
+        derived_from: the version that it was made from without training; None where it was trained.
     """
 
     metrics: Mapping[str, float]
@@ -60,6 +63,7 @@ class Candidate(Scored):
     validated: bool = True
     dirty: bool = False
     forgotten: int = 0
+    derived_from: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,17 @@ class Case:
     def old(self) -> Scored | None:
         """The version in production, where it can be scored."""
         return self.incumbent.scored if self.incumbent else None
+
+    @property
+    def derived(self) -> bool:
+        """Whether the candidate is the model in production in another form."""
+        new, old = self.candidate, self.old
+        return (
+            new.derived_from is not None
+            and old is not None
+            and new.model_sha256 is not None
+            and new.model_sha256 == old.model_sha256
+        )
 
     @property
     def accuracy(self) -> float:

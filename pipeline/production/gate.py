@@ -127,6 +127,7 @@ def _candidate(
         validated=checks.passed and checks.raw_md5 == passport.data.raw_md5,
         dirty=code.dirty is not False,
         forgotten=version.forgotten,
+        derived_from=passport.derived_from.version if passport.derived_from else None,
     )
 
 
@@ -145,6 +146,7 @@ def _scored(
         recalls={name: float(hits.mean()) for name, hits in recalls.items() if len(hits)},
         ingredients=passport.ingredients_digest if passport else None,
         test_md5=passport.test_md5 if passport else None,
+        model_sha256=passport.run.model_sha256 if passport else None,
     )
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -46,6 +47,18 @@ class Example(Frozen):
     probabilities: tuple[float, ...]
 
 
+class Derivation(Frozen):
+    """Which version a version was made from without training.
+
+    Attributes:
+        version: of the same registered model.
+        by: the command that made it.
+    """
+
+    version: int
+    by: str
+
+
 class Passport(Record):
     """`passport.json`, stored with every registered model.
 
@@ -61,6 +74,8 @@ class Passport(Record):
         examples: what the model must predict wherever it is loaded.
         registered_at: UTC, ISO 8601.
         images_sha256: the sha256 of `images.npz`; empty in passports from before there was one.
+        derived_from: None where it was trained.
+        files: the sha256 of each file beside those that every version has, by name.
     """
 
     name: str
@@ -75,6 +90,8 @@ class Passport(Record):
     examples: tuple[Example, ...]
     registered_at: str
     images_sha256: str = ""
+    derived_from: Derivation | None = None
+    files: dict[str, str] = Field(default_factory=dict)
 
     @property
     def test_md5(self) -> str:

@@ -13,10 +13,10 @@ from pipeline.data.readers.content import Caps
 from pipeline.data.readers.folder import read_file
 from pipeline.data.readers.reader import Columns, Entry
 from pipeline.data.readers.splitnames import split_named
-from pipeline.data.sources.addresses import beside, is_url
-from pipeline.data.sources.urls import kept_at, read_fetched
 from pipeline.errors import DatasetError
 from pipeline.redaction import redact
+from pipeline.sources.addresses import beside, is_url
+from pipeline.sources.urls import kept_at, read_fetched
 
 # What people call the columns, in lower case; the first that is there is taken.
 USUAL = {
