@@ -8,12 +8,11 @@ from pipeline.errors import TrainingError
 from pipeline.models.backbones.build import extract
 from pipeline.models.layer import Layer
 from pipeline.models.layers import layer_kind
-from pipeline.models.recipes import OUTPUT_LAYER, Recipe
+from pipeline.models.recipes import OUTPUT_LAYER, VIEWS_LAYER, Recipe
 
 # Multiplications of the forward pass of a step. Measured on two cores: 50 million take a quarter
 # less time with one thread than with two, 180 million take the same.
 _SMALL_STEP = 100_000_000
-VIEWS_LAYER = "mean"  # of the views of test-time augmentation
 
 
 def build(

@@ -14,6 +14,7 @@ from pipeline.models.losses import ClassWeights, Loss
 from pipeline.models.optimizers import Optimizer
 
 OUTPUT_LAYER = "probabilities"  # the name of the softmax layer, which is in no recipe
+VIEWS_LAYER = "mean"  # of the views of test-time augmentation; likewise
 
 
 def _as_mapping(layer: Any) -> Any:

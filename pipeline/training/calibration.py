@@ -12,14 +12,14 @@ from scipy.special import log_softmax
 from scipy.stats import chi2
 
 from pipeline.artifacts.datasets import Images, Labels
-from pipeline.models.build import VIEWS_LAYER, core
 from pipeline.models.calibration import calibration_error
-from pipeline.models.recipes import OUTPUT_LAYER
+from pipeline.models.parts import core
+from pipeline.models.recipes import OUTPUT_LAYER, VIEWS_LAYER
 
 LOWEST, HIGHEST = 0.05, 20.0
 # Twice the gain in log-likelihood that chance alone exceeds in 5% of splits (Wilks, 1938).
 CHANCE = float(chi2.ppf(0.95, df=1))
-_PIXELS_PER_BATCH = 2**19
+_PIXELS_PER_BATCH = 2**21
 Floats = NDArray[np.float64]
 
 
