@@ -14,6 +14,7 @@ from pipeline.models.losses import ClassWeights, Loss
 from pipeline.models.optimizers import Optimizer
 
 OUTPUT_LAYER = "probabilities"  # the name of the softmax layer, which is in no recipe
+VIEWS_LAYER = "mean"  # of the views of test-time augmentation; likewise
 
 
 def _as_mapping(layer: Any) -> Any:
@@ -103,6 +104,8 @@ class Recipe(Frozen):
         test_time_augmentation: the views that the finished model averages over: each image and its
             mirror image (`flip`), or both also moved by one pixel to two corners
             (`flip_and_shift`), which takes two and six times the work.
+        calibrate: whether the confidence of the finished model is fitted to the validation split,
+            by one temperature, which changes no class.
         precision: the type of the layers while they are trained; `bfloat16` only if the hardware
             supports it and computes the same gradients. The saved model is always `float32`.
         seed: seeds weights, order and augmentation; None takes the `seed` of params.yaml.
@@ -121,6 +124,7 @@ class Recipe(Frozen):
     then: tuple[Phase, ...] = ()
     keep: Literal["best", "last"] = "best"
     test_time_augmentation: Literal["none", "flip", "flip_and_shift"] = "none"
+    calibrate: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
 

@@ -18,6 +18,7 @@ from pipeline.tracking.describe import describe, used
 from pipeline.tracking.run import Run
 from pipeline.tracking.runs import new_run
 from pipeline.tracking.trainings import describe as describe_training
+from pipeline.training.calibration import Calibration, calibrate
 from pipeline.training.curves import draw_curves
 from pipeline.training.device import choose, make_deterministic
 from pipeline.training.engine import Data, fit
@@ -69,6 +70,7 @@ def train(
         run.log_params({"trained_in": history.precision})
         if history.agreement:
             run.log_params({"bfloat16_least_cosine": history.agreement})
+        calibration = _calibrate(run, model, plan, splits)
         _save(run, model, history, trained)
         provenance = used(provenance)
         provenance.save(trained.provenance)
@@ -87,7 +89,7 @@ def train(
             device=str(chosen),
             git_commit=provenance.code.commit,
             git_dirty=provenance.code.dirty,
-            **_conclude(run, model, history, trained),
+            **_conclude(run, model, history, calibration, trained),
         ).save(output / "run.json")
     return trained
 
@@ -130,6 +132,24 @@ def _fit(run: Run, model: keras.Model, plan: ModelPlan, data: Data, deterministi
         )
 
 
+def _calibrate(run: Run, model: keras.Model, plan: ModelPlan, splits: Splits) -> Calibration | None:
+    """Fit the confidence of the model to the validation split; log what that changed."""
+    if not plan.recipe.calibrate:
+        return None
+    found = calibrate(model, splits.x("val"), splits.y("val"))
+    run.log_params({"calibration": str(found)})
+    run.log_metrics(
+        {
+            "temperature": found.temperature,
+            "val_calibration_error_before": found.before.calibration_error,
+            "val_calibration_error": found.after.calibration_error,
+            "val_cross_entropy_before": found.before.loss,
+            "val_cross_entropy": found.after.loss,
+        }
+    )
+    return found
+
+
 def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel) -> None:
     """Write the model and its history; log history and curves to the run."""
     with atomic(trained.model) as part:
@@ -144,7 +164,11 @@ def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel)
 
 
 def _conclude(
-    run: Run, model: keras.Model, history: History, trained: TrainedModel
+    run: Run,
+    model: keras.Model,
+    history: History,
+    calibration: Calibration | None,
+    trained: TrainedModel,
 ) -> dict[str, Any]:
     """Return the outcome of the training, and log it to the run."""
     seconds = round(sum(row.seconds for row in history.epochs), 2)
@@ -154,12 +178,13 @@ def _conclude(
         "training_seconds": seconds,
     }
     kept = history.kept
+    val_loss = calibration.after.loss if calibration else kept.val_loss
     run.log_metrics(
         {
             **outcome,
             "kept_epoch": kept.epoch,
             "best_val_accuracy": kept.val_accuracy,
-            "best_val_loss": kept.val_loss,
+            "best_val_loss": val_loss,
         }
     )
     digest = sha256(trained.model)
@@ -167,6 +192,7 @@ def _conclude(
     return {
         **outcome,
         "val_accuracy": kept.val_accuracy,
-        "val_loss": kept.val_loss,
+        "val_loss": val_loss,
+        "temperature": calibration.temperature if calibration else 1.0,
         "model_sha256": digest,
     }
