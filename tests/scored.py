@@ -20,6 +20,7 @@ def scored(right, version=1, ingredients="old", **more):
         "recalls": recalls,
         "ingredients": ingredients,
         "test_md5": MD5,
+        "model_sha256": ingredients,
         **more,
     }
 

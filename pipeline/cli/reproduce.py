@@ -49,6 +49,9 @@ def reproduce(
 
     found = versions.find(model)
     passport, files = model_files.read_passport(found), TrainedModel(model_files.fetch(found))
+    if made := passport.derived_from:
+        origin = f"{found.name}/{made.version} by {made.by}"
+        print(f"derived from {origin}: its training is repeated", file=sys.stderr, flush=True)
     done = reproduce(
         passport,
         found.version,

@@ -24,6 +24,7 @@ class Scored:
         recalls: by class name; only classes with test images.
         ingredients: equal for models that differ by chance alone; None where it is not known.
         test_md5: the md5 of the test split that it was evaluated on when it was made.
+        model_sha256: that of the Keras model; versions derived from each other have the same.
     """
 
     version: int
@@ -31,6 +32,7 @@ class Scored:
     recalls: Mapping[str, float]
     ingredients: str | None
     test_md5: str | None
+    model_sha256: str | None
 
     @property
     def accuracy(self) -> float:
@@ -44,20 +46,24 @@ class Candidate(Scored):
 
     Attributes:
         metrics: those that have a floor, by its key in params.yaml and in its unit.
+        worst_slice: of its test images; empty where none has enough.
         missing: parts of its passport that are not known.
         max_difference: how far the MLflow flavour is from the model file, asked now, and from what
             Keras answered for the passport's examples.
         validated: whether the data that it was made from passed the checks.
         dirty: whether it was made by code that is in no commit.
         forgotten: how many images it was made with that are to be forgotten since.
+        derived_from: the version that it was made from without training; None where it was trained.
     """
 
     metrics: Mapping[str, float]
+    worst_slice: str = ""
     missing: tuple[str, ...] = ()
     max_difference: float = 0.0
     validated: bool = True
     dirty: bool = False
     forgotten: int = 0
+    derived_from: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,17 @@ class Case:
     def old(self) -> Scored | None:
         """The version in production, where it can be scored."""
         return self.incumbent.scored if self.incumbent else None
+
+    @property
+    def derived(self) -> bool:
+        """Whether the candidate is the model in production in another form."""
+        new, old = self.candidate, self.old
+        return (
+            new.derived_from is not None
+            and old is not None
+            and new.model_sha256 is not None
+            and new.model_sha256 == old.model_sha256
+        )
 
     @property
     def accuracy(self) -> float:

@@ -144,8 +144,8 @@ def not_worse(case: "Case", thresholds: "Thresholds") -> Found | None:
 
 
 def better(case: "Case", thresholds: "Thresholds") -> Found | None:
-    """Find whether the candidate is proven better."""
-    if (old := case.old) is None:
+    """Find whether the candidate is proven better; another form of one model need not be."""
+    if (old := case.old) is None or case.derived:
         return None
     pairs, most = case.mcnemar(), 1 - thresholds.confidence
     proven = case.accuracy > old.accuracy and pairs.p_better <= most
@@ -169,7 +169,7 @@ def class_losses(case: "Case", thresholds: "Thresholds") -> Found | None:
 
 def not_a_reseed(case: "Case", thresholds: "Thresholds") -> Found | None:
     """Find whether more than chance makes the difference."""
-    if (old := case.old) is None:
+    if (old := case.old) is None or case.derived:
         return None
     new = case.candidate.ingredients
     same = new is not None and new == old.ingredients

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-import pandas as pd
-
 from pipeline.artifacts.datasets import Splits
 from pipeline.errors import ArtifactError, ParamsError, TrackingError
 from pipeline.production import gate
@@ -14,12 +11,7 @@ from pipeline.production.rules import Thresholds
 from pipeline.registry import model_files, versions
 from pipeline.registry.ledger import Action, Entry, Standing
 from pipeline.registry.ledger_run import LedgerRun, ledger_of
-from pipeline.registry.passport import Passport
 from pipeline.registry.versions import PRODUCTION, Registered
-from pipeline.tracking.store import reaching
-
-# Of a smoke test, which may run on other hardware than the training did.
-SMOKE_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -148,18 +140,14 @@ def smoke_test(version: Registered) -> None:
         ArtifactError: its files are not what was registered, or it predicts something else.
         TrackingError: it does not load.
     """
-    passport: Passport = model_files.read_passport(version)
+    passport = model_files.read_passport(version)
     model_files.fetch(version)  # checks the bytes before any of them is run
-    served = model_files.load(f"models:/{version.name}/{version.version}")
-    with reaching(f"ask {version.spec}"):
-        answer = served.predict(pd.DataFrame({"image": [e.png for e in passport.examples]}))
-    found = np.stack(answer["probabilities"].to_list())
-    difference = float(np.abs(found - [e.probabilities for e in passport.examples]).max())
-    if not difference <= SMOKE_TOLERANCE:
+    difference = model_files.examples_differ(f"models:/{version.name}/{version.version}", passport)
+    if not difference <= model_files.SMOKE_TOLERANCE:
         raise ArtifactError(
             f"{version.spec} does not predict for its examples what it did when it was registered: "
-            f"probabilities differ by {difference:.2g}, allowed: {SMOKE_TOLERANCE:g}; nothing "
-            "changed"
+            f"probabilities differ by {difference:.2g}, allowed: {model_files.SMOKE_TOLERANCE:g}; "
+            "nothing changed"
         )
 
 

@@ -17,7 +17,7 @@ from pipeline.production.asking import max_difference
 from pipeline.production.findings import MAX_DIFFERENCE
 from pipeline.production.promote import Promotion, promote
 from pipeline.production.rules import Thresholds
-from pipeline.registry import model_files, version_images, versions
+from pipeline.registry import logged_model, model_files, version_images, versions
 from pipeline.registry.ledger import Action
 from pipeline.registry.ledger_run import Conflict
 from pipeline.registry.passport import FILE_NAME, Passport, make_passport
@@ -130,7 +130,7 @@ def _find_or_create(
         VersionImages.of(splits).save(images)
         passport = make_passport(trained, evaluation, splits, validation, images)
         passport.save(file)
-        uri = model_files.log_model(trained, run_id, file, images, splits.x("test")[0])
+        uri = logged_model.log_model(trained, run_id, file, images, passport.examples[0].png)
         tags = _tags(passport) | {
             "passport_sha256": sha256(file),
             "images_sha256": passport.images_sha256,

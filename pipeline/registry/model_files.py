@@ -1,7 +1,7 @@
-"""The files of a version in the registry: a model is logged in the form in which it is served.
+"""The files of a version in the registry, fetched and loaded.
 
-A version is fetched, and what is fetched is checked against what was registered; a model is loaded
-with the code that is stored with it.
+What is fetched is checked against what was registered; a model is loaded with the code that is
+stored with it.
 """
 
 import os
@@ -15,93 +15,25 @@ from types import ModuleType
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
-from mlflow.models import Model, ModelSignature
-from mlflow.tracking import MlflowClient
-from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Schema
 
 import pipeline
 from pipeline.artifacts.files import sha256
-from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import ArtifactError, PipelineError
 from pipeline.evaluation.quiet import quiet_stderr
-from pipeline.images import as_base64_png
 from pipeline.registry import version_images
 from pipeline.registry.passport import FILE_NAME, Passport
 from pipeline.registry.version_images import VersionImages
 from pipeline.registry.versions import Registered
-from pipeline.tracking.describe import serving_requirements
 from pipeline.tracking.store import connect, reaching
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # MLflow warns about type hints in its own code
     import mlflow.pyfunc
 
-SERVED_MODEL = Path(__file__).with_name("served_model.py")
-SIGNATURE = ModelSignature(
-    # Any: base64 text of an image file, or nested lists or an array of pixels.
-    inputs=Schema([ColSpec(AnyType(), "image")]),
-    outputs=Schema(
-        [
-            ColSpec(DataType.long, "label"),
-            ColSpec(DataType.string, "class_name"),
-            ColSpec(Array(DataType.double), "probabilities"),
-        ]
-    ),
-)
-
-
-def log_model(
-    trained: TrainedModel, run_id: str, passport: Path, images: Path, example: Any
-) -> str:
-    """Store the model in the form in which it is served, on the run that trained it.
-
-    Args:
-        trained: the model.
-        run_id: the id of its run in this store.
-        passport: the file of its passport, which is stored with the model.
-        images: the file that says which images it was trained on; likewise.
-        example: one `uint8` image (height, width, channels), shown to callers as PNG.
-
-    Returns:
-        The model's URI, which `load` takes.
-    """
-    client = connect()
-    with reaching("store the model"):
-        # Not through an active run, which would reopen the run and change when it ended.
-        experiment_id = client.get_run(run_id).info.experiment_id
-        mlflow.set_experiment(experiment_id=experiment_id)
-        _delete_orphans(client, experiment_id, trained.run.dataset, run_id)
-        info = Model.log(
-            artifact_path=None,
-            name="model",
-            flavor=mlflow.pyfunc,
-            run_id=run_id,
-            python_model=str(SERVED_MODEL),
-            artifacts={
-                "model": str(trained.model),
-                "run": str(trained.path / "run.json"),
-                "portable": str(trained.litert),
-                "portable_record": str(trained.litert_record),
-                "passport": str(passport),
-                "images": str(images),
-            },
-            code_paths=[str(Path(pipeline.__file__).parent)],
-            signature=SIGNATURE,
-            input_example=pd.DataFrame({"image": [as_base64_png(example)]}),
-            # Given, as MLflow would load the model to find them.
-            pip_requirements=serving_requirements(),
-        )
-    return str(info.model_uri)
-
-
-def _delete_orphans(client: MlflowClient, experiment_id: str, name: str, run_id: str) -> None:
-    """Delete logged models that a killed registration has never registered."""
-    used = {v.model_id for v in client.search_model_versions(f"name = '{name}'")}
-    query = f"source_run_id = '{run_id}'"
-    for model in client.search_logged_models([experiment_id], query):
-        if model.model_id not in used:
-            client.delete_logged_model(model.model_id)
+# Of answers for examples, which may be asked for on other hardware than the training had.
+SMOKE_TOLERANCE = 0.01
 
 
 def load(uri: str) -> Any:
@@ -117,6 +49,23 @@ def load(uri: str) -> Any:
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     with reaching(f"load {uri}"), _code_of_the_model(), quiet_stderr():
         return mlflow.pyfunc.load_model(uri, suppress_warnings=True)
+
+
+def examples_differ(uri: str, passport: Passport) -> float:
+    """Return how far a model's answers for its examples are from those known, asked as callers do.
+
+    Args:
+        uri: the URI of a logged or registered model.
+        passport: its passport.
+
+    Raises:
+        TrackingError: it does not load or does not answer.
+    """
+    served = load(uri)
+    with reaching(f"ask {uri}"):
+        answer = served.predict(pd.DataFrame({"image": [e.png for e in passport.examples]}))
+    found = np.stack(answer["probabilities"].to_list())
+    return float(np.abs(found - [e.probabilities for e in passport.examples]).max())
 
 
 @contextmanager
@@ -157,12 +106,15 @@ def fetch(version: Registered) -> Path:
     _check_bytes(version, "passport_sha256", folder / FILE_NAME)
     _check_bytes(version, "images_sha256", folder / version_images.FILE_NAME)
     if "passport_sha256" in version.tags:
-        recorded = Passport.load(folder / FILE_NAME).images_sha256
-        if recorded != version.tags.get("images_sha256", ""):
+        passport = Passport.load(folder / FILE_NAME)
+        if passport.images_sha256 != version.tags.get("images_sha256", ""):
             raise ArtifactError(
                 f"{version_images.FILE_NAME} of {version.spec} is not what its passport says: "
-                f"sha256 {version.tags.get('images_sha256', 'none')}, in the passport {recorded}"
+                f"sha256 {version.tags.get('images_sha256', 'none')}, in the passport "
+                f"{passport.images_sha256}"
             )
+        for name, expected in passport.files.items():
+            _check_file(version, folder / name, expected)
     return folder
 
 
@@ -211,6 +163,10 @@ def _check_bytes(version: Registered, tag: str, file: Path) -> None:
     expected = version.tags.get(tag)
     if expected is None and not file.exists():
         return  # the version was registered without it
+    _check_file(version, file, expected)
+
+
+def _check_file(version: Registered, file: Path, expected: str | None) -> None:
     found = sha256(file) if file.exists() else "none: the file is gone"
     if found != expected:
         raise ArtifactError(

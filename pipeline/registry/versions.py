@@ -14,6 +14,10 @@ from pipeline.tracking.store import connect, reaching, store_uri
 CHALLENGER, PRODUCTION, PREVIOUS = "challenger", "production", "previous"
 # The tag of a version that was made with images that are kept out since: how many.
 FORGOTTEN = "forgotten"
+# The tag of a version that was made from another one without training: its number.
+DERIVED_FROM = "derived_from"
+# The tag that tells what was changed, so that the same is not registered twice.
+DERIVATION = "derivation"
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,22 @@ class Registered:
         return f"{self.name}/{self.version}"
 
 
-def find_version(name: str, run_id: str, model_sha256: str) -> Registered | None:
-    """Return the version that this run made of these bytes, or None."""
+def find_version(
+    name: str, run_id: str, model_sha256: str, derivation: str | None = None
+) -> Registered | None:
+    """Return the version that this run made of these bytes, or None.
+
+    Args:
+        name: the registered model.
+        run_id: the run.
+        model_sha256: the sha256 of the Keras file.
+        derivation: the tag of a version that was derived; None: the one that was trained.
+    """
     client = connect()
     with reaching("look for the version"):
         for found in client.search_model_versions(f"name = '{name}'"):
-            if found.run_id == run_id and found.tags.get("model_sha256") == model_sha256:
+            same = found.run_id == run_id and found.tags.get("model_sha256") == model_sha256
+            if same and found.tags.get(DERIVATION) == derivation:
                 return _registered(client, name, int(found.version))
     return None
 

@@ -57,6 +57,9 @@ def tree(version: Registered, passport: Passport, checked: bool) -> Tree:
     model = root.add(_line("model", run.model))
     matches = "; the stored bytes match" if checked else ""
     _grow(model, (("sha256", run.model_sha256 + matches), ("registered", passport.registered_at)))
+    if made := passport.derived_from:
+        spec = f"{version.name}/{made.version}"
+        model.add(_line("derived from", f"{spec}, without training, by {made.by}"))
     stored = root.add(_line("MLflow run", run.run_id))
     if version.run_id != run.run_id:
         _grow(stored, [("recorded again as", version.run_id)])

@@ -15,20 +15,17 @@ from pipeline.artifacts.record import DeviceChoice
 from pipeline.models.build import build, steps_are_small
 from pipeline.models.plan import ModelPlan
 from pipeline.tracking.describe import describe, used
-from pipeline.tracking.provenance import Provenance
 from pipeline.tracking.run import Run
 from pipeline.tracking.trainings import describe as describe_training
-from pipeline.training.checkpoints.files import Slot, key_of
+from pipeline.training.calibration import Calibration, calibrate
+from pipeline.training.checkpoints.files import Slot
 from pipeline.training.checkpoints.saving import Checkpoints
 from pipeline.training.curves import draw_curves
 from pipeline.training.device import choose, make_deterministic
 from pipeline.training.engine import Data, fit
 from pipeline.training.history import Epoch, History, Progress
 from pipeline.training.progress import TrainProgress
-from pipeline.training.resuming import EpochLog, run_of
-
-# The packages that compute weights.
-_COMPUTING = ("jax", "jaxlib", "keras", "numpy", "tensorflow")
+from pipeline.training.resuming import EpochLog, key, run_of
 
 
 def train(
@@ -81,6 +78,7 @@ def train(
         run.log_params({"trained_in": history.precision})
         if history.agreement:
             run.log_params({"bfloat16_least_cosine": history.agreement})
+        calibration = _calibrate(run, model, plan, splits)
         _save(run, model, history, trained)
         provenance = used(provenance).model_copy(update={"interruptions": interruptions})
         provenance.save(trained.provenance)
@@ -100,31 +98,9 @@ def train(
             git_commit=provenance.code.commit,
             git_dirty=provenance.code.dirty,
             resumed=len(interruptions),
-            **_conclude(run, model, history, trained),
+            **_conclude(run, model, history, calibration, trained),
         ).save(output / "run.json")
     return trained
-
-
-def key(plan: ModelPlan, data_md5: str, provenance: Provenance) -> str:
-    """Return the key of the checkpoint, which names all that decides which model is made.
-
-    Args:
-        plan: the recipe and its seed.
-        data_md5: of the splits.
-        provenance: the code, the packages and the device.
-    """
-    packages = provenance.environment.packages
-    return key_of(
-        {
-            "plan": plan.model_dump(mode="json"),
-            "data": data_md5,
-            "device": provenance.device,
-            "deterministic": provenance.deterministic,
-            "backend": keras.backend.backend(),
-            "packages": {name: packages.get(name) for name in _COMPUTING},
-            "sources": provenance.sources,
-        }
-    )
 
 
 def _summary(model: keras.Model) -> str:
@@ -178,6 +154,24 @@ def _fit(
         )
 
 
+def _calibrate(run: Run, model: keras.Model, plan: ModelPlan, splits: Splits) -> Calibration | None:
+    """Fit the confidence of the model to the validation split; log what that changed."""
+    if not plan.recipe.calibrate:
+        return None
+    found = calibrate(model, splits.x("val"), splits.y("val"))
+    run.log_params({"calibration": str(found)})
+    run.log_metrics(
+        {
+            "temperature": found.temperature,
+            "val_calibration_error_before": found.before.calibration_error,
+            "val_calibration_error": found.after.calibration_error,
+            "val_cross_entropy_before": found.before.loss,
+            "val_cross_entropy": found.after.loss,
+        }
+    )
+    return found
+
+
 def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel) -> None:
     """Write the model and its history; log history and curves to the run."""
     with atomic(trained.model) as part:
@@ -192,7 +186,11 @@ def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel)
 
 
 def _conclude(
-    run: Run, model: keras.Model, history: History, trained: TrainedModel
+    run: Run,
+    model: keras.Model,
+    history: History,
+    calibration: Calibration | None,
+    trained: TrainedModel,
 ) -> dict[str, Any]:
     """Return the outcome of the training, and log it to the run."""
     seconds = round(sum(row.seconds for row in history.epochs), 2)
@@ -202,12 +200,13 @@ def _conclude(
         "training_seconds": seconds,
     }
     kept = history.kept
+    val_loss = calibration.after.loss if calibration else kept.val_loss
     run.log_metrics(
         {
             **outcome,
             "kept_epoch": kept.epoch,
             "best_val_accuracy": kept.val_accuracy,
-            "best_val_loss": kept.val_loss,
+            "best_val_loss": val_loss,
         }
     )
     digest = sha256(trained.model)
@@ -215,6 +214,7 @@ def _conclude(
     return {
         **outcome,
         "val_accuracy": kept.val_accuracy,
-        "val_loss": kept.val_loss,
+        "val_loss": val_loss,
+        "temperature": calibration.temperature if calibration else 1.0,
         "model_sha256": digest,
     }

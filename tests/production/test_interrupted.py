@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import ParamsError, TrackingError
 from pipeline.production.audit import audit
 from pipeline.production.promote import rollback
-from pipeline.registry import model_files, versions
+from pipeline.registry import logged_model, versions
 from pipeline.registry.ledger import Action, Entry
 from pipeline.registry.ledger_run import Conflict, LedgerRun, ledger_of
 from pipeline.tracking.store import connect
@@ -122,7 +122,7 @@ def test_killed_in_between_the_next_call_finishes(
 )
 def test_killed_while_registering_the_next_call_finishes(here, monkeypatch, name, number):
     with monkeypatch.context() as patch:
-        place = model_files if name == "log_model" else versions
+        place = logged_model if name == "log_model" else versions
         killed_at(patch, place, name, number)
         with pytest.raises(Killed):
             here.add("dense", auto_promote=True)
