@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from pipeline.models.build import build, core
+from pipeline.models.build import build
+from pipeline.models.parts import core
 from pipeline.models.recipes import OUTPUT_LAYER, Recipe
 from pipeline.training.calibration import calibrate
 from tests.evaluated import made
