@@ -21,6 +21,7 @@ from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.models.whitening import whiten
 from pipeline.training.backends.steps import steps
 from pipeline.training.backends.sums import Indices, Mirrored, Sums, Train
+from pipeline.training.checkpoints.saving import Checkpoints
 from pipeline.training.device import make_deterministic
 from pipeline.training.feed import Prefetched, feed, order
 from pipeline.training.history import Epoch, History, Progress
@@ -56,6 +57,7 @@ def fit(
     *,
     seed: int,
     deterministic: bool = False,
+    checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> History:
@@ -68,6 +70,7 @@ def fit(
         seed: seeds the order of the images and their augmentation.
         deterministic: whether equal seeds give equal weights on CPU, more slowly; it stays on for
             the whole process.
+        checkpoints: where to go on from, and what saves each epoch.
         on_epoch: called after each epoch.
         on_progress: called about once a second.
 
@@ -88,11 +91,17 @@ def fit(
     steps_per_epoch = math.ceil(len(data.x_train) / recipe.batch_size)
     optimizer = optimizer_of(recipe, steps_per_epoch * recipe.total_epochs, precision)
     optimizer.build(trained.trainable_variables)
-    state = TrainingState(model, trained, optimizer, seed, recipe.keep)
+    state = TrainingState(model, trained, optimizer, seed, recipe.keep, precision)
+    if checkpoints:
+        checkpoints.restore(state)
     for epoch, validation in _Epochs(state, recipe, data, on_progress).run():
         state.add(epoch, validation)
+        if checkpoints:
+            checkpoints.add(state)
         if on_epoch:
             on_epoch(epoch)
+    if checkpoints:
+        checkpoints.finish(state)
     assert state.kept is not None  # every recipe has at least one epoch
     check_every_class_is_predicted(state.predicted, data.y_val, data.class_names)
     found = str(agreement) if agreement else None
@@ -128,14 +137,19 @@ class _Epochs:
         self.steps = math.ceil(self.images / recipe.batch_size)
         self.total_steps = self.steps * recipe.total_epochs
         self.measure = steps().compile_forward(state.twin, recipe, *next(self.val.blocks()))
-        self.chunks = _Chunks(self.total_steps)
+        self.done = len(state.epochs)
+        self.chunks = _Chunks(self.total_steps - self.done * self.steps)
 
     def run(self) -> Iterator[tuple[Epoch, Sums]]:
         """Train epoch by epoch; yield each one, and the sums of its validation."""
-        number = 0
+        begun = 0
         for phase in self.recipe.phases:
             if phase.trainable:
                 set_trainable(self.state.twin, phase.trainable)
+            numbers = range(max(begun, self.done) + 1, begun + phase.epochs + 1)
+            begun += phase.epochs
+            if not numbers:
+                continue
             train = steps().compile_training(
                 self.state.twin,
                 self.state.optimizer,
@@ -145,8 +159,7 @@ class _Epochs:
                 self.total_steps,
                 self.class_weights,
             )
-            for _ in range(phase.epochs):
-                number += 1
+            for number in numbers:
                 yield self._epoch(number, train, phase.augmentation)
 
     def _epoch(self, number: int, train: Train, augmentation: Augmentation) -> tuple[Epoch, Sums]:
