@@ -16,10 +16,10 @@ class RunInfo(Record):
     """`run.json`: the MLflow run that made a model, and its main figures.
 
     Attributes:
-        resumed: how often the training was interrupted and went on from a checkpoint.
         val_loss: of the finished model; with `calibrate` the cross-entropy on the validation
             split, otherwise the loss of the recipe in the epoch that was kept.
         temperature: by which the inputs of the softmax were divided; 1 where that was not fitted.
+        resumed: how often the training was interrupted and went on from a checkpoint.
     """
 
     run_id: str
@@ -41,8 +41,8 @@ class RunInfo(Record):
     git_dirty: bool | None
     experiment_id: str | None = None
     fit: Fit = "stretch"
-    resumed: int = 0
     temperature: float = 1.0
+    resumed: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from pipeline.artifacts.record import Frozen, Record
+from pipeline.models.backbones.weights import Weights
 from pipeline.models.recipes import Recipe
 
 
@@ -69,6 +70,7 @@ class Provenance(Record):
 
     Attributes:
         params_yaml: the text of the file.
+        weights: those that the backbone of the recipe began with; None without a backbone.
         device: the device that trained it, as in `RunInfo`.
         flow_run: `flow_run_id` and `flow_run_url`, where a flow ran it.
         sources: md5 of each source file that trained it, by its path in the repository; empty in
@@ -85,4 +87,5 @@ class Provenance(Record):
     device: str
     flow_run: dict[str, str] = Field(default_factory=dict)
     sources: dict[str, str] = Field(default_factory=dict)
+    weights: Weights | None = None
     interruptions: tuple[Interruption, ...] = ()

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from pipeline.artifacts.datasets import Images, Labels
+from pipeline.models.backbones.build import set_trainable
 from pipeline.models.layers import Conv
 from pipeline.models.parts import core
 from pipeline.models.recipes import Augmentation, Recipe
@@ -83,6 +84,9 @@ def fit(
     single = core(model)
     if isinstance(recipe.layers[0], Conv) and recipe.layers[0].whiten:
         whiten(single.layers[2], data.x_train)
+    # The optimizer and the comparison of gradients are for all that any phase trains.
+    if recipe.ever_trainable:
+        set_trainable(single, recipe.ever_trainable)
     trained, precision, agreement = safe_twin(single, recipe, data.x_train, data.y_train)
     steps_per_epoch = math.ceil(len(data.x_train) / recipe.batch_size)
     optimizer = optimizer_of(recipe, steps_per_epoch * recipe.total_epochs, precision)
@@ -140,6 +144,8 @@ class _Epochs:
         """Train epoch by epoch; yield each one, and the sums of its validation."""
         begun = 0
         for phase in self.recipe.phases:
+            if phase.trainable:
+                set_trainable(self.state.twin, phase.trainable)
             numbers = range(max(begun, self.done) + 1, begun + phase.epochs + 1)
             begun += phase.epochs
             if not numbers:
