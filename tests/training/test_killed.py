@@ -129,6 +129,7 @@ def test_many_kills_change_nothing(backend, store):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_what_a_killed_flow_has_left_goes_on_under_dvc(tmp_path):
     """The flow is killed with `kill -9`; the training is told to end, as its parent is gone."""
     folder, cache = clone(tmp_path / "clone"), tmp_path / "cache"
