@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -32,6 +32,7 @@ def slot(tmp_path):
     return Slot("key", tmp_path / "checkpoints")
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.dictionaries(
         st.sampled_from(["model/0000", "twin/0001", "predicted"]),
@@ -51,6 +52,7 @@ def test_what_is_read_is_what_was_written(tmp_path_factory, content):
         assert found.snapshot.arrays[name].shape == array.shape
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.data())
 def test_no_damage_is_overlooked(tmp_path_factory, data):
     slot = Slot("key", tmp_path_factory.mktemp("checkpoints"))
