@@ -158,7 +158,9 @@ def test_every_metric_is_complete_and_documented(metric):
 
 
 GATE = (*floors(), *RULES)
-CASE = case(candidate(rights(20, [1]), forgotten=1), incumbent(rights(20, range(9))))
+CASE = case(
+    candidate(rights(20, [1]), forgotten=1, error=0.01), incumbent(rights(20, range(9)), error=0.01)
+)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
