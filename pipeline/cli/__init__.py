@@ -15,7 +15,7 @@ from pipeline.errors import EXIT_CODE, EXIT_CODE_RETRYABLE, PipelineError
 from pipeline.redaction import redact
 
 # In the order in which --help shows them.
-from pipeline.cli import stages, flow, registry, guarantee  # isort: skip
+from pipeline.cli import stages, flow, registry, guarantee, quantize  # isort: skip
 from pipeline.cli import passports, reproduce, results, compare, data  # isort: skip
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "guarantee",
     "main",
     "passports",
+    "quantize",
     "registry",
     "reproduce",
     "results",

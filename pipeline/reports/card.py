@@ -31,6 +31,8 @@ FIGURES = {
     RISK_COVERAGE: "How many of the calibration images it answers, and how many of them wrongly",
     "confusion_normalised.png": "How each class is classified, as shares of its images",
     "reliability.png": "Accuracy by confidence",
+    "slices.png": "Accuracy on parts of the test split",
+    "corruptions.png": "Accuracy on images that are corrupted",
     "gradcam.png": "Where it looks",
     "misclassified.png": "The most confident mistakes",
 }
@@ -143,6 +145,7 @@ def _values(
         "guarantee": guarantee_sentences(passport.guarantee) if passport.guarantee else (),
         "parameters": f"{passport.run.parameters:,}",
         "recipe": _recipe(passport.provenance.recipe),
+        "weights": passport.provenance.weights,
         "test_images": f"{passport.metrics.get('images', counts.get('test', 0)):,.0f}",
         "metrics": metric_rows(passport.metrics),
         "classes": [_class_row(name, row) for name, row in classes],
