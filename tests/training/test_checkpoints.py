@@ -20,6 +20,7 @@ from pipeline.training.checkpoints.files import Slot
 from pipeline.training.checkpoints.saving import Checkpoints
 from pipeline.training.checkpoints.snapshot import Snapshot
 from pipeline.training.progress import TrainProgress
+from pipeline.training.resuming import key
 from tests.tiny import store, tiny_plan, tiny_splits
 
 __all__ = ["store"]
@@ -232,14 +233,14 @@ def test_another_recipe_data_or_code_has_another_key():
     packages = {**made.environment.packages, "keras": "2.0"}
     other = made.environment.model_copy(update={"packages": packages})
     keys = [
-        stage.key(tiny_plan(), "md5", made),
-        stage.key(tiny_plan(seed=1), "md5", made),
-        stage.key(tiny_plan(batch_size=16), "md5", made),
-        stage.key(tiny_plan(), "md5 of other data", made),
-        stage.key(tiny_plan(), "md5", described(device="gpu: y")),
-        stage.key(tiny_plan(), "md5", described(deterministic=True)),
-        stage.key(tiny_plan(), "md5", described(sources=sources)),
-        stage.key(tiny_plan(), "md5", described(environment=other)),
+        key(tiny_plan(), "md5", made),
+        key(tiny_plan(seed=1), "md5", made),
+        key(tiny_plan(batch_size=16), "md5", made),
+        key(tiny_plan(), "md5 of other data", made),
+        key(tiny_plan(), "md5", described(device="gpu: y")),
+        key(tiny_plan(), "md5", described(deterministic=True)),
+        key(tiny_plan(), "md5", described(sources=sources)),
+        key(tiny_plan(), "md5", described(environment=other)),
     ]
     assert len(set(keys)) == len(keys)
-    assert keys[0] == stage.key(tiny_plan(), "md5", made)
+    assert keys[0] == key(tiny_plan(), "md5", made)
