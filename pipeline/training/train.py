@@ -119,7 +119,7 @@ def _fit(run: Run, model: keras.Model, plan: ModelPlan, data: Data, deterministi
             values = asdict(row)
             run.log_metrics(values, step=values.pop("epoch"))
 
-        return fit(
+        history = fit(
             model,
             plan.recipe,
             data,
@@ -128,6 +128,8 @@ def _fit(run: Run, model: keras.Model, plan: ModelPlan, data: Data, deterministi
             on_epoch=on_epoch,
             on_progress=progress.on_progress,
         )
+        progress.finish(history)
+        return history
 
 
 def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel) -> None:
@@ -158,6 +160,7 @@ def _conclude(
         {
             **outcome,
             "kept_epoch": kept.epoch,
+            **({"stopped_epoch": len(history.epochs)} if history.stopped else {}),
             "best_val_accuracy": kept.val_accuracy,
             "best_val_loss": kept.val_loss,
         }
