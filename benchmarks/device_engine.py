@@ -183,7 +183,8 @@ def profile() -> None:
     import jax
     from jax.profiler import ProfileData
 
-    from pipeline.models.build import build, core
+    from pipeline.models.build import build
+    from pipeline.models.parts import core
     from pipeline.training.backends import steps_jax
     from pipeline.training.device import choose
     from pipeline.training.feed import order

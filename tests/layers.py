@@ -6,7 +6,10 @@ from pipeline.models.layer import Layer
 from pipeline.models.layers import BY_KIND
 
 # Of every key of a layer, two of these are values.
-VALUES = (2, 3, 0.25, 0.5, "relu", "tanh", "same", "valid", True, False)
+VALUES = (
+    *(2, 3, 0.25, 0.35, 0.5, "relu", "tanh", "same", "valid", True, False),
+    *("efficientnet_lite0", "mobilenet_v2", "all", "last_2"),
+)
 
 
 def layers_with(kind, key):
@@ -29,8 +32,9 @@ def smallest(kind):
 
 
 def all_in_a_row():
-    """A layer of each kind in an order in which one fits on the other: vectors come last."""
-    return sorted(map(smallest, BY_KIND), key=ends_as_a_vector)
+    """A layer of each kind but a backbone, each fitting on the one before: vectors come last."""
+    kinds = (kind for kind in BY_KIND if kind != "backbone")
+    return sorted(map(smallest, kinds), key=ends_as_a_vector)
 
 
 def ends_as_a_vector(layer):

@@ -143,7 +143,7 @@ def test_a_source_with_a_secret_is_refused(here, source):
 
 
 def test_a_mirror_that_is_away_keeps_its_password(here, monkeypatch):
-    monkeypatch.setattr("pipeline.data.sources.patience.wait_exponential", lambda **_: wait_none())
+    monkeypatch.setattr("pipeline.sources.patience.wait_exponential", lambda **_: wait_none())
     Path("params.yaml").write_text(PARAMS.replace("dataset: tiny", "dataset: mnist"))
     said("resolve")
     text = said("ingest")

@@ -30,9 +30,9 @@ from pipeline.data.readers.listing import Listing, list_images
 from pipeline.data.settings import NEAR_DUPLICATES, DatasetPlan, ImageFolder
 from pipeline.data.shards.index import Index, find_earlier, remember
 from pipeline.data.shards.packing import Source, made_by, pack, rows_of
-from pipeline.data.sources.addresses import file_name
 from pipeline.data.splits import by_content
 from pipeline.errors import DatasetError
+from pipeline.sources.addresses import file_name
 
 
 def ingest(
@@ -158,6 +158,7 @@ def _own_files(images: list[Labelled], known: Index) -> SplitFiles:
         [image.name for image in images],
         [image.key for image in images],
         [image.sha256 for image in images],
+        [image.columns for image in images],
     )
     files.height, files.width = known.height, known.width
     files.mode, files.error = known.mode.tolist(), known.error.tolist()

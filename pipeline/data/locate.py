@@ -12,14 +12,13 @@ from pipeline.data.datasets import SourceFile
 from pipeline.data.readers.content import Caps, digest
 from pipeline.data.readers.reader import Columns, Entry
 from pipeline.data.readers.readers import ENDINGS, entries, reader_of
-from pipeline.data.sources import objects
-from pipeline.data.sources.addresses import file_name, is_object, is_url
-from pipeline.data.sources.download import download
-from pipeline.data.sources.patience import Patience
-from pipeline.data.sources.urls import fetch_images
 from pipeline.errors import ArchiveError, DatasetError, DownloadError
+from pipeline.sources import objects
+from pipeline.sources.addresses import MIRROR, file_name, is_object, is_url
+from pipeline.sources.download import download
+from pipeline.sources.patience import Patience
+from pipeline.sources.urls import fetch_images
 
-MIRROR = "DATASET_MIRROR"
 ROWS_LOOKED_AT = 1000
 
 

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from pipeline.data.settings import ImageFolder
-from pipeline.data.sources.addresses import is_url
 from pipeline.errors import ArtifactError
+from pipeline.sources.addresses import is_url
 
 EMPTY = ".gitkeep"
 TABLES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})

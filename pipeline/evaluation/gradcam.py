@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.artifacts.datasets import Images, Labels, Pixels
 from pipeline.evaluation.figures import caption, draw_images
 from pipeline.evaluation.predictions import Predictions
-from pipeline.models.build import core
+from pipeline.models.parts import core
 
 Maps = NDArray[np.float32]  # (n, height, width), 0 to 1
 

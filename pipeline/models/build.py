@@ -5,9 +5,10 @@ from typing import Any
 import keras
 
 from pipeline.errors import TrainingError
+from pipeline.models.backbones.build import extract
 from pipeline.models.layer import Layer
 from pipeline.models.layers import layer_kind
-from pipeline.models.recipes import OUTPUT_LAYER, Recipe
+from pipeline.models.recipes import OUTPUT_LAYER, VIEWS_LAYER, Recipe
 
 # Multiplications of the forward pass of a step. Measured on two cores: 50 million take a quarter
 # less time with one thread than with two, 180 million take the same.
@@ -27,18 +28,25 @@ def build(
 
     Returns:
         A functional model: `uint8` images (n, height, width, channels) in, `float32`
-        probabilities (n, num_classes) out. Scaling to [0, 1] is its first layer.
+        probabilities (n, num_classes) out. Scaling to [0, 1] is its first layer; a backbone has
+        a scaling of its own, and its weights.
 
     Raises:
         TrainingError: the layers do not fit the images or each other.
+        DownloadError: the weights of a backbone are not to be had.
+        ArtifactError: they are damaged.
     """
     if num_classes < 2:
         raise TrainingError(f"a classifier needs at least 2 classes; received {num_classes}")
     keras.utils.set_random_seed(seed)
     images = keras.Input(image_shape, dtype="uint8", name="images")
-    x = keras.layers.Rescaling(1 / 255, name="scaled")(images)
+    if recipe.backbone:
+        x = extract(recipe.backbone, images)
+    else:
+        x = keras.layers.Rescaling(1 / 255, name="scaled")(images)
     for position, layer in enumerate(recipe.layers, start=1):
-        x = _apply(layer, x, position)
+        if layer is not recipe.backbone:
+            x = _apply(layer, x, position)
     if len(x.shape) != 2:
         raise TrainingError(
             f"the layers end with shape {_shape(x)}, the softmax layer needs a vector: "
@@ -51,14 +59,8 @@ def build(
     if recipe.test_time_augmentation == "none":
         return core
     seen = _views(images, shifted=recipe.test_time_augmentation == "flip_and_shift")
-    mean = keras.layers.Average(name="mean", dtype="float32")([core(view) for view in seen])
+    mean = keras.layers.Average(name=VIEWS_LAYER, dtype="float32")([core(view) for view in seen])
     return keras.Model(images, mean, name="classifier_of_views")
-
-
-def core(model: keras.Model) -> keras.Model:
-    """Return the part of a model that is trained: the model without test-time augmentation."""
-    nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    return nested[0] if nested else model
 
 
 def steps_are_small(recipe: Recipe, image_shape: tuple[int, int, int]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
+from pipeline.models.backbones.layer import Backbone
 from pipeline.models.layer import (
     Activation,
     FractionBelowOne,
@@ -205,7 +206,7 @@ class ConvBlock(Layer):
 # `{dense: 16, activation: relu}` the second one is a property of the first.
 LAYERS: tuple[type[Layer], ...] = (
     *(Conv, Dense, ConvBlock, MaxPool, GlobalAveragePool),
-    *(Flatten, Dropout, BatchNorm, Activate),
+    *(Flatten, Dropout, BatchNorm, Activate, Backbone),
 )
 BY_KIND = {next(iter(layer.model_fields)): layer for layer in LAYERS}
 

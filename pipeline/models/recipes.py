@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from pipeline.artifacts.record import Frozen
+from pipeline.models.backbones.layer import Backbone, Trainable, trained_layers
+from pipeline.models.backbones.weights import Weights
 from pipeline.models.layer import FractionBelowOne, Layer, SingleLayer
 from pipeline.models.layers import BY_KIND, Conv, layer_kind
 from pipeline.models.losses import ClassWeights, Loss
-from pipeline.models.optimizers import Optimizer
+from pipeline.models.optimizers import LearningRate, Optimizer
 
 OUTPUT_LAYER = "probabilities"  # the name of the softmax layer, which is in no recipe
+VIEWS_LAYER = "mean"  # of the views of test-time augmentation; likewise
 
 
 def _as_mapping(layer: Any) -> Any:
@@ -35,7 +38,7 @@ else:
 
 
 class Schedule(Frozen):
-    """The learning rate schedule, over all steps of all phases.
+    """The learning rate schedule, over all steps of all phases up to one with a rate of its own.
 
     `constant`; `inverse_time`: rate / (1 + decay * step); `cosine`: half a wave down to `final`
     times the rate; `triangular`: linear to `final` times the rate. `cosine` and `triangular`
@@ -82,10 +85,17 @@ class Augmentation(Frozen):
 
 
 class Phase(Frozen):
-    """A further phase of a training, with its own augmentation."""
+    """A further phase of a training, with its own augmentation.
+
+    Attributes:
+        trainable: which layers of the backbone are trained from here on; None leaves it as it was.
+        learning_rate: the highest from here on: the schedule begins anew. None goes on with it.
+    """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     augmentation: Augmentation = Augmentation()
+    trainable: Trainable | None = None
+    learning_rate: LearningRate | None = None
 
 
 class Recipe(Frozen):
@@ -106,6 +116,8 @@ class Recipe(Frozen):
         test_time_augmentation: the views that the finished model averages over: each image and its
             mirror image (`flip`), or both also moved by one pixel to two corners
             (`flip_and_shift`), which takes two and six times the work.
+        calibrate: whether the confidence of the finished model is fitted to the validation split,
+            by one temperature, which changes no class.
         precision: the type of the layers while they are trained; `bfloat16` only if the hardware
             supports it and computes the same gradients. The saved model is always `float32`.
         seed: seeds weights, order and augmentation; None takes the `seed` of params.yaml.
@@ -126,6 +138,7 @@ class Recipe(Frozen):
     patience: Annotated[int, Field(ge=1, le=10_000)] | None = None
     ema: FractionBelowOne = 0.0
     test_time_augmentation: Literal["none", "flip", "flip_and_shift"] = "none"
+    calibrate: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
 
@@ -157,10 +170,41 @@ class Recipe(Frozen):
                 raise ValueError("whiten belongs to the first layer: it is computed from images")
         return self
 
+    @model_validator(mode="after")
+    def _backbone_has_a_place(self) -> "Recipe":
+        if any(isinstance(layer, Backbone) for layer in self.layers[1:]):
+            raise ValueError("a backbone is the first layer: it takes images")
+        if not self.backbone and any(phase.trainable for phase in self.then):
+            raise ValueError("trainable is about a backbone, and the recipe has no backbone")
+        return self
+
+    @property
+    def backbone(self) -> Backbone | None:
+        """The backbone that it begins with, if any."""
+        first = self.layers[0] if self.layers else None
+        return first if isinstance(first, Backbone) else None
+
+    @property
+    def weights(self) -> Weights | None:
+        """The weights of its backbone, if any."""
+        return self.backbone.kind.weights if self.backbone else None
+
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """All phases in order, including the first one."""
-        return (Phase(epochs=self.epochs, augmentation=self.augmentation), *self.then)
+        """All phases in order, including the first one; each says what is trainable."""
+        trainable = self.backbone.trainable if self.backbone else None
+        first = {"epochs": self.epochs, "augmentation": self.augmentation}
+        phases = [Phase(**first, trainable=trainable)]
+        for phase in self.then:
+            trainable = phase.trainable or trainable
+            phases.append(phase.model_copy(update={"trainable": trainable}))
+        return tuple(phases)
+
+    @property
+    def ever_trainable(self) -> Trainable | None:
+        """What is trainable in the phase that trains most of the backbone, if there is one."""
+        choices = [phase.trainable for phase in self.phases if phase.trainable]
+        return max(choices, key=trained_layers, default=None)
 
     @property
     def total_epochs(self) -> int:
@@ -175,4 +219,4 @@ class Recipe(Frozen):
     @property
     def convolves(self) -> bool:
         """Whether there is a convolution among its layers."""
-        return any(isinstance(part, Conv) for part in self.parts)
+        return any(isinstance(part, (Conv, Backbone)) for part in self.parts)

@@ -22,6 +22,8 @@ TEMPLATE = "card.md.jinja"
 FIGURES = {
     "confusion_normalised.png": "How each class is classified, as shares of its images",
     "reliability.png": "Accuracy by confidence",
+    "slices.png": "Accuracy on parts of the test split",
+    "corruptions.png": "Accuracy on images that are corrupted",
     "gradcam.png": "Where it looks",
     "misclassified.png": "The most confident mistakes",
 }
@@ -133,6 +135,7 @@ def _values(
         "forgotten": forgotten_text(forgotten),
         "parameters": f"{passport.run.parameters:,}",
         "recipe": _recipe(passport.provenance.recipe),
+        "weights": passport.provenance.weights,
         "test_images": f"{passport.metrics.get('images', counts.get('test', 0)):,.0f}",
         "metrics": metric_rows(passport.metrics),
         "classes": [_class_row(name, row) for name, row in classes],

@@ -23,7 +23,7 @@ SERVING = ("ai-edge-litert", "mlflow", "numpy", "pandas", "pillow", "pydantic")
 # Set by a scheduler that starts the pipeline.
 FLOW_RUN_ID, FLOW_RUN_URL = "FLOW_RUN_ID", "FLOW_RUN_URL"
 # The code that trains a model, in the package `pipeline`: what `train` depends on in dvc.yaml.
-PACKAGES = ("artifacts", "models", "tracking", "training")
+PACKAGES = ("artifacts", "models", "sources", "tracking", "training")
 MODULES = ("errors.py", "parallel.py", "redaction.py")
 
 
@@ -48,6 +48,7 @@ def describe(
         device=device,
         flow_run=flow_run(),
         sources=source_files(),
+        weights=recipe.weights,
     )
 
 

@@ -14,12 +14,14 @@ from typing import Any
 import keras
 
 from pipeline.artifacts.datasets import Images, Labels
-from pipeline.models.build import core
+from pipeline.models.backbones.build import set_trainable
 from pipeline.models.layers import Conv
+from pipeline.models.parts import core
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.models.whitening import whiten
 from pipeline.training.backends.steps import steps
 from pipeline.training.backends.sums import Indices, Mirrored, Sums, Train
+from pipeline.training.checkpoints.saving import Checkpoints
 from pipeline.training.device import make_deterministic
 from pipeline.training.feed import Prefetched, feed, order
 from pipeline.training.history import Epoch, History, Progress
@@ -55,6 +57,7 @@ def fit(
     *,
     seed: int,
     deterministic: bool = False,
+    checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> History:
@@ -67,6 +70,7 @@ def fit(
         seed: seeds the order of the images and their augmentation.
         deterministic: whether equal seeds give equal weights on CPU, more slowly; it stays on for
             the whole process.
+        checkpoints: where to go on from, and what saves each epoch.
         on_epoch: called after each epoch.
         on_progress: called about once a second.
 
@@ -80,19 +84,28 @@ def fit(
     single = core(model)
     if isinstance(recipe.layers[0], Conv) and recipe.layers[0].whiten:
         whiten(single.layers[2], data.x_train)
+    # The optimizer and the comparison of gradients are for all that any phase trains.
+    if recipe.ever_trainable:
+        set_trainable(single, recipe.ever_trainable)
     trained, precision, agreement = safe_twin(single, recipe, data.x_train, data.y_train)
     steps_per_epoch = math.ceil(len(data.x_train) / recipe.batch_size)
     optimizer = optimizer_of(recipe, steps_per_epoch * recipe.total_epochs, precision)
     optimizer.build(trained.trainable_variables)
-    state = TrainingState(model, trained, optimizer, seed, recipe.keep)
+    state = TrainingState(model, trained, optimizer, seed, recipe.keep, precision)
     measured = trained
     if recipe.ema:
         measured = twin(single, precision)
         state.averages = measured.weights
+    if checkpoints:
+        checkpoints.restore(state)
     for epoch, validation in _Epochs(state, measured, recipe, data, on_progress).run():
         state.add(epoch, validation)
+        if checkpoints:
+            checkpoints.add(state)
         if on_epoch:
             on_epoch(epoch)
+    if checkpoints:
+        checkpoints.finish(state)
     assert state.kept is not None  # every recipe has at least one epoch
     check_every_class_is_predicted(state.predicted, data.y_val, data.class_names)
     found = str(agreement) if agreement else None
@@ -130,7 +143,8 @@ class _Epochs:
         self.steps = math.ceil(self.images / recipe.batch_size)
         self.total_steps = self.steps * recipe.total_epochs
         self.measure = steps().compile_forward(measured, recipe, *next(self.val.blocks()))
-        self.chunks = _Chunks(self.total_steps)
+        left = sum(phase.epochs for phase in recipe.phases[state.phase :]) - state.epochs_of_phase
+        self.chunks = _Chunks(left * self.steps)
 
     def run(self) -> Iterator[tuple[Epoch, Sums]]:
         """Train epoch by epoch; yield each one, and the sums of its validation.
@@ -142,6 +156,8 @@ class _Epochs:
             planned += phase.epochs
             if number < self.state.phase:
                 continue
+            if phase.trainable:
+                set_trainable(self.state.twin, phase.trainable)
             train = steps().compile_training(
                 self.state.twin,
                 self.state.optimizer,

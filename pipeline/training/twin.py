@@ -38,7 +38,8 @@ def twin(model: keras.Model, precision: Precision) -> keras.Model:
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         config = layer.get_config()
-        if layer.name not in ("scaled", OUTPUT_LAYER):
+        exact = isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization))
+        if not exact and layer.name != OUTPUT_LAYER:
             config["dtype"] = policy
         made = fast.get(type(layer), type(layer)).from_config(config)
         constraint: Any = getattr(layer, "kernel_constraint", None)

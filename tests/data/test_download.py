@@ -10,10 +10,10 @@ import pytest
 
 from pipeline.data.datasets import SourceFile
 from pipeline.data.locate import Found, locate
-from pipeline.data.sources.addresses import file_name
-from pipeline.data.sources.download import download
-from pipeline.data.sources.patience import Patience
 from pipeline.errors import ArtifactError, DatasetError, DownloadError
+from pipeline.sources.addresses import file_name
+from pipeline.sources.download import download
+from pipeline.sources.patience import Patience
 from tests.images import make_tar
 from tests.mlflow_server import serve
 

@@ -10,12 +10,12 @@ import pytest
 from pipeline.artifacts.datasets import RawDataset
 from pipeline.data.ingest import ingest
 from pipeline.data.settings import DatasetPlan, ImageFolder
-from pipeline.data.sources import objects
-from pipeline.data.sources.addresses import STORES
-from pipeline.data.sources.objects import fetch
-from pipeline.data.sources.patience import Patience
-from pipeline.data.sources.stores import ObjectStore
 from pipeline.errors import DownloadError
+from pipeline.sources import objects
+from pipeline.sources.addresses import STORES
+from pipeline.sources.objects import fetch
+from pipeline.sources.patience import Patience
+from pipeline.sources.stores import ObjectStore
 from tests.conftest import ROOT
 from tests.images import encode, files, make_zip, write
 from tests.s3 import LOGIN, serve_s3

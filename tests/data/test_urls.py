@@ -17,10 +17,10 @@ import pytest
 from pipeline.artifacts.datasets import RawDataset
 from pipeline.data.ingest import ingest
 from pipeline.data.settings import DatasetPlan, ImageFolder
-from pipeline.data.sources import urls
-from pipeline.data.sources.objects import AT_ONCE
-from pipeline.data.sources.patience import Patience
 from pipeline.errors import DownloadError
+from pipeline.sources import urls
+from pipeline.sources.objects import AT_ONCE
+from pipeline.sources.patience import Patience
 from tests.images import files, write
 from tests.s3 import LOGIN, serve_s3
 

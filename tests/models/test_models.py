@@ -8,6 +8,7 @@ import pytest
 from pipeline.errors import TrainingError
 from pipeline.models import build as models
 from pipeline.models.layers import layer_kind
+from pipeline.models.parts import core
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
 
@@ -105,7 +106,7 @@ def in_short(model):
 def test_the_models_of_the_recipes_are_what_they_were(dataset):
     shape, found = SHAPES.get(dataset, (32, 32, 3)), {}
     for name, entry in RECIPES[dataset].items():
-        model = models.core(models.build(entry, shape, 10, 0))
+        model = core(models.build(entry, shape, 10, 0))
         digest = hashlib.sha256(json.dumps([*in_short(model)]).encode()).hexdigest()[:12]
         found[f"{dataset}.{name}"] = (model.count_params(), digest)
     assert found == {name: row for name, row in SHIPPED.items() if name.startswith(f"{dataset}.")}
@@ -214,8 +215,8 @@ def test_a_model_of_views_answers_with_their_mean(views, count, tmp_path):
     model = models.build(
         plain.model_copy(update={"test_time_augmentation": views}), (8, 6, 3), 3, 0
     )
-    once = models.core(model)
-    assert models.core(once) is once
+    once = core(model)
+    assert core(once) is once
     x = images(5, 8, 6, 3)
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
     seen = [x, padded[:, :8, :6], padded[:, 2:, 2:]][: count // 2]
@@ -235,7 +236,7 @@ def every_recipe():
 @pytest.mark.parametrize(("dataset", "name"), every_recipe())
 def test_the_products_of_an_image_are_those_of_the_layers_of_keras(dataset, name):
     recipe, image_shape = RECIPES[dataset][name], SHAPES.get(dataset, (32, 32, 3))
-    model = models.core(models.build(recipe, image_shape, 10, 0))
+    model = core(models.build(recipe, image_shape, 10, 0))
     expected = 0
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):

@@ -16,8 +16,9 @@ from pipeline.data.ingest import ingest
 from pipeline.data.settings import DatasetPlan, ImageFolder
 from pipeline.errors import ParamsError, TrackingError
 from pipeline.evaluation.measures import Confused
+from pipeline.models.backbones.backbones import BACKBONES
 from pipeline.registry import model_files, versions
-from pipeline.reports.card import description, most_confused, publish, render
+from pipeline.reports.card import FIGURES, description, most_confused, publish, render
 from pipeline.reports.wording import limits, metric_rows
 from pipeline.tracking.store import connect
 from tests.page import Page
@@ -99,6 +100,15 @@ def test_it_says_what_the_passport_says(passport):
     ]
 
 
+def test_the_weights_of_a_backbone_are_named_with_licence_and_images(passport):
+    assert "Backbone:" not in render(passport, 1).markdown
+    weights = BACKBONES[0].weights
+    made = passport.provenance.model_copy(update={"weights": weights})
+    text = render(passport.model_copy(update={"provenance": made}), 1).markdown
+    for said in ("lite0, trained on ImageNet", weights.source, "Apache-2.0", weights.sha256):
+        assert said in text
+
+
 @pytest.mark.parametrize(
     ("stated", "shown"),
     [("", "Nobody has stated"), (" ", "Nobody has stated"), ("Sort\nx", "Sort x")],
@@ -139,12 +149,8 @@ def test_the_page_has_figures_and_examples_and_loads_nothing(made, passport):
     plots = made / "evaluation" / "dense" / "plots"
     page = Page(render(passport, 1, plots=plots).html)
     images = [target for target in page.targets if target.startswith("data:image/png;base64,")]
-    shown = [
-        name
-        for name in ("confusion_normalised", "reliability", "misclassified", "gradcam")
-        if (plots / f"{name}.png").exists()
-    ]
-    assert len(shown) >= 3
+    shown = [name for name in FIGURES if (plots / name).exists()]
+    assert len(shown) >= 5
     assert len(images) == len(passport.examples) + len(shown)
     links = [target for target in page.targets if target not in images]
     assert links == ["https://arxiv.org/abs/1810.03993"]

@@ -24,10 +24,10 @@ from pipeline.data.readers.readers import entries
 from pipeline.data.shards.arrangement import arrange
 from pipeline.data.shards.index import Earlier, Index
 from pipeline.data.shards.writing import SharedArray, create, keep, move
-from pipeline.data.sources.progress import bar
 from pipeline.errors import ImageError
 from pipeline.images import read_image, to_array
 from pipeline.parallel import spread
+from pipeline.sources.progress import bar
 
 # Images per task: enough to be worth its overhead, few enough to bound memory.
 TASK_IMAGES = 256

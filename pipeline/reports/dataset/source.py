@@ -7,10 +7,10 @@ from pipeline.artifacts.datasets import RawDataset
 from pipeline.data.readers.content import digest
 from pipeline.data.readers.folder import folder_entries
 from pipeline.data.readers.listing import is_image
-from pipeline.data.sources.addresses import is_url
 from pipeline.data.watched import TABLES
 from pipeline.errors import ArchiveError
 from pipeline.redaction import redact
+from pipeline.sources.addresses import is_url
 
 UNWATCHED = "not known whether it changed; dvc repro --force --single-item ingest reads it anew"
 

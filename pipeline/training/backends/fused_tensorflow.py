@@ -92,7 +92,8 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise; while training, update the moving averages."""
-        if not training or len(inputs.shape) != 4:
+        # A frozen layer keeps its moving averages, and uses them.
+        if not training or not self.trainable or len(inputs.shape) != 4:
             return super().call(inputs, training=training, mask=mask)
         nothing = tf.zeros([0])
         outputs, mean, variance, *_ = _RAW.FusedBatchNormV3(
@@ -148,6 +149,8 @@ class Dropout(keras.layers.Dropout):  # type: ignore[misc]
         """Drop some of the values while training, and scale up the others."""
         if not training or not self.rate:
             return inputs
+        if self.noise_shape is not None:
+            return super().call(inputs, training=training)
         dropped, count = round(self.rate * 2**16), tf.size(inputs)
         draws = tf.random.stateless_uniform(
             [(count + 1) // 2], self.seed_generator.next(), None, None, tf.uint32
@@ -177,6 +180,8 @@ class Conv2D(keras.layers.Conv2D):  # type: ignore[misc]
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Convolve images (n, height, width, channels)."""
+        if self.groups > 1 or self.dilation_rate != (1, 1):
+            return super().convolution_op(inputs, kernel)
         seen = [
             _seen(size, self.kernel_size[axis], self.strides[axis], self.padding)
             for axis, size in enumerate(inputs.shape[1:3])

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 import jax
@@ -118,20 +117,31 @@ def compiled_steps(training: _Training) -> Any:
     loss = loss_of(training.described.recipe, model.output_shape[-1])
     weigh = weighing(training.class_weights)
     iterations = optimizer.variables.index(optimizer.iterations)
-    ema, place_of = training.described.recipe.ema, {}
-    for place, variable in enumerate(chain(*_kinds(model))):
-        place_of[id(variable)] = place
+    # Named here once: another phase of the training may change what is trainable.
+    trainable, fixed = _kinds(model)
+    place_of = {id(variable): place for place, variable in enumerate([*trainable, *fixed])}
     places = [place_of[id(weight)] for weight in model.weights]
+    ema = training.described.recipe.ema
 
     def loss_and_more(trained: Any, others: Any, images: Any, labels: Any) -> Any:
-        probabilities, others, losses = model.stateless_call(
-            trained, others, images, training=True, return_losses=True
-        )
+        values = [*zip(trainable, trained, strict=True), *zip(fixed, others, strict=True)]
+        with keras.StatelessScope(state_mapping=values, collect_losses=True) as scope:
+            probabilities = model.call(images, training=True)
+            losses = model.losses
+        others = [scope.get_current_value(variable) for variable in fixed]
         each = loss(labels, probabilities)
         return jnp.mean(weigh(each, labels)) + sum(losses), (
             others,
             score(labels, probabilities, each),
         )
+
+    def apply(moments: Any, gradients: Any, trained: Any) -> Any:
+        # The optimizer may have variables of other phases too, which stay as they are.
+        own = optimizer.variables
+        values = [*zip(trainable, trained, strict=True), *zip(own, moments, strict=True)]
+        with keras.StatelessScope(state_mapping=values) as scope:
+            optimizer.apply(gradients, trainable)
+        return [[scope.get_current_value(v) for v in kind] for kind in (trainable, own)]
 
     differentiate = jax.value_and_grad(loss_and_more, has_aux=True)
 
@@ -143,7 +153,7 @@ def compiled_steps(training: _Training) -> Any:
             draws = jax.random.uniform(at, (DRAWS, len(indices)))
             images = augment(images, augmentation, draws, mirrored)
         (_, (others, more)), gradients = differentiate(trained, others, images, y[indices])
-        trained, moments = optimizer.stateless_apply(moments, gradients, trained)
+        trained, moments = apply(moments, gradients, trained)
         if averages:
             share, values = new_share(ema, moments[iterations]), [*trained, *others]
             weights = [values[place] for place in places]
@@ -172,7 +182,7 @@ def compile_forward(model: keras.Model, recipe: Recipe, x: Any, y: Any) -> Measu
     forward = _forward(_model(model, recipe))
 
     def measure(x: Any, y: Any) -> Sums:
-        return read_sums(1, forward(_values(model), x, y))
+        return read_sums(1, forward([variable.value for variable in model.variables], x, y))
 
     if jax.default_backend() != "gpu":
         return measure
@@ -202,7 +212,9 @@ def _forward(described: _Model) -> Any:
         def block(number: Any, sums: Any) -> Any:
             start = jnp.minimum(number * size, len(x) - size)
             images, labels = (jax.lax.dynamic_slice_in_dim(a, start, size) for a in (x, y))
-            probabilities, _ = model.stateless_call(*variables, images, training=False)
+            pairs = zip(model.variables, variables, strict=True)
+            with keras.StatelessScope(state_mapping=list(pairs)):
+                probabilities = model.call(images, training=False)
             counted = start + jnp.arange(size) >= number * size
             losses = loss(labels, probabilities)
             return add_sums(sums, score(labels, probabilities, losses, counted))

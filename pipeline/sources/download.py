@@ -11,9 +11,9 @@ from typing import Any
 import requests
 from urllib3.exceptions import HTTPError
 
-from pipeline.data.sources.patience import Patience, TransientError, locked, reason
-from pipeline.data.sources.progress import bar
 from pipeline.errors import DatasetError, DownloadError
+from pipeline.sources.patience import Patience, TransientError, locked, reason
+from pipeline.sources.progress import bar
 
 CHUNK = 1 << 18
 RETRIED = frozenset({408, 425, 429})

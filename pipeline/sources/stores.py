@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data.sources.addresses import STORES, scheme
-from pipeline.data.sources.patience import Patience, TransientError, reason
 from pipeline.errors import DownloadError
+from pipeline.sources.addresses import STORES, scheme
+from pipeline.sources.patience import Patience, TransientError, reason
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

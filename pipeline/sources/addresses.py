@@ -42,6 +42,8 @@ STORES = {
     "hf": Store("huggingface_hub", "hf", "a login is read from HF_TOKEN, or of `hf auth login`"),
 }
 SCHEMES = ("http", "https", *STORES)
+# Names a folder or URL that is asked first, and holds <dataset>/<file>.
+MIRROR = "DATASET_MIRROR"
 
 
 def scheme(address: str) -> str:

@@ -12,14 +12,14 @@ from requests.adapters import HTTPAdapter
 
 from pipeline.artifacts.local_cache import cache
 from pipeline.artifacts.record import Record
-from pipeline.data.sources.addresses import is_object, scheme
-from pipeline.data.sources.download import answer, check, receive
-from pipeline.data.sources.objects import AT_ONCE, fetch_one
-from pipeline.data.sources.patience import Patience
-from pipeline.data.sources.progress import bar
-from pipeline.data.sources.stores import ObjectStore
 from pipeline.errors import ArtifactError, DownloadError, ImageError
 from pipeline.parallel import spread
+from pipeline.sources.addresses import is_object, scheme
+from pipeline.sources.download import answer, check, receive
+from pipeline.sources.objects import AT_ONCE, fetch_one
+from pipeline.sources.patience import Patience
+from pipeline.sources.progress import bar
+from pipeline.sources.stores import ObjectStore
 
 # Failures in a row after which a server is not asked for the rest.
 GIVEN_UP = 20

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.artifacts.record import Record
-from pipeline.data.sources.download import kept
-from pipeline.data.sources.patience import Patience, locked
-from pipeline.data.sources.progress import bar
-from pipeline.data.sources.stores import Object, ObjectStore
 from pipeline.errors import ArtifactError, DownloadError
 from pipeline.parallel import spread
+from pipeline.sources.download import kept
+from pipeline.sources.patience import Patience, locked
+from pipeline.sources.progress import bar
+from pipeline.sources.stores import Object, ObjectStore
 
 AT_ONCE = 16
 # An object is fetched in parts, so that what breaks off costs one of them.
