@@ -34,7 +34,7 @@ from pipeline.training.training_checks import (
     check_every_class_is_predicted,
     check_finite,
 )
-from pipeline.training.twin import safe_twin
+from pipeline.training.twin import safe_twin, twin
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,13 @@ def fit(
     optimizer = optimizer_of(recipe, steps_per_epoch * recipe.total_epochs, precision)
     optimizer.build(trained.trainable_variables)
     state = TrainingState(model, trained, optimizer, seed, recipe.keep, precision)
+    measured = trained
+    if recipe.ema:
+        measured = twin(single, precision)
+        state.averages = measured.weights
     if checkpoints:
         checkpoints.restore(state)
-    for epoch, validation in _Epochs(state, recipe, data, on_progress).run():
+    for epoch, validation in _Epochs(state, measured, recipe, data, on_progress).run():
         state.add(epoch, validation)
         if checkpoints:
             checkpoints.add(state)
@@ -103,7 +107,8 @@ def fit(
     assert state.kept is not None  # every recipe has at least one epoch
     check_every_class_is_predicted(state.predicted, data.y_val, data.class_names)
     found = str(agreement) if agreement else None
-    return History(tuple(state.epochs), state.kept, precision, found)
+    stopped = len(state.epochs) < recipe.total_epochs
+    return History(tuple(state.epochs), state.kept, precision, found, stopped)
 
 
 def check(data: Data, image_shape: tuple[int, int, int]) -> None:
@@ -123,6 +128,7 @@ class _Epochs:
     def __init__(
         self,
         state: TrainingState,
+        measured: keras.Model,
         recipe: Recipe,
         data: Data,
         on_progress: Callable[[Progress], None] | None,
@@ -134,20 +140,22 @@ class _Epochs:
         self.class_weights = weights_of(recipe.class_weights, data.y_train, data.class_names)
         self.steps = math.ceil(self.images / recipe.batch_size)
         self.total_steps = self.steps * recipe.total_epochs
-        self.measure = steps().compile_forward(state.twin, recipe, *next(self.val.blocks()))
-        self.done = len(state.epochs)
-        self.chunks = Chunks(self.total_steps - self.done * self.steps)
+        self.measure = steps().compile_forward(measured, recipe, *next(self.val.blocks()))
+        left = sum(phase.epochs for phase in recipe.phases[state.phase :]) - state.epochs_of_phase
+        self.chunks = Chunks(left * self.steps)
 
     def run(self) -> Iterator[tuple[Epoch, Sums]]:
-        """Train epoch by epoch; yield each one, and the sums of its validation."""
-        begun = 0
-        for phase in self.recipe.phases:
+        """Train epoch by epoch; yield each one, and the sums of its validation.
+
+        Whoever takes an epoch adds it to the state, which says when a phase ends.
+        """
+        planned = 0
+        for number, phase in enumerate(self.recipe.phases):
+            planned += phase.epochs
+            if number < self.state.phase:
+                continue
             if phase.trainable:
                 set_trainable(self.state.twin, phase.trainable)
-            numbers = range(max(begun, self.done) + 1, begun + phase.epochs + 1)
-            begun += phase.epochs
-            if not numbers:
-                continue
             train = steps().compile_training(
                 self.state.twin,
                 self.state.optimizer,
@@ -156,9 +164,12 @@ class _Epochs:
                 self.state.seed,
                 self.total_steps,
                 self.class_weights,
+                self.state.averages,
             )
-            for number in numbers:
-                yield self._epoch(number, train, phase.augmentation)
+            while not self.state.phase_ends(phase.epochs, self.recipe.patience):
+                yield self._epoch(len(self.state.epochs) + 1, train, phase.augmentation)
+            self.chunks.total -= self.steps * (phase.epochs - self.state.epochs_of_phase)
+            self.state.begin_phase(planned * self.steps)
 
     def _epoch(self, number: int, train: Train, augmentation: Augmentation) -> tuple[Epoch, Sums]:
         """Train on as many images as there are, then validate."""

@@ -142,7 +142,7 @@ def _fit(
             progress.on_progress(now)
             log.send()
 
-        return fit(
+        history = fit(
             model,
             plan.recipe,
             data,
@@ -152,6 +152,8 @@ def _fit(
             on_epoch=on_epoch,
             on_progress=on_progress,
         )
+        progress.finish(history)
+        return history
 
 
 def _calibrate(run: Run, model: keras.Model, plan: ModelPlan, splits: Splits) -> Calibration | None:
@@ -205,6 +207,7 @@ def _conclude(
         {
             **outcome,
             "kept_epoch": kept.epoch,
+            **({"stopped_epoch": len(history.epochs)} if history.stopped else {}),
             "best_val_accuracy": kept.val_accuracy,
             "best_val_loss": val_loss,
         }

@@ -44,6 +44,7 @@ def plans(epochs):
     """Return a plan for each optimizer; all other choices take turns."""
     augmentations, schedules, keep = cycle(AUGMENTATIONS), cycle(SCHEDULES), cycle(["last", "best"])
     precisions = cycle(["float32", "bfloat16"])
+    averages, sampling = cycle([0.9, 0.0]), cycle(["shuffle", "balanced"])
     return [
         tiny_plan(
             layers=LAYERS,
@@ -54,6 +55,8 @@ def plans(epochs):
             schedule=next(schedules),
             keep=next(keep),
             precision=next(precisions),
+            ema=next(averages),
+            sampling=next(sampling),
         )
         for kind in OPTIMIZERS
     ]
