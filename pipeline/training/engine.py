@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from pipeline.artifacts.datasets import Images, Labels
+from pipeline.artifacts.datasets import Images, Labels, Vectors
 from pipeline.models.layers import Conv
 from pipeline.models.parts import core
 from pipeline.models.recipes import Augmentation, Recipe
@@ -38,11 +38,14 @@ _SECONDS_PER_CHUNK = 1.0
 
 @dataclass(frozen=True)
 class Data:
-    """The data of a training: images `uint8` (n, height, width, channels), labels `int64` (n,)."""
+    """The data of a training: images `uint8` (n, height, width, channels), labels `int64` (n,).
 
-    x_train: Images
+    In the place of images there may be their features, `float32` (n, d).
+    """
+
+    x_train: Images | Vectors
     y_train: Labels
-    x_val: Images
+    x_val: Images | Vectors
     y_val: Labels
     class_names: tuple[str, ...]
 
@@ -73,7 +76,7 @@ def fit(
         TrainingError: the data do not fit the model, the loss is not finite, or the trained model
             never predicts a class.
     """
-    check(data, model.input_shape[1:])
+    check(data, model.input_shape[1:], model.inputs[0].dtype)
     if deterministic:
         make_deterministic(seed)
     single = core(model)
@@ -94,14 +97,14 @@ def fit(
     return History(tuple(state.epochs), state.kept, precision, found)
 
 
-def check(data: Data, image_shape: tuple[int, int, int]) -> None:
-    """Refuse data that the model cannot learn from.
+def check(data: Data, image_shape: tuple[int, ...], dtype: str = "uint8") -> None:
+    """Refuse data that the model, which takes this shape and type, cannot learn from.
 
     Raises:
         TrainingError: a split is empty or has wrong shapes or labels, or a class has no images.
     """
-    check_arrays("train", data.x_train, data.y_train, image_shape, data.class_names)
-    check_arrays("val", data.x_val, data.y_val, image_shape, data.class_names)
+    check_arrays("train", data.x_train, data.y_train, image_shape, data.class_names, dtype)
+    check_arrays("val", data.x_val, data.y_val, image_shape, data.class_names, dtype)
     check_every_class_has_images(data.y_train, data.class_names)
 
 

@@ -1,7 +1,7 @@
 """train: the splits and a recipe -> a model, tracked as an MLflow run as it goes."""
 
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from pipeline.tracking.describe import describe, used
 from pipeline.tracking.run import Run
 from pipeline.tracking.runs import new_run
 from pipeline.tracking.trainings import describe as describe_training
-from pipeline.training.curves import draw_curves
+from pipeline.training.curves import draw_curves, draw_strengths
 from pipeline.training.device import choose, make_deterministic
 from pipeline.training.engine import Data, fit
+from pipeline.training.features.frozen import features_of, has_fixed_features
 from pipeline.training.history import Epoch, History
-from pipeline.training.progress import TrainProgress
+from pipeline.training.logistic import fit_softmax, strengths
+from pipeline.training.progress import TrainProgress, features_progress
 
 
 def train(
@@ -111,23 +113,35 @@ def _data(splits: Splits, info: SplitsInfo) -> Data:
 
 
 def _fit(run: Run, model: keras.Model, plan: ModelPlan, data: Data, deterministic: bool) -> History:
-    """Fit the model; log every epoch to the run and show the progress."""
-    with TrainProgress(f"{plan.dataset} {plan.model}", plan.recipe.total_epochs) as progress:
+    """Fit the model, on features where they are computed once; log every epoch to the run."""
+    name, recipe = f"{plan.dataset} {plan.model}", plan.recipe
+    trained, seconds = model, 0.0
+    if has_fixed_features(recipe):
+        with features_progress(name, len(data.x_train) + len(data.x_val)) as advance:
+            found = features_of(model, data, advance)
+        trained, data, seconds = found.head, found.data, found.seconds
+        run.log_metrics({"features_computed": found.computed, "features_seconds": seconds})
+    total = len(strengths(recipe)) if recipe.fits_only_the_softmax else recipe.total_epochs
+    with TrainProgress(name, total) as progress:
 
         def on_epoch(row: Epoch) -> None:
             progress.on_epoch(row)
             values = asdict(row)
             run.log_metrics(values, step=values.pop("epoch"))
 
-        return fit(
-            model,
-            plan.recipe,
-            data,
-            seed=plan.recipe.seed or 0,
-            deterministic=deterministic,
-            on_epoch=on_epoch,
-            on_progress=progress.on_progress,
-        )
+        if recipe.fits_only_the_softmax:
+            history = fit_softmax(trained, recipe, data, on_epoch=on_epoch)
+        else:
+            history = fit(
+                trained,
+                recipe,
+                data,
+                seed=recipe.seed or 0,
+                deterministic=deterministic,
+                on_epoch=on_epoch,
+                on_progress=progress.on_progress,
+            )
+    return replace(history, features_seconds=seconds)
 
 
 def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel) -> None:
@@ -141,13 +155,20 @@ def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel)
     with tempfile.TemporaryDirectory() as folder:
         draw_curves(Path(folder) / "curves.png", {str(name): rows[name].tolist() for name in rows})
         run.log_artifact(Path(folder) / "curves.png")
+        if len(history.strengths) > 1:
+            draw_strengths(Path(folder) / "strengths.png", history)
+            run.log_artifact(Path(folder) / "strengths.png")
+    if history.strengths:
+        tried = rows.assign(l2=history.strengths).drop(columns=["epoch", "learning_rate"])
+        run.log_text(tried.to_csv(index=False), "strengths.csv")
+        run.log_params({"l2": history.strengths[history.epochs.index(history.kept)]})
 
 
 def _conclude(
     run: Run, model: keras.Model, history: History, trained: TrainedModel
 ) -> dict[str, Any]:
     """Return the outcome of the training, and log it to the run."""
-    seconds = round(sum(row.seconds for row in history.epochs), 2)
+    seconds = round(history.features_seconds + sum(row.seconds for row in history.epochs), 2)
     outcome = {
         "parameters": model.count_params(),
         "epochs": len(history.epochs),

@@ -182,7 +182,7 @@ def test_the_weights_are_those_of_keras_own_loop():
 
 
 def test_every_optimizer_trains_on_jax():
-    names = [kind.name for kind in OPTIMIZERS]
+    names = [kind.name for kind in OPTIMIZERS if kind.keras_class]
     trained = train(*({"optimizer": {"name": name, "learning_rate": 0.01}} for name in names))
     for name, row in zip(names, trained, strict=True):
         assert row["accuracy"] > 0.7, name
