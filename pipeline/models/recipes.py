@@ -10,14 +10,19 @@ from pipeline.artifacts.record import Frozen
 from pipeline.models.backbones.layer import Backbone
 from pipeline.models.layer import FractionBelowOne, Layer, SingleLayer
 from pipeline.models.layers import BY_KIND, BatchNorm, Conv, Dense, Dropout, layer_kind
+from pipeline.models.losses import ClassWeights, Loss
 from pipeline.models.optimizers import Optimizer
 
 OUTPUT_LAYER = "probabilities"  # the name of the softmax layer, which is in no recipe
+VIEWS_LAYER = "mean"  # of the views of test-time augmentation; likewise
 
 # Layers that are trained, or differ from step to step.
 LEARNING = (Conv, Dense, BatchNorm, Dropout)
 # Keys of a recipe that mean something where its optimizer is lbfgs.
-TAKEN_BY_LBFGS = ("layers", "optimizer", "epochs", "test_time_augmentation", "seed")
+TAKEN_BY_LBFGS = (
+    *("layers", "optimizer", "epochs", "class_weights", "test_time_augmentation"),
+    *("calibrate", "seed"),
+)
 
 
 def _as_mapping(layer: Any) -> Any:
@@ -98,11 +103,17 @@ class Recipe(Frozen):
 
     Attributes:
         layers: from the scaled image to the last hidden layer.
+        class_weights: the weight of each class in the loss that is trained on: n / (classes *
+            count) if `balanced`, or by name, and 1 for a class that is not named.
+        sampling: an epoch has each training image once (`shuffle`), or as many images, but of
+            every class equally many (`balanced`).
         then: phases that follow the first `epochs`, with the optimizer's state kept.
         keep: the weights of the epoch that is `best` on the validation split, or the `last`.
         test_time_augmentation: the views that the finished model averages over: each image and its
             mirror image (`flip`), or both also moved by one pixel to two corners
             (`flip_and_shift`), which takes two and six times the work.
+        calibrate: whether the confidence of the finished model is fitted to the validation split,
+            by one temperature, which changes no class.
         precision: the type of the layers while they are trained; `bfloat16` only if the hardware
             supports it and computes the same gradients. The saved model is always `float32`.
         seed: seeds weights, order and augmentation; None takes the `seed` of params.yaml.
@@ -110,10 +121,10 @@ class Recipe(Frozen):
 
     layers: tuple[AnyLayer, ...]
     optimizer: Optimizer = Optimizer()
-    loss: Literal["sparse_categorical_crossentropy", "categorical_crossentropy"] = (
-        "sparse_categorical_crossentropy"
-    )
+    loss: Loss = Loss()
     label_smoothing: FractionBelowOne = 0.0
+    class_weights: ClassWeights = None
+    sampling: Literal["shuffle", "balanced"] = "shuffle"
     schedule: Schedule = Schedule()
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
@@ -121,13 +132,23 @@ class Recipe(Frozen):
     then: tuple[Phase, ...] = ()
     keep: Literal["best", "last"] = "best"
     test_time_augmentation: Literal["none", "flip", "flip_and_shift"] = "none"
+    calibrate: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
 
     @model_validator(mode="after")
     def _smoothing_has_a_place(self) -> "Recipe":
-        if self.label_smoothing and self.loss != "categorical_crossentropy":
-            raise ValueError("label_smoothing needs loss: categorical_crossentropy")
+        if self.label_smoothing and self.loss.name == "sparse_categorical_crossentropy":
+            raise ValueError("label_smoothing needs loss: categorical_crossentropy or focal")
+        return self
+
+    @model_validator(mode="after")
+    def _is_balanced_once(self) -> "Recipe":
+        if self.class_weights == "balanced" and self.sampling == "balanced":
+            raise ValueError(
+                "class_weights: balanced and sampling: balanced each make up for classes of "
+                "different size, together twice: choose one"
+            )
         return self
 
     @model_validator(mode="after")

@@ -46,6 +46,7 @@ class Candidate(Scored):
 
     Attributes:
         metrics: those that have a floor, by its key in params.yaml and in its unit.
+        worst_slice: of its test images; empty where none has enough.
         missing: parts of its passport that are not known.
         max_difference: how far the MLflow flavour is from the model file, asked now, and from what
             Keras answered for the passport's examples.
@@ -56,6 +57,7 @@ class Candidate(Scored):
     """
 
     metrics: Mapping[str, float]
+    worst_slice: str = ""
     missing: tuple[str, ...] = ()
     max_difference: float = 0.0
     validated: bool = True

@@ -22,6 +22,8 @@ TEMPLATE = "card.md.jinja"
 FIGURES = {
     "confusion_normalised.png": "How each class is classified, as shares of its images",
     "reliability.png": "Accuracy by confidence",
+    "slices.png": "Accuracy on parts of the test split",
+    "corruptions.png": "Accuracy on images that are corrupted",
     "gradcam.png": "Where it looks",
     "misclassified.png": "The most confident mistakes",
 }

@@ -111,6 +111,7 @@ def limits(passport: Passport, confused: Sequence[Confused] = ()) -> tuple[str, 
             f"It classifies {row.share:.1%} of the test images of {row.actual} as {row.predicted}."
             for row in confused[:3]
         ),
+        *_worst_slice(passport),
         *_calibration(passport.metrics),
         f"It sees {height}x{width} pixels in {'colour' if channels == 3 else 'gray'}. Any other "
         f"image is resized to that, its aspect ratio is not kept{colour}.",
@@ -141,6 +142,18 @@ def _by_class(classes: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:
         "No test image, so nothing was measured": none,
     }
     return tuple(f"{text}: {_listed(names)}." for text, names in sentences.items() if names)
+
+
+def _worst_slice(passport: Passport) -> tuple[str, ...]:
+    if not passport.slices:
+        return ()
+    worst, name = passport.slices[0], "slice_accuracy_lowest"
+    ends = (passport.metrics[f"{name}_low"], passport.metrics[f"{name}_high"])
+    return (
+        f"Of {len(passport.slices)} slices of the test split, it is worst on {worst} "
+        f"({worst.images:,} images): {worst.accuracy:.1%}; the worst of so many is "
+        f"{interval_text(name, ends)} with 95% confidence.",
+    )
 
 
 def _calibration(metrics: Mapping[str, float]) -> tuple[str, ...]:

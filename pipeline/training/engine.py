@@ -23,6 +23,7 @@ from pipeline.training.backends.sums import Indices, Mirrored, Sums, Train
 from pipeline.training.device import make_deterministic
 from pipeline.training.feed import Prefetched, feed, order
 from pipeline.training.history import Epoch, History, Progress
+from pipeline.training.losses import weights_of
 from pipeline.training.optimizers import optimizer_of
 from pipeline.training.state import TrainingState
 from pipeline.training.training_checks import (
@@ -73,8 +74,8 @@ def fit(
         on_progress: called about once a second.
 
     Raises:
-        TrainingError: the data do not fit the model, the loss is not finite, or the trained model
-            never predicts a class.
+        TrainingError: the data do not fit the model or the recipe, the loss is not finite, or the
+            trained model never predicts a class.
     """
     check(data, model.input_shape[1:], model.inputs[0].dtype)
     if deterministic:
@@ -121,6 +122,8 @@ class _Epochs:
         self.state, self.recipe, self.on_progress = state, recipe, on_progress
         self.train, self.val = feed(data.x_train, data.y_train), feed(data.x_val, data.y_val)
         self.images = len(data.x_train)
+        self.balanced = data.y_train if recipe.sampling == "balanced" else None
+        self.class_weights = weights_of(recipe.class_weights, data.y_train, data.class_names)
         self.steps = math.ceil(self.images / recipe.batch_size)
         self.total_steps = self.steps * recipe.total_epochs
         self.measure = steps().compile_forward(state.twin, recipe, *next(self.val.blocks()))
@@ -137,13 +140,14 @@ class _Epochs:
                 phase.augmentation,
                 self.state.seed,
                 self.total_steps,
+                self.class_weights,
             )
             for _ in range(phase.epochs):
                 number += 1
                 yield self._epoch(number, train, phase.augmentation)
 
     def _epoch(self, number: int, train: Train, augmentation: Augmentation) -> tuple[Epoch, Sums]:
-        """Train on each image once, then validate."""
+        """Train on as many images as there are, then validate."""
         start = time.perf_counter()
         trained = self._train(number, train, augmentation)
         learning_rate = self.state.learning_rate
@@ -182,7 +186,7 @@ class _Epochs:
         self, number: int, augmentation: Augmentation
     ) -> Iterator[tuple[Prefetched, Mirrored]]:
         """Cut an epoch into chunks; each is prefetched when it is taken."""
-        indices, mirrored = order(self.state.seed, number, self.images, augmentation)
+        indices, mirrored = order(self.state.seed, number, self.images, augmentation, self.balanced)
         batch, begun = self.recipe.batch_size, 0
         full = self.images // batch
         while begun < self.steps:

@@ -20,6 +20,7 @@ from pipeline.models.recipes import Recipe
 from pipeline.training.backends.sums import images_per_forward
 from pipeline.training.engine import Data, check
 from pipeline.training.history import Epoch, History
+from pipeline.training.losses import weights_of
 from pipeline.training.training_checks import check_every_class_is_predicted, check_finite
 
 # From strong to weak: 30, 10, 3, 1, … 0.0003. Each begins where the one before ended.
@@ -32,7 +33,6 @@ def fit_softmax(
     recipe: Recipe,
     data: Data,
     *,
-    image_weights: NDArray[np.float32] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> History:
     """Train the softmax layer of a model in which nothing else is trained.
@@ -41,7 +41,6 @@ def fit_softmax(
         head: from what `data` holds to probabilities; its last layer gets the weights.
         recipe: its optimizer is `lbfgs`; `epochs` are the most iterations for each strength.
         data: images or features to train on, and to choose the strength with.
-        image_weights: how much each training image counts, (n,); None: all the same.
         on_epoch: called after each strength.
 
     Raises:
@@ -52,7 +51,9 @@ def fit_softmax(
     x_train, x_val = (_vectors(head, images) for images in (data.x_train, data.x_val))
     mean, scale = _standard(x_train)
     x_train, x_val = (x_train - mean) / scale, (x_val - mean) / scale
-    fit = _Fit(x_train, data.y_train, image_weights, recipe.epochs)
+    of_classes = weights_of(recipe.class_weights, data.y_train, data.class_names)
+    of_images = None if of_classes is None else np.array(of_classes)[data.y_train]
+    fit = _Fit(x_train, data.y_train, of_images, recipe.epochs)
     rows: list[Epoch] = []
     kept: tuple[Epoch, Weights] | None = None
     for number, l2 in enumerate(strengths(recipe), start=1):
@@ -111,7 +112,7 @@ class _Fit:
         self,
         x: Vectors,
         y: Labels,
-        image_weights: NDArray[np.float32] | None,
+        image_weights: NDArray[np.float64] | None,
         iterations: int,
     ) -> None:
         from sklearn.linear_model import LogisticRegression

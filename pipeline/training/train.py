@@ -18,6 +18,7 @@ from pipeline.tracking.describe import describe, used
 from pipeline.tracking.run import Run
 from pipeline.tracking.runs import new_run
 from pipeline.tracking.trainings import describe as describe_training
+from pipeline.training.calibration import Calibration, calibrate
 from pipeline.training.curves import draw_curves, draw_strengths
 from pipeline.training.device import choose, make_deterministic
 from pipeline.training.engine import Data, fit
@@ -67,10 +68,15 @@ def train(
         describe_training(run, splits, data_md5, plan.dataset, plan.model, provenance)
         model = build(plan.recipe, info.image_shape, info.num_classes, seed)
         run.log_text(_summary(model), "model_summary.txt")
-        history = _fit(run, model, plan, _data(splits, info), deterministic)
+        images = _data(splits, info)
+        part, data, seconds = _on_features(run, model, plan, images)
+        history = replace(_fit(run, part, plan, data, deterministic), features_seconds=seconds)
         run.log_params({"trained_in": history.precision})
         if history.agreement:
             run.log_params({"bfloat16_least_cosine": history.agreement})
+        # What is served is calibrated: the views of an image, where it averages over several.
+        views = plan.recipe.test_time_augmentation != "none"
+        calibration = _calibrate(run, *((model, plan, images) if views else (part, plan, data)))
         _save(run, model, history, trained)
         provenance = used(provenance)
         provenance.save(trained.provenance)
@@ -89,7 +95,7 @@ def train(
             device=str(chosen),
             git_commit=provenance.code.commit,
             git_dirty=provenance.code.dirty,
-            **_conclude(run, model, history, trained),
+            **_conclude(run, model, history, calibration, trained),
         ).save(output / "run.json")
     return trained
 
@@ -112,17 +118,28 @@ def _data(splits: Splits, info: SplitsInfo) -> Data:
     )
 
 
+def _on_features(
+    run: Run, model: keras.Model, plan: ModelPlan, data: Data
+) -> tuple[keras.Model, Data, float]:
+    """Return what is trained and on what: where features are computed once, the head on those.
+
+    Returns:
+        The model or its head, images or features, and the seconds that the features took.
+    """
+    if not has_fixed_features(plan.recipe):
+        return model, data, 0.0
+    images = len(data.x_train) + len(data.x_val)
+    with features_progress(f"{plan.dataset} {plan.model}", images) as advance:
+        found = features_of(model, data, advance)
+    run.log_metrics({"features_computed": found.computed, "features_seconds": found.seconds})
+    return found.head, found.data, found.seconds
+
+
 def _fit(run: Run, model: keras.Model, plan: ModelPlan, data: Data, deterministic: bool) -> History:
-    """Fit the model, on features where they are computed once; log every epoch to the run."""
-    name, recipe = f"{plan.dataset} {plan.model}", plan.recipe
-    trained, seconds = model, 0.0
-    if has_fixed_features(recipe):
-        with features_progress(name, len(data.x_train) + len(data.x_val)) as advance:
-            found = features_of(model, data, advance)
-        trained, data, seconds = found.head, found.data, found.seconds
-        run.log_metrics({"features_computed": found.computed, "features_seconds": seconds})
-    total = len(strengths(recipe)) if recipe.fits_only_the_softmax else recipe.total_epochs
-    with TrainProgress(name, total) as progress:
+    """Fit the model; log every epoch to the run and show the progress."""
+    recipe = plan.recipe
+    rows = len(strengths(recipe)) if recipe.fits_only_the_softmax else recipe.total_epochs
+    with TrainProgress(f"{plan.dataset} {plan.model}", rows) as progress:
 
         def on_epoch(row: Epoch) -> None:
             progress.on_epoch(row)
@@ -130,18 +147,34 @@ def _fit(run: Run, model: keras.Model, plan: ModelPlan, data: Data, deterministi
             run.log_metrics(values, step=values.pop("epoch"))
 
         if recipe.fits_only_the_softmax:
-            history = fit_softmax(trained, recipe, data, on_epoch=on_epoch)
-        else:
-            history = fit(
-                trained,
-                recipe,
-                data,
-                seed=recipe.seed or 0,
-                deterministic=deterministic,
-                on_epoch=on_epoch,
-                on_progress=progress.on_progress,
-            )
-    return replace(history, features_seconds=seconds)
+            return fit_softmax(model, recipe, data, on_epoch=on_epoch)
+        return fit(
+            model,
+            recipe,
+            data,
+            seed=recipe.seed or 0,
+            deterministic=deterministic,
+            on_epoch=on_epoch,
+            on_progress=progress.on_progress,
+        )
+
+
+def _calibrate(run: Run, model: keras.Model, plan: ModelPlan, data: Data) -> Calibration | None:
+    """Fit the confidence of the model to the validation split; log what that changed."""
+    if not plan.recipe.calibrate:
+        return None
+    found = calibrate(model, data.x_val, data.y_val)
+    run.log_params({"calibration": str(found)})
+    run.log_metrics(
+        {
+            "temperature": found.temperature,
+            "val_calibration_error_before": found.before.calibration_error,
+            "val_calibration_error": found.after.calibration_error,
+            "val_cross_entropy_before": found.before.loss,
+            "val_cross_entropy": found.after.loss,
+        }
+    )
+    return found
 
 
 def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel) -> None:
@@ -165,7 +198,11 @@ def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel)
 
 
 def _conclude(
-    run: Run, model: keras.Model, history: History, trained: TrainedModel
+    run: Run,
+    model: keras.Model,
+    history: History,
+    calibration: Calibration | None,
+    trained: TrainedModel,
 ) -> dict[str, Any]:
     """Return the outcome of the training, and log it to the run."""
     seconds = round(history.features_seconds + sum(row.seconds for row in history.epochs), 2)
@@ -175,12 +212,13 @@ def _conclude(
         "training_seconds": seconds,
     }
     kept = history.kept
+    val_loss = calibration.after.loss if calibration else kept.val_loss
     run.log_metrics(
         {
             **outcome,
             "kept_epoch": kept.epoch,
             "best_val_accuracy": kept.val_accuracy,
-            "best_val_loss": kept.val_loss,
+            "best_val_loss": val_loss,
         }
     )
     digest = sha256(trained.model)
@@ -188,6 +226,7 @@ def _conclude(
     return {
         **outcome,
         "val_accuracy": kept.val_accuracy,
-        "val_loss": kept.val_loss,
+        "val_loss": val_loss,
+        "temperature": calibration.temperature if calibration else 1.0,
         "model_sha256": digest,
     }

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+from sklearn.utils.class_weight import compute_class_weight
 
 from pipeline.errors import TrainingError
 from pipeline.models import build as models
@@ -13,6 +14,7 @@ from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
 from pipeline.training.backends.steps import steps
 from pipeline.training.engine import Data, fit
+from pipeline.training.feed import order
 from pipeline.training.history import Epoch, Progress
 from pipeline.training.optimizers import optimizer_of
 
@@ -68,6 +70,24 @@ def accuracy(model, recipe, x, y):
     return measured(model, recipe, x, y).accuracy
 
 
+def recorded(monkeypatch):
+    """Return a list that the indices of every call of the compiled steps are added to."""
+    seen = []
+    compile_training = steps().compile_training
+
+    def record(*arguments):
+        run = compile_training(*arguments)
+
+        def run_and_record(x, y, rows, mirrored):
+            seen.append(rows)
+            return run(x, y, rows, mirrored)
+
+        return run_and_record
+
+    monkeypatch.setattr(steps(), "compile_training", record)
+    return seen
+
+
 @pytest.mark.parametrize(("name", "floor"), [("dense", 0.97), ("cnn", 0.98)])
 def test_the_digits_recipes_reach_their_accuracy(name, floor, digits):
     data, x_test, y_test = digits
@@ -118,21 +138,67 @@ def test_the_weights_are_those_of_keras_own_loop(optimizer, loss, digits):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"class_weights": {"3": 5, "8": 0.5}},
+        {"loss": "categorical_crossentropy", "class_weights": "balanced"},
+        {"loss": {"name": "focal", "gamma": 3}, "class_weights": {"0": 2}, "label_smoothing": 0.1},
+    ],
+)
+def test_weights_and_focal_loss_are_those_of_keras(changes, digits):
+    data, recipe = few(digits[0]), make_recipe(keep="last", **changes)
+    ours, theirs = build(recipe), build(recipe)
+    rows = fit(ours, recipe, data, seed=3).epochs
+
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+    if recipe.loss.name == "focal":
+        loss = keras.losses.CategoricalFocalCrossentropy(
+            gamma=3, alpha=0.25, label_smoothing=recipe.label_smoothing
+        )
+    balanced = compute_class_weight("balanced", classes=np.arange(10), y=data.y_train)
+    weights = dict(enumerate(balanced))
+    if isinstance(recipe.class_weights, dict):
+        weights = {label: recipe.class_weights.get(str(label), 1.0) for label in range(10)}
+    theirs.compile(optimizer=optimizer_of(recipe, 8), loss=loss)
+    for epoch in (1, 2):
+        indices, _ = order(3, epoch, 100, recipe.augmentation)
+        for start in range(0, 100, 32):
+            batch = indices[start : start + 32]
+            y = keras.utils.to_categorical(data.y_train[batch], 10)
+            theirs.train_on_batch(data.x_train[batch], y, class_weight=weights)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    # What is reported weighs all images the same.
+    y = keras.utils.to_categorical(data.y_val, 10)
+    expected = float(loss(y, ours.predict(data.x_val, verbose=0)))
+    assert rows[-1].val_loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_weight_for_no_class_is_refused_before_the_first_epoch(digits):
+    recipe = make_recipe(class_weights={"cat": 2})
+    with pytest.raises(TrainingError, match=r"'cat', which is no class .*; allowed: 0, 1, 2"):
+        fit(build(recipe), recipe, few(digits[0]), seed=0)
+
+
+def test_balanced_sampling_trains_on_equally_many_of_each_class(digits, monkeypatch):
+    data = digits[0]
+    rare = np.concatenate(
+        [np.flatnonzero(data.y_train != 3), np.flatnonzero(data.y_train == 3)[:5]]
+    )
+    data = Data(
+        data.x_train[rare], data.y_train[rare], data.x_val[:60], data.y_val[:60], data.class_names
+    )
+    seen = recorded(monkeypatch)
+    recipe = make_recipe(sampling="balanced", epochs=1)
+    fit(build(recipe), recipe, data, seed=0)
+    counts = np.bincount(data.y_train[np.concatenate([rows.ravel() for rows in seen])])
+    assert counts.sum() == len(data.y_train)
+    assert counts.max() - counts.min() <= 1
+
+
 def test_every_image_is_seen_once_an_epoch_in_another_order(digits, monkeypatch):
-    seen = []
-
-    compile_training = steps().compile_training
-
-    def record(*arguments):
-        run = compile_training(*arguments)
-
-        def run_and_record(x, y, rows, mirrored):
-            seen.append(rows)
-            return run(x, y, rows, mirrored)
-
-        return run_and_record
-
-    monkeypatch.setattr(steps(), "compile_training", record)
+    seen = recorded(monkeypatch)
     fit(build(make_recipe()), make_recipe(), few(digits[0]), seed=0)
 
     first, second = np.split(np.concatenate([rows.ravel() for rows in seen]), 2)

@@ -44,12 +44,18 @@ where = device.choose("cpu")
 
 def beside(recipe):
     theirs = models.build(recipe, (8, 8, 1), 10, 0)
-    theirs.compile(optimizer=optimizer_of(recipe, 32 * recipe.epochs), loss=recipe.loss)
+    loss, labels = recipe.loss.name, data.y_train
+    if loss == "focal":
+        loss, labels = keras.losses.CategoricalFocalCrossentropy(), np.eye(10)[data.y_train]
+    theirs.compile(optimizer=optimizer_of(recipe, 32 * recipe.epochs), loss=loss)
+    given = {int(name): weight for name, weight in (recipe.class_weights or {}).items()}
+    weights = {label: given.get(label, 1.0) for label in range(10)}
+    balanced = data.y_train if recipe.sampling == "balanced" else None
     for epoch in range(1, recipe.epochs + 1):
-        rows, _ = order(3, epoch, 1000, Augmentation())
+        rows, _ = order(3, epoch, 1000, Augmentation(), balanced)
         for start in range(0, 1000, 32):
             batch = rows[start : start + 32]
-            theirs.train_on_batch(data.x_train[batch], data.y_train[batch])
+            theirs.train_on_batch(data.x_train[batch], labels[batch], class_weight=weights)
     return theirs.get_weights()
 
 for content in json.loads(sys.argv[1]):
@@ -173,7 +179,9 @@ def train(*recipes, arguments=()):
 
 def test_the_weights_are_those_of_keras_own_loop():
     optimizers = ["adamw", {"name": "sgd", "momentum": 0.9}]
-    trained = train(*({"optimizer": name} for name in optimizers), arguments=["beside"])
+    imbalance = {"loss": "focal", "class_weights": {"3": 5}, "sampling": "balanced"}
+    recipes = [*({"optimizer": name} for name in optimizers), {**imbalance, "batch_size": 32}]
+    trained = train(*recipes, arguments=["beside"])
     for row in trained:
         assert row["max_difference"] < 1e-4
         assert row["accuracy"] > 0.85

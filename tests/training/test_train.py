@@ -27,7 +27,8 @@ def trained(tmp_path_factory):
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         splits = tiny_splits(Path("data/processed/tiny"))
-        train(splits, tiny_plan(), Path("models/tiny/dense"), device="cpu")
+        plan = tiny_plan(class_weights={"left $": 2})
+        train(splits, plan, Path("models/tiny/dense"), device="cpu")
         yield TrainedModel(folder / "models/tiny/dense")
 
 
@@ -55,6 +56,8 @@ def test_the_run_has_what_a_reader_asks(trained):
     assert run.info.status == "FINISHED"
     assert run.data.params["optimizer.name"] == "adam"
     assert run.data.params["batch_size"] == "8"
+    assert run.data.params["loss"] == "sparse_categorical_crossentropy"
+    assert run.data.params["class_weights"] == "left $: 2.0"
     splits = trained.path.parent.parent.parent / "data/processed/tiny"
     assert run.inputs.dataset_inputs[0].dataset.digest == dvc_md5(splits) == trained.run.data_md5
     for key in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"):

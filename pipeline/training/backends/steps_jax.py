@@ -30,7 +30,7 @@ from pipeline.training.backends.sums import (
     score,
     zero_sums,
 )
-from pipeline.training.optimizers import loss_of
+from pipeline.training.losses import loss_of, weighing
 
 # What is computed once is not worth the search for the fastest kernels, which takes seconds.
 _ONCE = {"xla_gpu_autotune_level": 0}
@@ -53,12 +53,15 @@ class _Training:
     described: _Model
     augmentation: Augmentation
     total_steps: int
+    class_weights: tuple[float, ...] | None
     optimizer: keras.optimizers.Optimizer = field(compare=False)
 
 
 def _model(model: keras.Model, recipe: Recipe) -> _Model:
     description = json.dumps(model.get_config(), default=str)
-    return _Model(description, recipe.model_copy(update={"seed": None}), model)
+    # Weights by name cannot be a key; `_Training` has them by label.
+    alike = recipe.model_copy(update={"seed": None, "class_weights": None})
+    return _Model(description, alike, model)
 
 
 def put(x: Pixels | Vectors, y: Labels) -> tuple[Any, Any]:
@@ -73,10 +76,11 @@ def compile_training(
     augmentation: Augmentation,
     seed: int,
     total_steps: int,
+    class_weights: tuple[float, ...] | None = None,
 ) -> Train:
     """Return a function that trains on each row of indices, until the loss is not finite."""
     train_steps = compiled_steps(
-        _Training(_model(model, recipe), augmentation, total_steps, optimizer)
+        _Training(_model(model, recipe), augmentation, total_steps, class_weights, optimizer)
     )
     key = jax.random.key(seed)
     variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
@@ -109,6 +113,7 @@ def compiled_steps(training: _Training) -> Any:
         training.augmentation,
     )
     loss = loss_of(training.described.recipe, model.output_shape[-1])
+    weigh = weighing(training.class_weights)
     iterations = optimizer.variables.index(optimizer.iterations)
 
     def loss_and_more(trained: Any, others: Any, images: Any, labels: Any) -> Any:
@@ -116,7 +121,10 @@ def compiled_steps(training: _Training) -> Any:
             trained, others, images, training=True, return_losses=True
         )
         each = loss(labels, probabilities)
-        return jnp.mean(each) + sum(losses), (others, score(labels, probabilities, each))
+        return jnp.mean(weigh(each, labels)) + sum(losses), (
+            others,
+            score(labels, probabilities, each),
+        )
 
     differentiate = jax.value_and_grad(loss_and_more, has_aux=True)
 

@@ -23,7 +23,7 @@ from pipeline.training.backends.sums import (
     score,
     zero_sums,
 )
-from pipeline.training.optimizers import loss_of
+from pipeline.training.losses import loss_of, weighing
 
 # On CPU XLA makes steps of dense layers a fifth to a half faster, and steps of convolutions many
 # times slower. It takes two seconds to compile, which pays off after so many steps.
@@ -51,9 +51,11 @@ def compile_training(
     augmentation: Augmentation,
     seed: int,
     total_steps: int,
+    class_weights: tuple[float, ...] | None = None,
 ) -> Train:
     """Return a function that trains on each row of indices, until the loss is not finite."""
     variables, loss = model.trainable_variables, loss_of(recipe, model.output_shape[-1])
+    weigh = weighing(class_weights)
 
     def train_step(x: Any, y: Any, indices: Any, mirrored: Any) -> Any:
         images, labels = tf.gather(x, indices), tf.gather(y, indices)
@@ -64,7 +66,7 @@ def compile_training(
         with tf.GradientTape() as tape:
             probabilities = model(images, training=True)
             losses = loss(labels, probabilities)
-            total = tf.reduce_mean(losses) + sum(model.losses)
+            total = tf.reduce_mean(weigh(losses, labels)) + sum(model.losses)
         optimizer.apply(tape.gradient(total, variables), variables)
         return score(labels, probabilities, losses)
 
