@@ -19,6 +19,7 @@ class RunInfo(Record):
         val_loss: of the finished model; with `calibrate` the cross-entropy on the validation
             split, otherwise the loss of the recipe in the epoch that was kept.
         temperature: by which the inputs of the softmax were divided; 1 where that was not fitted.
+        resumed: how often the training was interrupted and went on from a checkpoint.
     """
 
     run_id: str
@@ -41,6 +42,7 @@ class RunInfo(Record):
     experiment_id: str | None = None
     fit: Fit = "stretch"
     temperature: float = 1.0
+    resumed: int = 0
 
 
 @dataclass(frozen=True)

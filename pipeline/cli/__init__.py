@@ -15,7 +15,8 @@ from pipeline.errors import EXIT_CODE, EXIT_CODE_RETRYABLE, PipelineError
 from pipeline.redaction import redact
 
 # In the order in which --help shows them.
-from pipeline.cli import stages, flow, registry, passports, reproduce, results, compare, data  # isort: skip
+from pipeline.cli import stages, flow, registry, quantize, passports, reproduce  # isort: skip
+from pipeline.cli import results, compare, data  # isort: skip
 
 __all__ = [
     "app",
@@ -24,6 +25,7 @@ __all__ = [
     "flow",
     "main",
     "passports",
+    "quantize",
     "registry",
     "reproduce",
     "results",

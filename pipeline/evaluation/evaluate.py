@@ -13,7 +13,7 @@ from pipeline.artifacts.models import Evaluation, TrainedModel
 from pipeline.evaluation import figures
 from pipeline.evaluation.export import export
 from pipeline.evaluation.gradcam import draw_gradcam
-from pipeline.evaluation.intervals import classes, flat, intervals
+from pipeline.evaluation.intervals import classes, flat, intervals, robustness
 from pipeline.evaluation.litert import LiteRTModel, LiteRTRecord
 from pipeline.evaluation.measures import (
     calibration_error,
@@ -22,13 +22,7 @@ from pipeline.evaluation.measures import (
     most_confused,
     reliability,
 )
-from pipeline.evaluation.metric import (
-    CorruptionMetric,
-    FileMetric,
-    ModelFiles,
-    SliceMetric,
-    TrainingMetric,
-)
+from pipeline.evaluation.metric import FileMetric, ModelFiles, TrainingMetric
 from pipeline.evaluation.metrics import METRICS, scores
 from pipeline.evaluation.predictions import Predictions
 from pipeline.evaluation.robustness.corrupted import corrupted
@@ -94,12 +88,7 @@ def _robustness(
     under = corrupted(litert.probabilities, splits.x("test"), predictions)
     save_slices(by_slice, float(predictions.right.mean()), evaluation)
     save_corrupted(under, evaluation)
-    found = {m.name: m.score(by_slice) for m in METRICS if isinstance(m, SliceMetric)}
-    found |= {m.name: m.score(under) for m in METRICS if isinstance(m, CorruptionMetric)}
-    ends = {"corruption_accuracy": under.interval}
-    if by_slice.interval:
-        ends["slice_accuracy_lowest"] = by_slice.interval
-    return {name: value for name, value in found.items() if value is not None} | flat(ends)
+    return robustness(by_slice, under)
 
 
 def _save_tables(predictions: Predictions, counts: NDArray[np.int64], output: Path) -> None:

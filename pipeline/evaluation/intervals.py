@@ -7,9 +7,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from pipeline.evaluation.measures import by_class, losses
-from pipeline.evaluation.metric import ImageMetric
+from pipeline.evaluation.metric import CorruptionMetric, ImageMetric, SliceMetric
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.predictions import Predictions
+from pipeline.evaluation.robustness.corrupted import Corrupted
+from pipeline.evaluation.robustness.slices import Slices
 from pipeline.evaluation.shares import (
     CONFIDENCE,
     RESAMPLES,
@@ -31,6 +33,16 @@ def intervals(predictions: Predictions) -> dict[str, Interval]:
     }
     seen = [hits for hits in predictions.hits_by_class().values() if len(hits)]
     return {**shares, "recall_lowest": lowest_interval(seen), **bootstrap_intervals(predictions)}
+
+
+def robustness(by_slice: Slices, under: Corrupted) -> dict[str, float]:
+    """Return the metrics of slices and of corrupted images, with their intervals."""
+    found = {m.name: m.score(by_slice) for m in METRICS if isinstance(m, SliceMetric)}
+    found |= {m.name: m.score(under) for m in METRICS if isinstance(m, CorruptionMetric)}
+    ends = {"corruption_accuracy": under.interval}
+    if by_slice.interval:
+        ends["slice_accuracy_lowest"] = by_slice.interval
+    return {name: value for name, value in found.items() if value is not None} | flat(ends)
 
 
 def classes(predictions: Predictions) -> dict[str, dict[str, float]]:

@@ -64,6 +64,12 @@ class LiteRTModel:
         self._input, self._output = images["index"], answers["index"]
         self._size = 1
 
+    @property
+    def signature(self) -> tuple[str, str]:
+        """The name of its signature, and what that calls the images."""
+        ((name, signature),) = self._interpreter.get_signature_list().items()
+        return name, signature["inputs"][0]
+
     def probabilities(self, images: Images) -> NDArray[np.float32]:
         """Return the probabilities of `uint8` images: (n, num_classes)."""
         size = self.batch_size

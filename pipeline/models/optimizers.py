@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from pipeline.artifacts.record import Frozen
 from pipeline.models.layer import FractionBelowOne
 
+LearningRate = Annotated[float, Field(gt=0, le=10)]
 FUSED_TENSORFLOW = {"tensorflow": "pipeline.training.backends.fused_tensorflow"}
 
 # The keys that every optimizer of Keras takes.
@@ -76,7 +77,7 @@ class Optimizer(Frozen):
     """
 
     name: OptimizerName = "adam"
-    learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.001
+    learning_rate: LearningRate = 0.001
     momentum: FractionBelowOne = 0.0
     nesterov: bool = False
     weight_decay: FractionBelowOne | None = None

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from pipeline.artifacts.record import Frozen
-from pipeline.models.backbones.layer import Backbone
+from pipeline.models.backbones.layer import Backbone, Trainable, trained_layers
+from pipeline.models.backbones.weights import Weights
 from pipeline.models.layer import FractionBelowOne, Layer, SingleLayer
 from pipeline.models.layers import BY_KIND, BatchNorm, Conv, Dense, Dropout, layer_kind
 from pipeline.models.losses import ClassWeights, Loss
-from pipeline.models.optimizers import Optimizer
+from pipeline.models.optimizers import LearningRate, Optimizer
 
 OUTPUT_LAYER = "probabilities"  # the name of the softmax layer, which is in no recipe
 VIEWS_LAYER = "mean"  # of the views of test-time augmentation; likewise
@@ -45,7 +46,7 @@ else:
 
 
 class Schedule(Frozen):
-    """The learning rate schedule, over all steps of all phases.
+    """The learning rate schedule, over all steps of all phases up to one with a rate of its own.
 
     `constant`; `inverse_time`: rate / (1 + decay * step); `cosine`: half a wave down to `final`
     times the rate; `triangular`: linear to `final` times the rate. `cosine` and `triangular`
@@ -92,10 +93,17 @@ class Augmentation(Frozen):
 
 
 class Phase(Frozen):
-    """A further phase of a training, with its own augmentation."""
+    """A further phase of a training, with its own augmentation.
+
+    Attributes:
+        trainable: which layers of the backbone are trained from here on; None leaves it as it was.
+        learning_rate: the highest from here on: the schedule begins anew. None goes on with it.
+    """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     augmentation: Augmentation = Augmentation()
+    trainable: Trainable | None = None
+    learning_rate: LearningRate | None = None
 
 
 class Recipe(Frozen):
@@ -184,6 +192,8 @@ class Recipe(Frozen):
     def _backbone_has_a_place(self) -> "Recipe":
         if any(isinstance(layer, Backbone) for layer in self.layers[1:]):
             raise ValueError("a backbone is the first layer: it takes images")
+        if not self.backbone and any(phase.trainable for phase in self.then):
+            raise ValueError("trainable is about a backbone, and the recipe has no backbone")
         return self
 
     @property
@@ -193,9 +203,26 @@ class Recipe(Frozen):
         return first if isinstance(first, Backbone) else None
 
     @property
+    def weights(self) -> Weights | None:
+        """The weights of its backbone, if any."""
+        return self.backbone.kind.weights if self.backbone else None
+
+    @property
     def phases(self) -> tuple[Phase, ...]:
-        """All phases in order, including the first one."""
-        return (Phase(epochs=self.epochs, augmentation=self.augmentation), *self.then)
+        """All phases in order, including the first one; each says what is trainable."""
+        trainable = self.backbone.trainable if self.backbone else None
+        first = {"epochs": self.epochs, "augmentation": self.augmentation}
+        phases = [Phase(**first, trainable=trainable)]
+        for phase in self.then:
+            trainable = phase.trainable or trainable
+            phases.append(phase.model_copy(update={"trainable": trainable}))
+        return tuple(phases)
+
+    @property
+    def ever_trainable(self) -> Trainable | None:
+        """What is trainable in the phase that trains most of the backbone, if there is one."""
+        choices = [phase.trainable for phase in self.phases if phase.trainable]
+        return max(choices, key=trained_layers, default=None)
 
     @property
     def total_epochs(self) -> int:

@@ -26,12 +26,10 @@ def resolve(params: Params, output: Path) -> DatasetPlan:
     """
     plan = plan_dataset(params)
     check_names(params.validation)
-    models = [
-        ModelPlan(dataset=plan.name, model=model, recipe=params.recipe(plan.name, model))
-        for model in params.models
-    ]
-    for model in models:
-        model.save(output / "models" / f"{model.model}.json")
+    recipes = {model: params.recipe(plan.name, model) for model in params.models}
+    for model, recipe in recipes.items():
+        made = ModelPlan(dataset=plan.name, model=model, recipe=recipe, weights=recipe.weights)
+        made.save(output / "models" / f"{model}.json")
     plan.save(output / "dataset.json")
     return plan
 

@@ -135,6 +135,7 @@ def _values(
         "forgotten": forgotten_text(forgotten),
         "parameters": f"{passport.run.parameters:,}",
         "recipe": _recipe(passport.provenance.recipe),
+        "weights": passport.provenance.weights,
         "test_images": f"{passport.metrics.get('images', counts.get('test', 0)):,.0f}",
         "metrics": metric_rows(passport.metrics),
         "classes": [_class_row(name, row) for name, row in classes],

@@ -139,6 +139,10 @@ def _add_code(root: Tree, code: Code) -> None:
 def _params(passport: Passport) -> Iterable[tuple[str, str]]:
     provenance = passport.provenance
     yield "recipe", json.dumps(short(provenance.recipe))
+    if weights := provenance.weights:
+        known = f"licence {weights.licence}, sha256 of the arrays {weights.sha256 or 'not known'}"
+        about = f"{weights.source}, trained on {weights.trained_on}"
+        yield f"weights of {weights.name}", f"{about}, {known}"
     yield "seed", str(provenance.seed)
     yield "deterministic", str(provenance.deterministic).lower()
     yield "device", provenance.device

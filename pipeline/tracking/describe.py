@@ -48,6 +48,7 @@ def describe(
         device=device,
         flow_run=flow_run(),
         sources=source_files(),
+        weights=recipe.weights,
     )
 
 

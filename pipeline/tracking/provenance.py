@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from pipeline.artifacts.record import Frozen, Record
+from pipeline.models.backbones.weights import Weights
 from pipeline.models.recipes import Recipe
 
 
@@ -42,15 +43,39 @@ class Environment(Frozen):
     hardware: dict[str, str]
 
 
+class Interruption(Frozen):
+    """An end of a training before its last epoch, after which another process went on.
+
+    Attributes:
+        epoch: the last epoch that was not lost.
+        at: when it was noticed, or else when that epoch was saved.
+        status: what its MLflow run was then; RUNNING after a `kill -9`, None where it is gone.
+        reason: the error, where there was one.
+        resumed_at: when the training went on.
+    """
+
+    epoch: int
+    at: str
+    status: str | None
+    reason: str
+    resumed_at: str
+
+    def __str__(self) -> str:
+        ended = ": ".join(filter(None, [self.status or "its run is gone", self.reason]))
+        return f"after epoch {self.epoch}, {self.at}, {ended}; resumed {self.resumed_at}"
+
+
 class Provenance(Record):
     """`provenance.json` beside a model: what training knows about itself.
 
     Attributes:
         params_yaml: the text of the file.
+        weights: those that the backbone of the recipe began with; None without a backbone.
         device: the device that trained it, as in `RunInfo`.
         flow_run: `flow_run_id` and `flow_run_url`, where a flow ran it.
         sources: md5 of each source file that trained it, by its path in the repository; empty in
             records from before this field.
+        interruptions: how often it was interrupted and resumed.
     """
 
     code: Code
@@ -62,3 +87,5 @@ class Provenance(Record):
     device: str
     flow_run: dict[str, str] = Field(default_factory=dict)
     sources: dict[str, str] = Field(default_factory=dict)
+    weights: Weights | None = None
+    interruptions: tuple[Interruption, ...] = ()

@@ -14,12 +14,14 @@ from typing import Any
 import keras
 
 from pipeline.artifacts.datasets import Images, Labels, Vectors
+from pipeline.models.backbones.build import set_trainable
 from pipeline.models.layers import Conv
-from pipeline.models.parts import core
+from pipeline.models.parts import core, has_backbone
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.models.whitening import whiten
 from pipeline.training.backends.steps import steps
 from pipeline.training.backends.sums import Indices, Mirrored, Sums, Train
+from pipeline.training.checkpoints.saving import Checkpoints
 from pipeline.training.device import make_deterministic
 from pipeline.training.feed import Prefetched, feed, order
 from pipeline.training.history import Epoch, History, Progress
@@ -58,6 +60,7 @@ def fit(
     *,
     seed: int,
     deterministic: bool = False,
+    checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> History:
@@ -70,6 +73,7 @@ def fit(
         seed: seeds the order of the images and their augmentation.
         deterministic: whether equal seeds give equal weights on CPU, more slowly; it stays on for
             the whole process.
+        checkpoints: where to go on from, and what saves each epoch.
         on_epoch: called after each epoch.
         on_progress: called about once a second.
 
@@ -83,15 +87,24 @@ def fit(
     single = core(model)
     if isinstance(recipe.layers[0], Conv) and recipe.layers[0].whiten:
         whiten(single.layers[2], data.x_train)
+    # The optimizer and the comparison of gradients are for all that any phase trains.
+    if recipe.ever_trainable and has_backbone(single):
+        set_trainable(single, recipe.ever_trainable)
     trained, precision, agreement = safe_twin(single, recipe, data.x_train, data.y_train)
     steps_per_epoch = math.ceil(len(data.x_train) / recipe.batch_size)
     optimizer = optimizer_of(recipe, steps_per_epoch * recipe.total_epochs, precision)
     optimizer.build(trained.trainable_variables)
-    state = TrainingState(model, trained, optimizer, seed, recipe.keep)
+    state = TrainingState(model, trained, optimizer, seed, recipe.keep, precision)
+    if checkpoints:
+        checkpoints.restore(state)
     for epoch, validation in _Epochs(state, recipe, data, on_progress).run():
         state.add(epoch, validation)
+        if checkpoints:
+            checkpoints.add(state)
         if on_epoch:
             on_epoch(epoch)
+    if checkpoints:
+        checkpoints.finish(state)
     assert state.kept is not None  # every recipe has at least one epoch
     check_every_class_is_predicted(state.predicted, data.y_val, data.class_names)
     found = str(agreement) if agreement else None
@@ -127,12 +140,19 @@ class _Epochs:
         self.steps = math.ceil(self.images / recipe.batch_size)
         self.total_steps = self.steps * recipe.total_epochs
         self.measure = steps().compile_forward(state.twin, recipe, *next(self.val.blocks()))
-        self.chunks = _Chunks(self.total_steps)
+        self.done = len(state.epochs)
+        self.chunks = _Chunks(self.total_steps - self.done * self.steps)
 
     def run(self) -> Iterator[tuple[Epoch, Sums]]:
         """Train epoch by epoch; yield each one, and the sums of its validation."""
-        number = 0
+        begun = 0
         for phase in self.recipe.phases:
+            if phase.trainable and has_backbone(self.state.twin):
+                set_trainable(self.state.twin, phase.trainable)
+            numbers = range(max(begun, self.done) + 1, begun + phase.epochs + 1)
+            begun += phase.epochs
+            if not numbers:
+                continue
             train = steps().compile_training(
                 self.state.twin,
                 self.state.optimizer,
@@ -142,8 +162,7 @@ class _Epochs:
                 self.total_steps,
                 self.class_weights,
             )
-            for _ in range(phase.epochs):
-                number += 1
+            for number in numbers:
                 yield self._epoch(number, train, phase.augmentation)
 
     def _epoch(self, number: int, train: Train, augmentation: Augmentation) -> tuple[Epoch, Sums]:

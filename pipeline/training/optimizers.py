@@ -2,6 +2,7 @@
 
 import math
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -26,7 +27,7 @@ def optimizer_of(
     """
     chosen = recipe.optimizer
     kind = OPTIMIZERS_BY_NAME[chosen.name]
-    rate = schedule_of(recipe.schedule, chosen.learning_rate, total_steps)
+    rate = rates_of(recipe, total_steps)
     settings = chosen.model_dump(exclude={"name", "learning_rate"}, exclude_defaults=True)
     if kind.variant:
         settings["precision"] = precision
@@ -66,6 +67,50 @@ class Muon(keras.optimizers.Muon):  # type: ignore[misc]
         """Scale an orthogonal update to the step size of AdamW."""
         rows, columns = math.prod(x.shape[:-1]), x.shape[-1]
         return x * (math.sqrt(max(rows, columns)) * self.rms_rate)
+
+
+def rates_of(recipe: Recipe, total_steps: int) -> Any:
+    """Return the learning rate of all phases: a number, or a Keras schedule over `total_steps`.
+
+    A phase with a rate of its own begins the schedule of the recipe anew.
+    """
+    steps_per_epoch = total_steps // recipe.total_epochs
+    begins, peaks, step = [0], [recipe.optimizer.learning_rate], 0
+    for phase in recipe.phases:
+        if phase.learning_rate:
+            begins.append(step)
+            peaks.append(phase.learning_rate)
+        step += phase.epochs * steps_per_epoch
+    lengths = [end - begin for begin, end in pairwise([*begins, total_steps])]
+    parts = [schedule_of(recipe.schedule, *each) for each in zip(peaks, lengths, strict=True)]
+    return parts[0] if len(parts) == 1 else InTurn(parts, begins)
+
+
+@keras.saving.register_keras_serializable("pipeline")
+class InTurn(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """One learning rate or schedule after the other.
+
+    Attributes:
+        parts: numbers or schedules.
+        begins: the first step of each.
+    """
+
+    def __init__(self, parts: list[Any], begins: list[int]) -> None:
+        self.parts, self.begins = parts, begins
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate of a step, counted from 0."""
+        rate: Any = None
+        for part, begin in zip(self.parts, self.begins, strict=True):
+            # A part that has not begun is not looked at, and must not divide by 0 before.
+            since = keras.ops.maximum(keras.ops.cast(step, "float32") - begin, 0.0)
+            own = part(since) if callable(part) else part
+            rate = own if rate is None else keras.ops.where(step >= begin, own, rate)
+        return rate
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the schedule."""
+        return {"parts": self.parts, "begins": self.begins}
 
 
 def schedule_of(schedule: Schedule, rate: float, total_steps: int) -> Any:

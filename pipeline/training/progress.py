@@ -21,9 +21,15 @@ LINE = re.compile(r"(?P<name>.+): epoch (?P<epoch>\d+)/(?P<epochs>\d+) (?P<text>
 
 
 class TrainProgress:
-    """Show epochs, loss, accuracy and the time left; a context manager."""
+    """Show epochs, loss, accuracy and the time left; a context manager.
 
-    def __init__(self, name: str, epochs: int) -> None:
+    Args:
+        name: what is trained.
+        epochs: how many it trains in all.
+        done: how many an earlier process has trained.
+    """
+
+    def __init__(self, name: str, epochs: int, done: int = 0) -> None:
         self.name, self.epochs = name, epochs
         self.live = sys.stderr.isatty()
         columns = [
@@ -32,7 +38,7 @@ class TrainProgress:
             TextColumn("{task.fields[text]}"),
         ]
         self.bar = Bar(*columns, console=Console(stderr=True), disable=not self.live)
-        self.task = self.bar.add_task(name, total=epochs, text="compiling")
+        self.task = self.bar.add_task(name, total=epochs, completed=done, text="compiling")
         self.left = self.validated = ""
         self.last_line_at = 0.0
 

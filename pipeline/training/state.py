@@ -15,11 +15,14 @@ from pipeline.training.history import Epoch
 class TrainingState:
     """What a training has reached. The random state is the seed and the number of the epoch.
 
+    All fields are in a checkpoint: `checkpoints.snapshot` says of which types they may be.
+
     Attributes:
         model: the model that gets the weights of the epoch that is kept.
         twin: the model that is trained in its place.
         optimizer: built for the twin; its state is kept through all phases.
         keep: the weights of the epoch that is `best` on the validation split, or the `last`.
+        precision: the type that the twin's layers are computed in.
         epochs: the history so far.
         kept: the epoch whose weights the model has; None before the first one.
         predicted: how often that epoch predicted each class on the validation split.
@@ -30,6 +33,7 @@ class TrainingState:
     optimizer: keras.optimizers.Optimizer
     seed: int
     keep: Literal["best", "last"]
+    precision: str = "float32"
     epochs: list[Epoch] = field(default_factory=list)
     kept: Epoch | None = None
     predicted: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))

@@ -15,17 +15,21 @@ from pipeline.artifacts.record import DeviceChoice
 from pipeline.models.build import build, steps_are_small
 from pipeline.models.plan import ModelPlan
 from pipeline.tracking.describe import describe, used
+from pipeline.tracking.provenance import Provenance
 from pipeline.tracking.run import Run
-from pipeline.tracking.runs import new_run
 from pipeline.tracking.trainings import describe as describe_training
 from pipeline.training.calibration import Calibration, calibrate
+from pipeline.training.checkpoints.files import Slot, key_of
+from pipeline.training.checkpoints.saving import Checkpoints
 from pipeline.training.curves import draw_curves, draw_strengths
 from pipeline.training.device import choose, make_deterministic
-from pipeline.training.engine import Data, fit
-from pipeline.training.features.frozen import features_of, has_fixed_features
-from pipeline.training.history import Epoch, History
-from pipeline.training.logistic import fit_softmax, strengths
-from pipeline.training.progress import TrainProgress, features_progress
+from pipeline.training.engine import Data
+from pipeline.training.fitting import fit_tracked, on_features
+from pipeline.training.history import History
+from pipeline.training.resuming import run_of
+
+# The packages that compute weights.
+_COMPUTING = ("jax", "jaxlib", "keras", "numpy", "scikit-learn", "tensorflow")
 
 
 def train(
@@ -35,6 +39,7 @@ def train(
     *,
     device: DeviceChoice = "auto",
     deterministic: bool = False,
+    resume: bool = True,
 ) -> TrainedModel:
     """Train one model.
 
@@ -44,6 +49,7 @@ def train(
         output: `models/<dataset>/<model>/`.
         device: `gpu` is refused before anything starts if there is no GPU.
         deterministic: whether the same seed gives the same weights on CPU.
+        resume: whether to go on where the same training was interrupted, in the same MLflow run.
 
     Raises:
         TrainingError: no such device, a recipe that does not fit, a loss that is not finite, …;
@@ -63,14 +69,19 @@ def train(
         device=str(chosen),
         hardware=chosen.hardware(),
     )
-    with new_run(plan.dataset, plan.model) as run:
-        data_md5 = splits.md5
+    data_md5 = splits.md5
+    slot = Slot(key(plan, data_md5, provenance))
+    with (
+        Checkpoints(slot, resume=resume) as checkpoints,
+        run_of(plan, checkpoints) as (run, interruptions),
+    ):
         describe_training(run, splits, data_md5, plan.dataset, plan.model, provenance)
         model = build(plan.recipe, info.image_shape, info.num_classes, seed)
         run.log_text(_summary(model), "model_summary.txt")
         images = _data(splits, info)
-        part, data, seconds = _on_features(run, model, plan, images)
-        history = replace(_fit(run, part, plan, data, deterministic), features_seconds=seconds)
+        part, data, seconds = on_features(run, model, plan, images)
+        history = fit_tracked(run, part, plan, data, deterministic, checkpoints)
+        history = replace(history, features_seconds=seconds)
         run.log_params({"trained_in": history.precision})
         if history.agreement:
             run.log_params({"bfloat16_least_cosine": history.agreement})
@@ -78,7 +89,7 @@ def train(
         views = plan.recipe.test_time_augmentation != "none"
         calibration = _calibrate(run, *((model, plan, images) if views else (part, plan, data)))
         _save(run, model, history, trained)
-        provenance = used(provenance)
+        provenance = used(provenance).model_copy(update={"interruptions": interruptions})
         provenance.save(trained.provenance)
         run.log_artifact(trained.provenance)
         RunInfo(
@@ -95,9 +106,32 @@ def train(
             device=str(chosen),
             git_commit=provenance.code.commit,
             git_dirty=provenance.code.dirty,
+            resumed=len(interruptions),
             **_conclude(run, model, history, calibration, trained),
         ).save(output / "run.json")
     return trained
+
+
+def key(plan: ModelPlan, data_md5: str, provenance: Provenance) -> str:
+    """Return the key of the checkpoint, which names all that decides which model is made.
+
+    Args:
+        plan: the recipe and its seed.
+        data_md5: of the splits.
+        provenance: the code, the packages and the device.
+    """
+    packages = provenance.environment.packages
+    return key_of(
+        {
+            "plan": plan.model_dump(mode="json"),
+            "data": data_md5,
+            "device": provenance.device,
+            "deterministic": provenance.deterministic,
+            "backend": keras.backend.backend(),
+            "packages": {name: packages.get(name) for name in _COMPUTING},
+            "sources": provenance.sources,
+        }
+    )
 
 
 def _summary(model: keras.Model) -> str:
@@ -116,47 +150,6 @@ def _data(splits: Splits, info: SplitsInfo) -> Data:
         y_val=splits.y("val"),
         class_names=info.class_names,
     )
-
-
-def _on_features(
-    run: Run, model: keras.Model, plan: ModelPlan, data: Data
-) -> tuple[keras.Model, Data, float]:
-    """Return what is trained and on what: where features are computed once, the head on those.
-
-    Returns:
-        The model or its head, images or features, and the seconds that the features took.
-    """
-    if not has_fixed_features(plan.recipe):
-        return model, data, 0.0
-    images = len(data.x_train) + len(data.x_val)
-    with features_progress(f"{plan.dataset} {plan.model}", images) as advance:
-        found = features_of(model, data, advance)
-    run.log_metrics({"features_computed": found.computed, "features_seconds": found.seconds})
-    return found.head, found.data, found.seconds
-
-
-def _fit(run: Run, model: keras.Model, plan: ModelPlan, data: Data, deterministic: bool) -> History:
-    """Fit the model; log every epoch to the run and show the progress."""
-    recipe = plan.recipe
-    rows = len(strengths(recipe)) if recipe.fits_only_the_softmax else recipe.total_epochs
-    with TrainProgress(f"{plan.dataset} {plan.model}", rows) as progress:
-
-        def on_epoch(row: Epoch) -> None:
-            progress.on_epoch(row)
-            values = asdict(row)
-            run.log_metrics(values, step=values.pop("epoch"))
-
-        if recipe.fits_only_the_softmax:
-            return fit_softmax(model, recipe, data, on_epoch=on_epoch)
-        return fit(
-            model,
-            recipe,
-            data,
-            seed=recipe.seed or 0,
-            deterministic=deterministic,
-            on_epoch=on_epoch,
-            on_progress=progress.on_progress,
-        )
 
 
 def _calibrate(run: Run, model: keras.Model, plan: ModelPlan, data: Data) -> Calibration | None:

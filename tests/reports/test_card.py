@@ -16,6 +16,7 @@ from pipeline.data.ingest import ingest
 from pipeline.data.settings import DatasetPlan, ImageFolder
 from pipeline.errors import ParamsError, TrackingError
 from pipeline.evaluation.measures import Confused
+from pipeline.models.backbones.backbones import BACKBONES
 from pipeline.registry import model_files, versions
 from pipeline.reports.card import FIGURES, description, most_confused, publish, render
 from pipeline.reports.wording import limits, metric_rows
@@ -97,6 +98,15 @@ def test_it_says_what_the_passport_says(passport):
         "Limits",
         "How to load it",
     ]
+
+
+def test_the_weights_of_a_backbone_are_named_with_licence_and_images(passport):
+    assert "Backbone:" not in render(passport, 1).markdown
+    weights = BACKBONES[0].weights
+    made = passport.provenance.model_copy(update={"weights": weights})
+    text = render(passport.model_copy(update={"provenance": made}), 1).markdown
+    for said in ("lite0, trained on ImageNet", weights.source, "Apache-2.0", weights.sha256):
+        assert said in text
 
 
 @pytest.mark.parametrize(

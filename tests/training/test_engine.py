@@ -1,6 +1,3 @@
-import sys
-from subprocess import PIPE, Popen
-
 import keras
 import numpy as np
 import pytest
@@ -22,10 +19,6 @@ SMALL = {
     "layers": ["flatten", {"dense": 16}],
     "epochs": 2,
     "batch_size": 32,
-}
-CNN = {
-    "layers": [{"conv": 8, "strides": 2}, "batch_norm", "flatten", {"dropout": 0.2}],
-    "augmentation": {"shift": 0.1, "flip": "horizontal", "cutout": 0.2},
 }
 
 
@@ -277,33 +270,6 @@ def test_only_training_images_are_augmented(augmentation, digits):
     same = Data(data.x_train, data.y_train, data.x_train, data.y_train, data.class_names)
     row = fit(build(recipe), recipe, same, seed=0).kept
     assert (row.loss == pytest.approx(row.val_loss, rel=1e-4)) is not bool(augmentation)
-
-
-TWICE = """
-import hashlib, sys
-import numpy as np
-from pipeline.models import build as models
-from pipeline.training.device import choose
-from pipeline.training.engine import Data, fit
-from pipeline.models.recipes import Recipe
-
-choose("cpu")
-recipe = Recipe.model_validate_json(sys.argv[1])
-draw = np.random.default_rng(0)
-x, y = draw.integers(0, 256, (300, 8, 8, 1), dtype=np.uint8), np.arange(300) % 3
-model = models.build(recipe, (8, 8, 1), 3, 5)
-fit(model, recipe, Data(x, y, x[:30], y[:30], ("a", "b", "c")), seed=5, deterministic=True)
-print(hashlib.md5(b"".join(w.tobytes() for w in model.get_weights())).hexdigest())
-"""
-
-
-def test_a_seed_gives_the_same_weights_twice():
-    recipe = make_recipe(**CNN).model_dump_json()
-    command = [sys.executable, "-c", TWICE, recipe]
-    runs = [Popen(command, stdout=PIPE, stderr=PIPE, text=True) for _ in range(2)]
-    (first, error), (second, _) = (run.communicate() for run in runs)
-    assert first == second
-    assert len(first.strip()) == 32, error
 
 
 def test_a_loss_that_is_not_finite_stops_at_once(digits):

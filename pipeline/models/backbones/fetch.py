@@ -54,7 +54,7 @@ def fetch(weights: Weights, patience: Patience | None = None, progress: bool = T
             reasons.append(f"{place}: {error}")
             retryable = retryable or error.retryable
     raise DownloadError(
-        f"cannot get the weights {weights.file}: {'; '.join(reasons)}; download "
+        f"cannot get the weights {weights.file} of {weights.name}: {'; '.join(reasons)}; download "
         f"{weights.address} where you can and put it at {kept}, or set {BACKBONE_MIRROR} to a "
         f"folder or URL that holds it",
         retryable,

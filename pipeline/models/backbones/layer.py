@@ -1,6 +1,7 @@
 """The layer of a recipe that is a whole network with weights."""
 
 import re
+import sys
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -55,8 +56,6 @@ class Backbone(SingleLayer):
         return 1, 1, self.kind.features
 
 
-def trained_layers(trainable: Trainable) -> int | None:
-    """Return how many of the last layers are trained; None means all."""
-    if trainable == "all":
-        return None
-    return int(re.sub(r"\D", "", trainable) or 0)
+def trained_layers(trainable: Trainable) -> int:
+    """Return how many of the last layers are trained; more than there are for `all`."""
+    return sys.maxsize if trainable == "all" else int(re.sub(r"\D", "", trainable) or 0)

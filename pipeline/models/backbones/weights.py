@@ -7,6 +7,7 @@ class Weights(Frozen):
     """The weights of a backbone, as its model's plan, passport and card name them.
 
     Attributes:
+        name: the backbone's, with its width where there are several.
         file: the name of their file.
         address: where they are downloaded from; empty for the file of a package.
         package: the installed package that has the file, and whose version is locked.
@@ -18,6 +19,7 @@ class Weights(Frozen):
         trained_on: the images that they were trained on.
     """
 
+    name: str
     file: str
     address: str = ""
     package: str = ""
@@ -26,4 +28,4 @@ class Weights(Frozen):
     file_md5: str = ""
     source: str
     licence: str
-    trained_on: str = "ImageNet (ILSVRC 2012), 1.28 million photographs of 1,000 classes"
+    trained_on: str = "ImageNet (ILSVRC 2012): 1.28 million photographs of 1,000 classes"

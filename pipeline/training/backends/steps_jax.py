@@ -115,16 +115,28 @@ def compiled_steps(training: _Training) -> Any:
     loss = loss_of(training.described.recipe, model.output_shape[-1])
     weigh = weighing(training.class_weights)
     iterations = optimizer.variables.index(optimizer.iterations)
+    # Named here once: another phase of the training may change what is trainable.
+    trainable, fixed = model.trainable_variables, model.non_trainable_variables
 
     def loss_and_more(trained: Any, others: Any, images: Any, labels: Any) -> Any:
-        probabilities, others, losses = model.stateless_call(
-            trained, others, images, training=True, return_losses=True
-        )
+        values = [*zip(trainable, trained, strict=True), *zip(fixed, others, strict=True)]
+        with keras.StatelessScope(state_mapping=values, collect_losses=True) as scope:
+            probabilities = model.call(images, training=True)
+            losses = model.losses
+        others = [scope.get_current_value(variable) for variable in fixed]
         each = loss(labels, probabilities)
         return jnp.mean(weigh(each, labels)) + sum(losses), (
             others,
             score(labels, probabilities, each),
         )
+
+    def apply(moments: Any, gradients: Any, trained: Any) -> Any:
+        # The optimizer may have variables of other phases too, which stay as they are.
+        own = optimizer.variables
+        values = [*zip(trainable, trained, strict=True), *zip(own, moments, strict=True)]
+        with keras.StatelessScope(state_mapping=values) as scope:
+            optimizer.apply(gradients, trainable)
+        return [[scope.get_current_value(v) for v in kind] for kind in (trainable, own)]
 
     differentiate = jax.value_and_grad(loss_and_more, has_aux=True)
 
@@ -136,7 +148,7 @@ def compiled_steps(training: _Training) -> Any:
             draws = jax.random.uniform(at, (DRAWS, len(indices)))
             images = augment(images, augmentation, draws, mirrored)
         (_, (others, more)), gradients = differentiate(trained, others, images, y[indices])
-        trained, moments = optimizer.stateless_apply(moments, gradients, trained)
+        trained, moments = apply(moments, gradients, trained)
         return trained, others, moments, add_sums(sums, more)
 
     @jax.jit  # type: ignore[untyped-decorator]
@@ -161,7 +173,7 @@ def compile_forward(model: keras.Model, recipe: Recipe, x: Any, y: Any) -> Measu
     forward = _forward(_model(model, recipe))
 
     def measure(x: Any, y: Any) -> Sums:
-        return read_sums(1, forward(_values(model), x, y))
+        return read_sums(1, forward([variable.value for variable in model.variables], x, y))
 
     if jax.default_backend() != "gpu":
         return measure
@@ -191,7 +203,9 @@ def _forward(described: _Model) -> Any:
         def block(number: Any, sums: Any) -> Any:
             start = jnp.minimum(number * size, len(x) - size)
             images, labels = (jax.lax.dynamic_slice_in_dim(a, start, size) for a in (x, y))
-            probabilities, _ = model.stateless_call(*variables, images, training=False)
+            pairs = zip(model.variables, variables, strict=True)
+            with keras.StatelessScope(state_mapping=list(pairs)):
+                probabilities = model.call(images, training=False)
             counted = start + jnp.arange(size) >= number * size
             losses = loss(labels, probabilities)
             return add_sums(sums, score(labels, probabilities, losses, counted))

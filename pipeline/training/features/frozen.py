@@ -45,13 +45,10 @@ class Features:
 
 def has_fixed_features(recipe: Recipe) -> bool:
     """Whether a recipe begins with a backbone that sees the same pixels in every epoch, frozen."""
-    frozen = recipe.backbone is not None and recipe.backbone.trainable == "none"
-    return frozen and all(_keeps_features(phase) for phase in recipe.phases)
-
-
-def _keeps_features(phase: object) -> bool:
-    unchanged = getattr(phase, "augmentation", Augmentation()) == Augmentation()
-    return unchanged and getattr(phase, "trainable", None) in (None, "none")
+    return recipe.backbone is not None and all(
+        phase.trainable == "none" and phase.augmentation == Augmentation()
+        for phase in recipe.phases
+    )
 
 
 def features_of(
