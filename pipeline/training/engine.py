@@ -12,10 +12,10 @@ from operator import add
 
 import keras
 
-from pipeline.artifacts.datasets import Images, Labels
+from pipeline.artifacts.datasets import Images, Labels, Vectors
 from pipeline.models.backbones.build import set_trainable
 from pipeline.models.layers import Conv
-from pipeline.models.parts import core
+from pipeline.models.parts import core, has_backbone
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.models.whitening import whiten
 from pipeline.training.backends.steps import steps
@@ -39,11 +39,14 @@ from pipeline.training.twin import safe_twin, twin
 
 @dataclass(frozen=True)
 class Data:
-    """The data of a training: images `uint8` (n, height, width, channels), labels `int64` (n,)."""
+    """The data of a training: images `uint8` (n, height, width, channels), labels `int64` (n,).
 
-    x_train: Images
+    In the place of images there may be their features, `float32` (n, d).
+    """
+
+    x_train: Images | Vectors
     y_train: Labels
-    x_val: Images
+    x_val: Images | Vectors
     y_val: Labels
     class_names: tuple[str, ...]
 
@@ -76,14 +79,14 @@ def fit(
         TrainingError: the data do not fit the model or the recipe, the loss is not finite, or the
             trained model never predicts a class.
     """
-    check(data, model.input_shape[1:])
+    check(data, model.input_shape[1:], model.inputs[0].dtype)
     if deterministic:
         make_deterministic(seed)
     single = core(model)
     if isinstance(recipe.layers[0], Conv) and recipe.layers[0].whiten:
         whiten(single.layers[2], data.x_train)
     # The optimizer and the comparison of gradients are for all that any phase trains.
-    if recipe.ever_trainable:
+    if recipe.ever_trainable and has_backbone(single):
         set_trainable(single, recipe.ever_trainable)
     trained, precision, agreement = safe_twin(single, recipe, data.x_train, data.y_train)
     steps_per_epoch = math.ceil(len(data.x_train) / recipe.batch_size)
@@ -111,14 +114,14 @@ def fit(
     return History(tuple(state.epochs), state.kept, precision, found, stopped)
 
 
-def check(data: Data, image_shape: tuple[int, int, int]) -> None:
-    """Refuse data that the model cannot learn from.
+def check(data: Data, image_shape: tuple[int, ...], dtype: str = "uint8") -> None:
+    """Refuse data that the model, which takes this shape and type, cannot learn from.
 
     Raises:
         TrainingError: a split is empty or has wrong shapes or labels, or a class has no images.
     """
-    check_arrays("train", data.x_train, data.y_train, image_shape, data.class_names)
-    check_arrays("val", data.x_val, data.y_val, image_shape, data.class_names)
+    check_arrays("train", data.x_train, data.y_train, image_shape, data.class_names, dtype)
+    check_arrays("val", data.x_val, data.y_val, image_shape, data.class_names, dtype)
     check_every_class_has_images(data.y_train, data.class_names)
 
 
@@ -154,7 +157,7 @@ class _Epochs:
             planned += phase.epochs
             if number < self.state.phase:
                 continue
-            if phase.trainable:
+            if phase.trainable and has_backbone(self.state.twin):
                 set_trainable(self.state.twin, phase.trainable)
             train = steps().compile_training(
                 self.state.twin,

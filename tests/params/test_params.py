@@ -168,7 +168,7 @@ def test_borrowing_from_nobody_is_an_error(tmp_path):
 
 def test_what_ships_is_short():
     lines = SHIPPED.splitlines()
-    assert len(lines) <= 300
+    assert len(lines) <= 310
     ends = tuple(f"      {key}:" for key in Recipe.model_fields if key != "layers")
     for start, line in enumerate(lines):
         if line.strip().startswith("layers:"):
