@@ -50,7 +50,7 @@ def small_plans():
 def plans(epochs):
     """Return a plan for each optimizer; all other choices take turns."""
     augmentations, schedules = cycle(AUGMENTATIONS), cycle(SCHEDULES)
-    keep = cycle([{"keep": "last"}, {"keep": "best", "patience": 2}])
+    keep = cycle([("last", None), ("best", 2)])
     precisions = cycle(["float32", "bfloat16"])
     averages, sampling = cycle([0.9, 0.0]), cycle(["shuffle", "balanced"])
     return [
@@ -61,12 +61,13 @@ def plans(epochs):
             then=PHASES,
             augmentation=next(augmentations),
             schedule=next(schedules),
-            **next(keep),
+            keep=kept,
+            patience=patience,
             precision=next(precisions),
             ema=next(averages),
             sampling=next(sampling),
         )
-        for name in OF_KERAS
+        for name, (kept, patience) in zip(OF_KERAS, keep, strict=False)
     ]
 
 
