@@ -89,7 +89,7 @@ def measure(name: str, epochs: int) -> dict[str, Any]:
     y = draw.integers(0, 10, IMAGES)
     x = draw.integers(0, 100, (IMAGES, *shape), dtype=np.uint8)
     x += (15 * y).astype(np.uint8)[:, None, None, None]
-    data = Data(x, y, x[:500], y[:500], tuple("0123456789"))
+    data = Data(x, y, x[:100], y[:100], tuple("0123456789"))
     choose("cpu", small_steps=steps_are_small(recipe, shape))
     model = build(recipe, shape, 10, 0)
     with tempfile.TemporaryDirectory() as folder, Timed(Slot("x", Path(folder))) as saving:
