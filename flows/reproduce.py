@@ -79,7 +79,9 @@ def reproduce(
             say(f"a worktree of its own at {commit}")
             _restore(checkout, passport, say)
             store = {"MLFLOW_TRACKING_URI": f"sqlite:///{checkout.root / 'mlflow.db'}"}
-            given = environment(checkout, {**store, "FLOW_RUN_ID": "", "FLOW_RUN_URL": ""})
+            # From the first epoch: what an interrupted one has left is no proof.
+            fresh = {**store, "NO_RESUME": "1", "FLOW_RUN_ID": "", "FLOW_RUN_URL": ""}
+            given = environment(checkout, fresh)
             differ = _find_differences(checkout, passport, given, say)
             _train(checkout, model, device or passport.run.device.partition(":")[0], given)
             workspace = Workspace(passport.name, checkout.root)

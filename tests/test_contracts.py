@@ -28,6 +28,8 @@ from pipeline.data.readers.readers import READERS, entries
 from pipeline.errors import DatasetError
 from pipeline.evaluation import metrics
 from pipeline.evaluation.metric import TrainingMetric, Unit
+from pipeline.evaluation.robustness.attributes import LOOKS, RECORDED, Look
+from pipeline.evaluation.robustness.corruptions import CORRUPTIONS, SEVERITIES
 from pipeline.models import build as models
 from pipeline.models.layer import Layer, SingleLayer
 from pipeline.models.layers import BY_KIND, LAYERS, Flatten, layer_kind
@@ -157,8 +159,48 @@ def test_every_metric_is_complete_and_documented(metric):
         assert metric.name in RunInfo.model_fields, "run.json has no such number"
 
 
+def row_of(page, *cells):
+    row = f"| {' | '.join(cells)} |"
+    assert row in (ROOT / "docs" / page).read_text(), f"docs/{page} lacks the row {row}"
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (32, 48, 3), (224, 224, 3)], ids=str)
+@pytest.mark.parametrize("kind", CORRUPTIONS, ids=lambda kind: kind.name)
+def test_every_corruption_is_documented_and_does_more_the_more_severe_it_is(kind, shape):
+    levels = ", ".join(f"{level:g}" for level in kind.levels)
+    row_of("robustness.md", kind.name, kind.does, levels, kind.unit)
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(60, 196, (6, 4, 4, shape[2])).astype(np.uint8)
+    images = coarse.repeat(shape[0] // 4, axis=1).repeat(shape[1] // 4, axis=2)
+    before = images.copy()
+    made = [kind.at(images, severity) for severity in SEVERITIES]
+    assert all(each.dtype == np.uint8 and each.shape == images.shape for each in made)
+    changes = [np.abs(each.astype(float) - images).mean() for each in made]
+    assert 0 < changes[0] < changes[-1]
+    assert changes == sorted(changes)
+    assert (images == before).all()
+    assert (kind.at(images, 3) == made[2]).all(), "the same again is not the same"
+    assert (kind.at(images, 3, seed=1) != made[2]).any() == (kind.name in DRAWN)
+
+
+DRAWN = {"gaussian noise", "brightness", "rotation"}
+
+
+@pytest.mark.parametrize("one", [*LOOKS, *RECORDED], ids=lambda one: one.name)
+def test_every_attribute_is_documented_and_tells_images_apart(one):
+    row_of("robustness.md", one.name, one.tells, "each value" if one.name == "group" else "thirds")
+    images = np.zeros((3, 8, 8, 3), np.uint8)
+    images[1, 2:6, 2:6], images[2] = 255, np.random.default_rng(0).integers(0, 256, (8, 8, 3))
+    known = {"height": np.array([9, 9, 18]), "width": np.array([16, 4, 4])}
+    known["group"] = np.array(["a", "b", ""], object)
+    values = one.measure(images) if isinstance(one, Look) else one.read(known)
+    assert len(set(values.tolist())) == 3
+
+
 GATE = (*floors(), *RULES)
-CASE = case(candidate(rights(20, [1]), forgotten=1), incumbent(rights(20, range(9))))
+CASE = case(
+    candidate(rights(20, [1]), forgotten=1, error=0.01), incumbent(rights(20, range(9)), error=0.01)
+)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)

@@ -10,7 +10,7 @@ from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, Seq
 from pipeline.errors import ParamsError
 
 # Keys whose value may be a bare name: `optimizer: adam` is `optimizer: {name: adam}`.
-NAMED = ("optimizer", "schedule")
+NAMED = ("loss", "optimizer", "schedule")
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 NOT_STRINGS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,11 @@ Labels = NDArray[np.int64]  # (n,), each the index of a class name
 
 Contents = NDArray[np.uint64]  # (n,), each the start of the sha256 of an image's file
 
+Values = NDArray[Any]  # (n,) numbers or texts
+
 Split = Literal["train", "val", "test"]
+# What begins the names of other columns of a table of labels, in `files.parquet`.
+COLUMN = "column:"
 # Among the endings of files that are not read.
 NO_ENDING = "without an ending"
 
@@ -155,7 +159,8 @@ class RawDataset(Arrays):
     arrays: `split`, `file`, `height`, `width`, `mode` (Pillow's), `error`, which is empty unless
     the image could not be decoded (its pixels are then zero), `key`: images of one key, a hash
     of the file or a group, are in one split; it is empty where the dataset has splits of its own;
-    and `content`, the sha256 of the file, or of the pixels where there are no files.
+    `content`, the sha256 of the file, or of the pixels where there are no files; and
+    `column:<name>` for each other column of a table of labels, as text.
     """
 
     @property
@@ -194,6 +199,27 @@ class RawDataset(Arrays):
 
 class Splits(Arrays):
     """`data/processed/<dataset>/`: train, val and test, ready to be trained on."""
+
+    def recorded(self, split: Split) -> dict[str, Values]:
+        """Return what is known of the file of each image; nothing where it was not kept.
+
+        It has `height`, `width`, `group`, which is empty where there is none, and `column:<name>`
+        for each other column of a table of labels, as texts.
+        """
+        path = self.recorded_file(split)
+        if not path.exists():
+            return {}
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(path)
+        return {
+            name: np.array(column.to_pylist(), None if name in ("height", "width") else object)
+            for name, column in zip(table.column_names, table.columns, strict=True)
+        }
+
+    def recorded_file(self, split: Split) -> Path:
+        """Return the path of what `recorded` reads."""
+        return self.path / f"recorded_{split}.parquet"
 
     def contents(self, split: Split) -> Contents:
         """Memory-map what tells each image from others: see `RawDataset.contents`."""

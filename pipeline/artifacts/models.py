@@ -1,5 +1,6 @@
 """Trained models, their evaluations, and the version that was registered."""
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts.files import read_array, read_json
-from pipeline.artifacts.record import Fit, Record
+from pipeline.artifacts.record import Fit, Frozen, Record
 
 
 class RunInfo(Record):
-    """`run.json`: the MLflow run that made a model, and its main figures."""
+    """`run.json`: the MLflow run that made a model, and its main figures.
+
+    Attributes:
+        val_loss: of the finished model; with `calibrate` the cross-entropy on the validation
+            split, otherwise the loss of the recipe in the epoch that was kept.
+        temperature: by which the inputs of the softmax were divided; 1 where that was not fitted.
+        resumed: how often the training was interrupted and went on from a checkpoint.
+    """
 
     run_id: str
     experiment: str
@@ -33,6 +41,8 @@ class RunInfo(Record):
     git_dirty: bool | None
     experiment_id: str | None = None
     fit: Fit = "stretch"
+    temperature: float = 1.0
+    resumed: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,25 @@ class TrainedModel:
         return RunInfo.load(self.path / "run.json")
 
 
+class Slice(Frozen):
+    """The accuracy on the test images that share something, with the 95% interval of it alone.
+
+    Attributes:
+        attribute: what they share a value of.
+        images: how many there are.
+    """
+
+    attribute: str
+    value: str
+    images: int
+    accuracy: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.attribute}: {self.value}"
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """`reports/<dataset>/evaluation/<model>/`: metrics, predictions and figures."""
@@ -93,6 +122,24 @@ class Evaluation:
         """Precision, recall, f1 and support by class name: `predictions/classes.json`."""
         classes: dict[str, dict[str, float]] = read_json(self.path / "predictions" / "classes.json")
         return classes
+
+    @property
+    def slices_file(self) -> Path:
+        """The path of what `slices` reads."""
+        return self.path / "predictions" / "slices.csv"
+
+    @property
+    def slices(self) -> tuple[Slice, ...]:
+        """The accuracy on each slice of the test split, the worst first."""
+        if not self.slices_file.exists():  # as in evaluations of earlier releases
+            return ()
+        with self.slices_file.open(newline="") as rows:
+            return tuple(Slice.model_validate(row) for row in csv.DictReader(rows))
+
+    @property
+    def corruptions_file(self) -> Path:
+        """A row for each corruption and severity: images, accuracy, and its interval."""
+        return self.path / "predictions" / "corruptions.csv"
 
     @property
     def probabilities(self) -> NDArray[np.float32]:

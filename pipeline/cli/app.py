@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pipeline.params.params import Params
     from pipeline.workspace import Workspace
 
+# Also said to `dvc repro`, whose commands are fixed: NO_RESUME=1 dvc repro.
+NO_RESUME = "NO_RESUME"
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,

@@ -1,13 +1,15 @@
 """All stages at once, as a Prefect flow."""
 
 import contextlib
+import os
 from typing import Annotated
 
 import typer
 
 from pipeline.artifacts.project import Until
 from pipeline.artifacts.record import DeviceChoice
-from pipeline.cli.app import app, params_here, workspace_here
+from pipeline.cli.app import NO_RESUME, app, params_here, workspace_here
+from pipeline.cli.stages import NoResume
 
 FLOWS = "All stages, as a Prefect flow"
 
@@ -34,11 +36,15 @@ def run(
         ),
     ] = None,
     until: Annotated[Until, typer.Option(help="The last stage to run.")] = "register",
+    no_resume: NoResume = False,
 ) -> None:
     """Run the flow `train` in this working tree; no server is needed.
 
-    The options are written into params.yaml, as `dvc exp run -S` does, and stay there.
+    The options that change a setting are written into params.yaml, as `dvc exp run -S` does, and
+    stay there.
     """
+    if no_resume:
+        os.environ[NO_RESUME] = "1"  # for the stages
     from rich.console import Console
 
     from flows.train_here import run_here

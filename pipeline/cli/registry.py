@@ -2,7 +2,7 @@
 
 import sys
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -64,7 +64,7 @@ def promote(
         if asked.action == Action.WOULD_PASS or force:
             _approve(asked)
     promotion = promote(found, splits, thresholds, force=reason, dry_run=dry_run, who=who)
-    _show(promotion, as_json)
+    show(promotion, as_json)
     if promotion.action == Action.REFUSED:
         raise typer.Exit(EXIT_CODE_NO)
 
@@ -80,7 +80,7 @@ def _approve(promotion: "Promotion") -> None:
             f"promotion.require_approval is true: {promotion.version.spec} waits for a person; "
             "look at it with --dry-run and agree with --yes, or run the flow `promote`"
         )
-    _show(promotion, as_json=False)
+    show(promotion, as_json=False)
     typer.confirm(f"Put {promotion.version.spec} into production?", abort=True)
 
 
@@ -163,27 +163,31 @@ def audit(
         raise typer.Exit(EXIT_CODE_NO)
 
 
-def _show(promotion: "Promotion", as_json: bool) -> None:
+def promotion_content(promotion: "Promotion") -> dict[str, Any]:
+    """Return what `--json` prints of a promotion."""
+    decision, entry = promotion.decision, promotion.entry
+    content = None
+    if decision is not None:
+        content = {**decision.model_dump(mode="json"), "passed": decision.passed}
+    return {
+        "name": promotion.version.name,
+        "version": promotion.version.version,
+        "action": promotion.action,
+        "sequence": entry.sequence if entry else None,
+        "decision": content,
+    }
+
+
+def show(promotion: "Promotion", as_json: bool) -> None:
+    """Print what came of asking for a promotion."""
     from pipeline.cli.ledger_view import render_decision
 
-    decision, entry = promotion.decision, promotion.entry
     if as_json:
-        content = None
-        if decision is not None:
-            content = {**decision.model_dump(mode="json"), "passed": decision.passed}
-        print_json(
-            {
-                "name": promotion.version.name,
-                "version": promotion.version.version,
-                "action": promotion.action,
-                "sequence": entry.sequence if entry else None,
-                "decision": content,
-            }
-        )
+        print_json(promotion_content(promotion))
         return
     from rich.console import Console
 
     console = Console()
-    if decision is not None:
-        console.print(render_decision(decision))
+    if promotion.decision is not None:
+        console.print(render_decision(promotion.decision))
     console.print(promotion.sentence, highlight=False)

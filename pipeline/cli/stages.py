@@ -10,6 +10,7 @@ from typing import Annotated, ParamSpec
 import typer
 
 from pipeline.cli.app import (
+    NO_RESUME,
     app,
     choose_tensorflow,
     import_keras,
@@ -23,6 +24,14 @@ STAGES = "Stages (dvc repro runs them)"
 # DVC sets it for the stages of an experiment, and runs some of them in copies of the workspace.
 EXPERIMENT, COPIES = "DVC_EXP_NAME", "/.dvc/tmp/exps/"
 ModelName = Annotated[str, typer.Argument(help="One of `models` in params.yaml.")]
+NoResume = Annotated[
+    bool,
+    typer.Option(
+        "--no-resume",
+        envvar=NO_RESUME,
+        help="Begin at the first epoch, even where the same training was interrupted.",
+    ),
+]
 Given = ParamSpec("Given")
 
 
@@ -114,8 +123,8 @@ def preprocess() -> None:
 
 
 @stage
-def train(model: ModelName) -> None:
-    """Train one model and track it as an MLflow run."""
+def train(model: ModelName, no_resume: NoResume = False) -> None:
+    """Train one model and track it as an MLflow run; go on where it was interrupted."""
     import_keras()
     from pipeline.models.plan import ModelPlan
     from pipeline.training.train import train
@@ -127,6 +136,7 @@ def train(model: ModelName) -> None:
         workspace.trained(model).path,
         device=params.device,
         deterministic=params.deterministic,
+        resume=not no_resume,
     )
 
 

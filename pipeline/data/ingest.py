@@ -158,6 +158,7 @@ def _own_files(images: list[Labelled], known: Index) -> SplitFiles:
         [image.name for image in images],
         [image.key for image in images],
         [image.sha256 for image in images],
+        [image.columns for image in images],
     )
     files.height, files.width = known.height, known.width
     files.mode, files.error = known.mode.tolist(), known.error.tolist()

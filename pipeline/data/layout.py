@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.artifacts.datasets import Split
@@ -25,6 +25,7 @@ class Labelled:
         split: that its source puts it in; None where none is said.
         key: its content, or its group: images of one key are in one split.
         sha256: of its file.
+        columns: what a table says of it besides; None for nothing.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Labelled:
     split: Split | None
     key: str
     sha256: str
+    columns: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,10 @@ def _checked(images: Iterable[Listed], ignored: dict[str, int]) -> Layout:
     if len(names) < 2:
         raise DatasetError(f"one class only, {names[0]!r}; a classifier needs at least two")
     made = [
-        Labelled(image.name, label, image.split or rest, image.group or image.sha256, image.sha256)
+        Labelled(
+            *(image.name, label, image.split or rest, image.group or image.sha256, image.sha256),
+            image.columns,
+        )
         for label, name in enumerate(names)
         for image in by_class[name]
     ]

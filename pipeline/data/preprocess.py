@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.datasets import RawDataset, Split, Splits, SplitsInfo
+from pipeline.artifacts.datasets import COLUMN, RawDataset, Split, Splits, SplitsInfo
 from pipeline.artifacts.files import atomic, read_array, write_array
 from pipeline.artifacts.shards import SHARDS, digest_of
 from pipeline.artifacts.validation import ValidationReport
 from pipeline.data.samples import save_samples
 from pipeline.data.settings import Preprocess
-from pipeline.data.splits import by_content, stratified
+from pipeline.data.splits import NEAR_DUPLICATES, by_content, stratified
 from pipeline.errors import ArtifactError, DatasetError, ValidationFailed
 
 CHUNK_BYTES = 2**24
@@ -60,6 +60,7 @@ def preprocess(
         y = f"y_{split}.npy"
         md5[y] = copy_rows(raw.path / f"y_{source}.npy", rows, output / y)
         write_array(output / f"content_{split}.npy", raw.contents(source)[rows])
+    _record(raw, "test", splits.recorded_file("test"))
     save_samples(splits.x("train"), splits.y("train"), info.class_names, samples)
     SplitsInfo(
         **info.model_dump(exclude={"counts", "expected"}),
@@ -87,6 +88,21 @@ def _parts(raw: RawDataset, settings: Preprocess) -> dict[Split, tuple[Split, In
         raw.sha256("train"),
     )
     return {"train": ("train", train), "val": ("train", val), "test": ("test", test)}
+
+
+def _record(raw: RawDataset, split: Split, path: Path) -> None:
+    """Write what is known of the file of each image, for `Splits.recorded`."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    names = [name for name in pq.read_schema(raw.files).names if name.startswith(COLUMN)]
+    wanted = ["height", "width", "key", "content", *names]
+    table = pq.read_table(raw.files, columns=wanted, filters=[("split", "=", split)])
+    by_looks = pc.starts_with(table["key"], NEAR_DUPLICATES)
+    named = pc.and_not(pc.not_equal(table["key"], table["content"]), by_looks)
+    group = pc.if_else(named, table["key"], "")
+    with atomic(path) as part:
+        pq.write_table(table.drop_columns(["key", "content"]).append_column("group", group), part)
 
 
 def _copy(raw: Path, source: Split, rows: Indices, output: Path, split: Split) -> str:

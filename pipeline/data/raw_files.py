@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.datasets import RawDataset, Split
+from pipeline.artifacts.datasets import COLUMN, RawDataset, Split
 from pipeline.artifacts.files import atomic, contents_of
 from pipeline.errors import ArtifactError
 
@@ -30,10 +30,18 @@ class SplitFiles:
         error: why an image could not be decoded; empty where it could.
         key: what decides the split of an image; empty where its dataset does.
         content: the sha256 of the file, or of the pixels where there are no files.
+        columns: what a table of labels says of each image besides.
     """
 
-    def __init__(self, file: list[str], key: list[str], content: list[str]) -> None:
+    def __init__(
+        self,
+        file: list[str],
+        key: list[str],
+        content: list[str],
+        columns: Sequence[Mapping[str, str] | None] = (),
+    ) -> None:
         self.file, self.key, self.content = file, key, content
+        self.columns = columns or [None] * len(file)
         self.height: NDArray[np.int32] = np.zeros(len(file), np.int32)
         self.width: NDArray[np.int32] = np.zeros(len(file), np.int32)
         self.mode, self.error = [""] * len(file), [""] * len(file)
@@ -54,6 +62,9 @@ def save_files(described: Mapping[Split, SplitFiles], path: Path) -> None:
         "key": [key for each in described.values() for key in each.key],
         "content": [sha256 for each in described.values() for sha256 in each.content],
     }
+    columns = [row or {} for each in described.values() for row in each.columns]
+    for name in dict.fromkeys(name for row in columns for name in row):
+        table[f"{COLUMN}{name}"] = [row.get(name, "") for row in columns]
     with atomic(path) as part:
         pq.write_table(pa.table(table), part, row_group_size=ROWS_PER_GROUP)
 

@@ -13,8 +13,8 @@ from pipeline.artifacts.models import Evaluation, TrainedModel
 from pipeline.evaluation import figures
 from pipeline.evaluation.export import export
 from pipeline.evaluation.gradcam import draw_gradcam
-from pipeline.evaluation.intervals import classes, flat, intervals
-from pipeline.evaluation.litert import LiteRTRecord
+from pipeline.evaluation.intervals import classes, flat, intervals, robustness
+from pipeline.evaluation.litert import LiteRTModel, LiteRTRecord
 from pipeline.evaluation.measures import (
     calibration_error,
     confusion,
@@ -25,6 +25,9 @@ from pipeline.evaluation.measures import (
 from pipeline.evaluation.metric import FileMetric, ModelFiles, TrainingMetric
 from pipeline.evaluation.metrics import METRICS, scores
 from pipeline.evaluation.predictions import Predictions
+from pipeline.evaluation.robustness.corrupted import corrupted
+from pipeline.evaluation.robustness.reports import save_corrupted, save_slices
+from pipeline.evaluation.robustness.slices import members, slices
 from pipeline.evaluation.scoring import Scorer, load_checked
 from pipeline.tracking import evaluations
 from pipeline.tracking.recorded import run_of
@@ -61,9 +64,11 @@ def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
     _save_tables(predictions, counts, output)
     _save_figures(predictions, splits.x("test"), counts, output / "plots")
     draw_gradcam(output / "plots" / "gradcam.png", model, splits.x("test"), predictions)
+    evaluation = Evaluation(output)
     content = {
         **scores(predictions),
         **flat(intervals(predictions)),
+        **_robustness(litert, splits, predictions, evaluation),
         **{m.name: m.measure(files) for m in METRICS if isinstance(m, FileMetric)},
         # Repeated here, so that one file has all metrics.
         **{m.name: m.read(run_info) for m in METRICS if isinstance(m, TrainingMetric)},
@@ -71,9 +76,19 @@ def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
         "portable_sha256": record.sha256,
     }
     write_json(output / "metrics.json", content)
-    evaluation = Evaluation(output)
     evaluations.log(run, evaluation, trained.litert_record)
     return evaluation
+
+
+def _robustness(
+    litert: LiteRTModel, splits: Splits, predictions: Predictions, evaluation: Evaluation
+) -> dict[str, float]:
+    """Measure the model on slices of the test split, and on images of it that are corrupted."""
+    by_slice = slices(predictions.right, members(splits))
+    under = corrupted(litert.probabilities, splits.x("test"), predictions)
+    save_slices(by_slice, float(predictions.right.mean()), evaluation)
+    save_corrupted(under, evaluation)
+    return robustness(by_slice, under)
 
 
 def _save_tables(predictions: Predictions, counts: NDArray[np.int64], output: Path) -> None:

@@ -1,21 +1,26 @@
 """95% intervals of the metrics: Wilson's for shares of images, most others by the bootstrap."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.stats import beta, binomtest
 
-from pipeline.evaluation.measures import BINS, by_class, confidence_bins, losses
-from pipeline.evaluation.metric import ImageMetric
+from pipeline.evaluation.measures import by_class, losses
+from pipeline.evaluation.metric import CorruptionMetric, ImageMetric, SliceMetric
 from pipeline.evaluation.metrics import METRICS
-from pipeline.evaluation.predictions import Hits, Predictions
+from pipeline.evaluation.predictions import Predictions
+from pipeline.evaluation.robustness.corrupted import Corrupted
+from pipeline.evaluation.robustness.slices import Slices
+from pipeline.evaluation.shares import (
+    CONFIDENCE,
+    RESAMPLES,
+    Interval,
+    lowest_interval,
+    share_interval,
+)
+from pipeline.models.calibration import BINS, confidence_bins
 
-CONFIDENCE = 0.95
-RESAMPLES = 2000
-
-Interval = tuple[float, float]
 Floats = NDArray[np.float64]
 
 
@@ -28,6 +33,16 @@ def intervals(predictions: Predictions) -> dict[str, Interval]:
     }
     seen = [hits for hits in predictions.hits_by_class().values() if len(hits)]
     return {**shares, "recall_lowest": lowest_interval(seen), **bootstrap_intervals(predictions)}
+
+
+def robustness(by_slice: Slices, under: Corrupted) -> dict[str, float]:
+    """Return the metrics of slices and of corrupted images, with their intervals."""
+    found = {m.name: m.score(by_slice) for m in METRICS if isinstance(m, SliceMetric)}
+    found |= {m.name: m.score(under) for m in METRICS if isinstance(m, CorruptionMetric)}
+    ends = {"corruption_accuracy": under.interval}
+    if by_slice.interval:
+        ends["slice_accuracy_lowest"] = by_slice.interval
+    return {name: value for name, value in found.items() if value is not None} | flat(ends)
 
 
 def classes(predictions: Predictions) -> dict[str, dict[str, float]]:
@@ -44,37 +59,6 @@ def flat(intervals: Mapping[str, Interval]) -> dict[str, float]:
     ends = [(name, *interval) for name, interval in intervals.items()]
     lows = {f"{name}_low": low for name, low, _ in ends}
     return lows | {f"{name}_high": high for name, _, high in ends}
-
-
-def share_interval(hits: Hits) -> Interval:
-    """Return the interval of a share (Wilson, 1927): right near 1 and for few images.
-
-    Args:
-        hits: (n,) one per image; without images it is 0 to 1.
-    """
-    if not len(hits):
-        return 0.0, 1.0
-    found = binomtest(int(hits.sum()), len(hits)).proportion_ci(CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)
-
-
-def lowest_interval(groups: Sequence[Hits]) -> Interval:
-    """Return the interval of the lowest of several shares, from the exact intervals of each.
-
-    The bootstrap would put it too low: the minimum of noisy shares is low by chance, and lower
-    still in every draw. Instead, the interval ends at the lowest of the upper ends, which have to
-    hold all at once (Bonferroni), and starts at the lowest of the lower ends. The ends are exact,
-    because in such thin tails Wilson's intervals hold less often than they should.
-
-    Args:
-        groups: the hits of each group; at least one group, with at least one image each.
-    """
-    n, right = np.array([(len(hits), hits.sum()) for hits in groups]).T
-    tail = (1 - CONFIDENCE) / 2
-    # Clopper and Pearson, 1934; not a number where an end is 0 or 1.
-    lows = beta.ppf(tail, right, n - right + 1)
-    highs = beta.isf(tail / len(groups), right + 1, n - right)
-    return float(np.nan_to_num(lows, nan=0).min()), float(np.nan_to_num(highs, nan=1).min())
 
 
 def bootstrap_intervals(predictions: Predictions, seed: int = 0) -> dict[str, Interval]:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.predictions import Hits, Predictions
-
-BINS = 15
+from pipeline.models import calibration
+from pipeline.models.calibration import BINS, confidence_bins
 
 
 def by_class(predictions: Predictions) -> dict[str, dict[str, float]]:
@@ -78,11 +78,6 @@ class Reliability:
     count: NDArray[np.int64]
 
 
-def confidence_bins(confidence: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Return which of `BINS` bins of equal width each confidence is in: (n,)."""
-    return np.minimum((confidence.astype(np.float64) * BINS).astype(np.int64), BINS - 1)
-
-
 def reliability(predictions: Predictions) -> Reliability:
     """Sort predictions into `BINS` bins of equal width by their confidence."""
     confidence, right = predictions.confidence.astype(np.float64), predictions.right
@@ -97,13 +92,8 @@ def reliability(predictions: Predictions) -> Reliability:
 
 
 def calibration_error(predictions: Predictions) -> float:
-    """Return the expected calibration error (Naeini et al., 2015).
-
-    It is the mean distance between confidence and accuracy over the bins, weighted by their
-    images: 0 where a confidence of 90% is right nine times in ten.
-    """
-    bins = reliability(predictions)
-    return float(np.abs(bins.accuracy - bins.confidence) @ bins.count / bins.count.sum())
+    """Return the expected calibration error."""
+    return calibration.calibration_error(predictions.confidence, predictions.right)
 
 
 def confusion(predictions: Predictions) -> NDArray[np.int64]:

@@ -7,6 +7,8 @@ from typing import Literal
 from pipeline.artifacts.models import RunInfo
 from pipeline.evaluation.latency import Latency
 from pipeline.evaluation.predictions import Hits, Predictions
+from pipeline.evaluation.robustness.corrupted import Corrupted
+from pipeline.evaluation.robustness.slices import Slices
 
 # `probability`: a difference between probabilities; `nats`: a cross-entropy.
 Unit = Literal["share", "probability", "nats", "count", "ms", "images/s", "bytes", "s"]
@@ -66,6 +68,20 @@ class SplitMetric(Metric):
     """A number that takes the whole test split to compute."""
 
     score: Callable[[Predictions], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceMetric(Metric):
+    """A number of the slices of the test split; None where no slice has enough images."""
+
+    score: Callable[[Slices], float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorruptionMetric(Metric):
+    """A number that takes predictions of corrupted test images."""
+
+    score: Callable[[Corrupted], float]
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,18 @@
 
 MLflow, `dvc metrics`, `pipeline compare`, model cards and the gate follow this list. To add a
 metric, add an entry: an `ImageMetric` where each image is a hit or not, a `SplitMetric` where it
-takes all predictions to tell, a `FileMetric` for what is measured on the model's files, and a
-`TrainingMetric` for what `run.json` knows.
+takes all predictions to tell, a `SliceMetric` or a `CorruptionMetric` for what those reports say, a
+`FileMetric` for what is measured on the model's files, and a `TrainingMetric` for what `run.json`
+knows.
 """
 
 from pipeline.evaluation.measures import calibration_error, class_mean, cross_entropy, in_top
 from pipeline.evaluation.metric import (
+    CorruptionMetric,
     FileMetric,
     Floor,
     ImageMetric,
+    SliceMetric,
     SplitMetric,
     TrainingMetric,
 )
@@ -18,7 +21,9 @@ from pipeline.evaluation.predictions import Predictions
 
 # In the order in which they are shown. Names are those of stored runs and passports, which is why
 # LiteRT's begin with `portable_`.
-METRICS: tuple[ImageMetric | SplitMetric | FileMetric | TrainingMetric, ...] = (
+METRICS: tuple[
+    ImageMetric | SplitMetric | SliceMetric | CorruptionMetric | FileMetric | TrainingMetric, ...
+] = (
     ImageMetric(
         name="accuracy",
         label="accuracy",
@@ -86,6 +91,22 @@ METRICS: tuple[ImageMetric | SplitMetric | FileMetric | TrainingMetric, ...] = (
         better="lower",
         floor=Floor("calibration_error"),
         score=calibration_error,
+    ),
+    SliceMetric(
+        name="slice_accuracy_lowest",
+        label="accuracy on the worst slice",
+        unit="share",
+        better="higher",
+        floor=Floor("slice_accuracy"),
+        score=lambda slices: slices.worst.accuracy if slices.worst else None,
+    ),
+    CorruptionMetric(
+        name="corruption_accuracy",
+        label="accuracy on corrupted images",
+        unit="share",
+        better="higher",
+        floor=Floor("corruption_accuracy"),
+        score=lambda corrupted: corrupted.accuracy,
     ),
     SplitMetric(
         name="images",

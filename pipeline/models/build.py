@@ -8,7 +8,7 @@ from pipeline.errors import TrainingError
 from pipeline.models.backbones.build import extract
 from pipeline.models.layer import Layer
 from pipeline.models.layers import layer_kind
-from pipeline.models.recipes import OUTPUT_LAYER, Recipe
+from pipeline.models.recipes import OUTPUT_LAYER, VIEWS_LAYER, Recipe
 
 # Multiplications of the forward pass of a step. Measured on two cores: 50 million take a quarter
 # less time with one thread than with two, 180 million take the same.
@@ -59,7 +59,7 @@ def build(
     if recipe.test_time_augmentation == "none":
         return core
     seen = _views(images, shifted=recipe.test_time_augmentation == "flip_and_shift")
-    mean = keras.layers.Average(name="mean", dtype="float32")([core(view) for view in seen])
+    mean = keras.layers.Average(name=VIEWS_LAYER, dtype="float32")([core(view) for view in seen])
     return keras.Model(images, mean, name="classifier_of_views")
 
 

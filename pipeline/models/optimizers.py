@@ -52,7 +52,7 @@ OPTIMIZERS = (
     OptimizerKind("sgd", "SGD", ("momentum", "nesterov"), 0.01, FUSED_TENSORFLOW),
 )
 # The keys that every optimizer takes.
-SHARED = ("name", "learning_rate", "weight_decay")
+SHARED = ("name", "learning_rate", "weight_decay", "clip_norm", "clip_value")
 OPTIMIZERS_BY_NAME = {kind.name: kind for kind in OPTIMIZERS}
 if TYPE_CHECKING:
     OptimizerName: TypeAlias = str
@@ -61,13 +61,21 @@ else:
 
 
 class Optimizer(Frozen):
-    """`adam`, or `{name: sgd, learning_rate: 0.01, momentum: 0.9}`; Keras' defaults otherwise."""
+    """`adam`, or `{name: sgd, learning_rate: 0.01, momentum: 0.9}`; Keras' defaults otherwise.
+
+    Attributes:
+        clip_norm: the largest norm of the gradients of all weights together; longer ones are
+            scaled down to it.
+        clip_value: the largest value in a gradient, in either direction.
+    """
 
     name: OptimizerName = "adam"
     learning_rate: LearningRate = 0.001
     momentum: FractionBelowOne = 0.0
     nesterov: bool = False
     weight_decay: FractionBelowOne | None = None
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    clip_value: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -84,6 +92,8 @@ class Optimizer(Frozen):
             takers = [kind.name for kind in OPTIMIZERS if setting in kind.settings]
             if self.name not in takers:
                 raise ValueError(f"{setting} belongs to {_join(takers)}; this is {self.name}")
+        if self.clip_norm is not None and self.clip_value is not None:
+            raise ValueError("gradients are clipped by clip_norm or by clip_value, not by both")
         return self
 
 

@@ -11,9 +11,11 @@ from pipeline.models.backbones.layer import Backbone, Trainable, trained_layers
 from pipeline.models.backbones.weights import Weights
 from pipeline.models.layer import FractionBelowOne, Layer, SingleLayer
 from pipeline.models.layers import BY_KIND, Conv, layer_kind
+from pipeline.models.losses import ClassWeights, Loss
 from pipeline.models.optimizers import LearningRate, Optimizer
 
 OUTPUT_LAYER = "probabilities"  # the name of the softmax layer, which is in no recipe
+VIEWS_LAYER = "mean"  # of the views of test-time augmentation; likewise
 
 
 def _as_mapping(layer: Any) -> Any:
@@ -101,11 +103,21 @@ class Recipe(Frozen):
 
     Attributes:
         layers: from the scaled image to the last hidden layer.
+        class_weights: the weight of each class in the loss that is trained on: n / (classes *
+            count) if `balanced`, or by name, and 1 for a class that is not named.
+        sampling: an epoch has each training image once (`shuffle`), or as many images, but of
+            every class equally many (`balanced`).
         then: phases that follow the first `epochs`, with the optimizer's state kept.
         keep: the weights of the epoch that is `best` on the validation split, or the `last`.
+        patience: a phase ends after so many epochs in which none was better than the best; None
+            trains all epochs.
+        ema: how much of the exponential moving average of the weights stays at each step; it is
+            validated and kept in place of the weights. 0 has no average.
         test_time_augmentation: the views that the finished model averages over: each image and its
             mirror image (`flip`), or both also moved by one pixel to two corners
             (`flip_and_shift`), which takes two and six times the work.
+        calibrate: whether the confidence of the finished model is fitted to the validation split,
+            by one temperature, which changes no class.
         precision: the type of the layers while they are trained; `bfloat16` only if the hardware
             supports it and computes the same gradients. The saved model is always `float32`.
         seed: seeds weights, order and augmentation; None takes the `seed` of params.yaml.
@@ -113,24 +125,42 @@ class Recipe(Frozen):
 
     layers: tuple[AnyLayer, ...]
     optimizer: Optimizer = Optimizer()
-    loss: Literal["sparse_categorical_crossentropy", "categorical_crossentropy"] = (
-        "sparse_categorical_crossentropy"
-    )
+    loss: Loss = Loss()
     label_smoothing: FractionBelowOne = 0.0
+    class_weights: ClassWeights = None
+    sampling: Literal["shuffle", "balanced"] = "shuffle"
     schedule: Schedule = Schedule()
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
     augmentation: Augmentation = Augmentation()
     then: tuple[Phase, ...] = ()
     keep: Literal["best", "last"] = "best"
+    patience: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    ema: FractionBelowOne = 0.0
     test_time_augmentation: Literal["none", "flip", "flip_and_shift"] = "none"
+    calibrate: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
 
     @model_validator(mode="after")
     def _smoothing_has_a_place(self) -> "Recipe":
-        if self.label_smoothing and self.loss != "categorical_crossentropy":
-            raise ValueError("label_smoothing needs loss: categorical_crossentropy")
+        if self.label_smoothing and self.loss.name == "sparse_categorical_crossentropy":
+            raise ValueError("label_smoothing needs loss: categorical_crossentropy or focal")
+        return self
+
+    @model_validator(mode="after")
+    def _is_balanced_once(self) -> "Recipe":
+        if self.class_weights == "balanced" and self.sampling == "balanced":
+            raise ValueError(
+                "class_weights: balanced and sampling: balanced each make up for classes of "
+                "different size, together twice: choose one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _patience_has_a_best(self) -> "Recipe":
+        if self.patience and self.keep != "best":
+            raise ValueError("patience waits for a better epoch than the best: it needs keep: best")
         return self
 
     @model_validator(mode="after")

@@ -64,7 +64,10 @@ def _rule(key: str, metric: Metric) -> Rule:
 
 
 def _label(metric: Metric, candidate: "Candidate") -> str:
-    if metric.name != "recall_lowest" or not candidate.recalls:
-        return metric.label
-    worst = min(candidate.recalls, key=lambda name: (candidate.recalls[name], name))
-    return f"{metric.label} ({worst})"
+    """Return the label of a metric, and which class or slice is the worst where it is about one."""
+    worst = ""
+    if metric.name == "slice_accuracy_lowest":
+        worst = candidate.worst_slice
+    elif metric.name == "recall_lowest" and candidate.recalls:
+        worst = min(candidate.recalls, key=lambda name: (candidate.recalls[name], name))
+    return f"{metric.label} ({worst})" if worst else metric.label

@@ -5,9 +5,10 @@ from numpy.typing import NDArray
 
 from pipeline.artifacts.datasets import Labels, Splits
 from pipeline.errors import ArtifactError, TrackingError
-from pipeline.evaluation.metric import ImageMetric, SplitMetric
+from pipeline.evaluation.metric import ImageMetric, SliceMetric, SplitMetric
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.predictions import Predictions
+from pipeline.evaluation.robustness.slices import Slices, members, slices
 from pipeline.production import questions
 from pipeline.production.asking import Asked, OtherImages, ask, max_difference
 from pipeline.production.comparable import differing_classes
@@ -111,9 +112,11 @@ def _candidate(
 ) -> Candidate:
     version, code, checks = new.version, passport.provenance.code, passport.validation
     predictions = Predictions(new.class_names, y, new.probabilities).of(left)
+    by_slice = slices(predictions.right, [each.of(left) for each in members(splits)])
     return Candidate(
         **vars(_scored(new, y, left, new.class_names)),
-        metrics=_metrics_with_floors(passport, predictions) if left.any() else {},
+        metrics=_metrics_with_floors(passport, predictions, by_slice) if left.any() else {},
+        worst_slice=str(by_slice.worst or ""),
         missing=passport.missing(),
         max_difference=max_difference(
             f"models:/{version.name}/{version.version}",
@@ -144,10 +147,13 @@ def _scored(
         ingredients=passport.ingredients_digest if passport else None,
         test_md5=passport.test_md5 if passport else None,
         model_sha256=passport.run.model_sha256 if passport else None,
+        error=passport.guarantee.error if passport and passport.guarantee else None,
     )
 
 
-def _metrics_with_floors(passport: Passport, predictions: Predictions) -> dict[str, float]:
+def _metrics_with_floors(
+    passport: Passport, predictions: Predictions, by_slice: Slices
+) -> dict[str, float]:
     """Return the metrics that have a floor: computed now, or as they were when evaluated."""
     found = {}
     for metric in METRICS:
@@ -155,6 +161,9 @@ def _metrics_with_floors(passport: Passport, predictions: Predictions) -> dict[s
             continue
         if isinstance(metric, ImageMetric | SplitMetric):
             found[metric.floor.key] = metric.score(predictions) / metric.floor.units
+        elif isinstance(metric, SliceMetric):
+            if (value := metric.score(by_slice)) is not None:
+                found[metric.floor.key] = value / metric.floor.units
         elif metric.name in passport.metrics:
             found[metric.floor.key] = passport.metrics[metric.name] / metric.floor.units
     return found

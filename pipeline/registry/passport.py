@@ -13,10 +13,11 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.artifacts.datasets import Splits, SplitsInfo
 from pipeline.artifacts.files import sha256
-from pipeline.artifacts.models import Evaluation, RunInfo, TrainedModel
+from pipeline.artifacts.models import Evaluation, RunInfo, Slice, TrainedModel
 from pipeline.artifacts.record import Frozen, Record
 from pipeline.artifacts.validation import CheckResult, ValidationReport
 from pipeline.errors import ArtifactError
+from pipeline.guarantee.guarantee import Guarantee
 from pipeline.images import as_base64_png
 from pipeline.tracking.provenance import Provenance
 
@@ -69,11 +70,14 @@ class Passport(Record):
         metrics: the metrics of the test split by name; `<name>_low` and `<name>_high` are the
             95% interval of `<name>`.
         classes: the metrics of each class.
+        slices: the accuracy on parts of the test split, the worst first; empty in passports from
+            before there were any.
         examples: what the model must predict wherever it is loaded.
         registered_at: UTC, ISO 8601.
         images_sha256: the sha256 of `images.npz`; empty in passports from before there was one.
         derived_from: None where it was trained.
         files: the sha256 of each file beside those that every version has, by name.
+        guarantee: when it answers; None where it answers always.
     """
 
     name: str
@@ -84,11 +88,13 @@ class Passport(Record):
     dvc_lock: str
     metrics: dict[str, float]
     classes: dict[str, dict[str, float]]
+    slices: tuple[Slice, ...] = ()
     examples: tuple[Example, ...]
     registered_at: str
     images_sha256: str = ""
     derived_from: Derivation | None = None
     files: dict[str, str] = Field(default_factory=dict)
+    guarantee: Guarantee | None = None
 
     @property
     def test_md5(self) -> str:
@@ -207,6 +213,7 @@ def make_passport(
         dvc_lock=dvc_lock,
         metrics={k: v for k, v in evaluation.metrics.items() if isinstance(v, int | float)},
         classes=evaluation.classes,
+        slices=evaluation.slices,
         examples=tuple(
             Example(
                 png=as_base64_png(x_test[row]),

@@ -43,6 +43,28 @@ class Environment(Frozen):
     hardware: dict[str, str]
 
 
+class Interruption(Frozen):
+    """An end of a training before its last epoch, after which another process went on.
+
+    Attributes:
+        epoch: the last epoch that was not lost.
+        at: when it was noticed, or else when that epoch was saved.
+        status: what its MLflow run was then; RUNNING after a `kill -9`, None where it is gone.
+        reason: the error, where there was one.
+        resumed_at: when the training went on.
+    """
+
+    epoch: int
+    at: str
+    status: str | None
+    reason: str
+    resumed_at: str
+
+    def __str__(self) -> str:
+        ended = ": ".join(filter(None, [self.status or "its run is gone", self.reason]))
+        return f"after epoch {self.epoch}, {self.at}, {ended}; resumed {self.resumed_at}"
+
+
 class Provenance(Record):
     """`provenance.json` beside a model: what training knows about itself.
 
@@ -53,6 +75,7 @@ class Provenance(Record):
         flow_run: `flow_run_id` and `flow_run_url`, where a flow ran it.
         sources: md5 of each source file that trained it, by its path in the repository; empty in
             records from before this field.
+        interruptions: how often it was interrupted and resumed.
     """
 
     code: Code
@@ -65,3 +88,4 @@ class Provenance(Record):
     flow_run: dict[str, str] = Field(default_factory=dict)
     sources: dict[str, str] = Field(default_factory=dict)
     weights: Weights | None = None
+    interruptions: tuple[Interruption, ...] = ()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,44 @@ METRICS_PER_REQUEST = 1000
 PARAMS_PER_REQUEST = 100
 
 
-class Run:
-    """One run; its metrics are held for a few seconds and sent together."""
+@dataclass(frozen=True)
+class Written:
+    """What a run has: the names of its parameters, and its metrics with their steps."""
 
-    def __init__(self, client: MlflowClient, run_id: str, experiment_id: str) -> None:
+    params: frozenset[str] = frozenset()
+    steps: frozenset[tuple[str, int]] = frozenset()
+
+
+class Run:
+    """One run; its metrics are held for a few seconds and sent together.
+
+    Args:
+        client: of the store that has it.
+        run_id: its id.
+        experiment_id: that of its experiment.
+        written: what an interrupted training has written to it, and is not written again.
+    """
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        run_id: str,
+        experiment_id: str,
+        written: Written | None = None,
+    ) -> None:
         self.client, self.run_id, self.experiment_id = client, run_id, experiment_id
+        self._written = written or Written()
         self._held: list[Metric] = []
         self._flushed = time.monotonic()
         self._pause = SECONDS_BETWEEN_FLUSHES
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Write parameters, nested ones with dotted names."""
-        rows = [Param(key, str(value)[:6000]) for key, value in flat(params).items()]
+        rows = [
+            Param(key, str(value)[:6000])
+            for key, value in flat(params).items()
+            if key not in self._written.params
+        ]
         with reaching("log parameters"):
             for start in range(0, len(rows), PARAMS_PER_REQUEST):
                 chunk = rows[start : start + PARAMS_PER_REQUEST]
@@ -47,14 +74,25 @@ class Run:
         with reaching("log tags"):
             self.client.log_batch(self.run_id, tags=rows)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+    def log_metrics(
+        self, metrics: Mapping[str, float], step: int = 0, at: float | None = None
+    ) -> None:
         """Hold metrics of one step; they are sent if the last request was some seconds ago.
 
         A store that is away does not stop the training: the metrics are sent when it is back, at
         the latest by `flush`. The store drops a metric that it has already, so none is doubled.
+
+        Args:
+            metrics: values by name.
+            step: the epoch, or 0 for those of the whole training.
+            at: seconds since 1970; None is now.
         """
-        now = int(time.time() * 1000)
-        self._held += [Metric(key, float(value), now, step) for key, value in metrics.items()]
+        when = int((time.time() if at is None else at) * 1000)
+        self._held += [
+            Metric(key, float(value), when, step)
+            for key, value in metrics.items()
+            if (key, step) not in self._written.steps
+        ]
         if time.monotonic() - self._flushed > self._pause:
             self._flush_unless_away()
 

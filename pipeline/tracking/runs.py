@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 # The tag of a run that stands for one of another store: that one's id.
 ORIGINAL = "original_run_id"
+# The tag with the reason why a run is not FINISHED.
+FAILURE = "failure"
 
 
 @contextmanager
@@ -29,10 +31,24 @@ def new_run(experiment: str, name: str) -> Iterator[Run]:
     Raises:
         TrackingError: the store cannot be reached.
     """
+    with ended(_create(experiment, name)) as run:
+        yield run
+
+
+@contextmanager
+def ended(run: Run, goes_on: bool = False) -> Iterator[Run]:
+    """End a run as FINISHED, FAILED with the reason, or KILLED; measure the machine meanwhile.
+
+    Args:
+        run: it is RUNNING.
+        goes_on: whether it has such measurements already, from an interrupted training.
+
+    Raises:
+        TrackingError: the store cannot be reached.
+    """
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-    run = _create(experiment, name)
-    monitor = SystemMetricsMonitor(run.run_id)  # every ten seconds
+    monitor = SystemMetricsMonitor(run.run_id, resume_logging=goes_on)  # every ten seconds
     try:
         monitor.start()
         yield run
@@ -123,7 +139,7 @@ def _end(
         if error is not None:
             run.flush()
             reason = " ".join(str(error).split()) or type(error).__name__
-            run.log_tags({"failure": redact(reason)[:5000]})
+            run.log_tags({FAILURE: redact(reason)[:5000]})
         with reaching("end the run"):
             run.client.set_terminated(run.run_id, status)
     except TrackingError:

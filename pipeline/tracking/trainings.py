@@ -17,6 +17,8 @@ def describe(
         TrackingError: the store cannot be reached.
     """
     recipe = provenance.recipe.model_dump(mode="json", exclude_none=True)
+    if isinstance(weights := recipe.get("class_weights"), dict):
+        recipe["class_weights"] = _one_line(weights)  # the name of a class may be no key of MLflow
     layers = {f"{number:02}": layer for number, layer in enumerate(recipe.pop("layers"), start=1)}
     run.log_params({**recipe, "layers": {key: _one_line(row) for key, row in layers.items()}})
     run.log_params({"deterministic": provenance.deterministic})
@@ -39,5 +41,5 @@ def describe(
     )
 
 
-def _one_line(layer: dict[str, Any]) -> str:
-    return ", ".join(f"{key}: {value}" for key, value in layer.items())
+def _one_line(row: dict[str, Any]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in row.items())

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
 
 import keras
 
@@ -20,10 +19,13 @@ from pipeline.models.parts import core
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.models.whitening import whiten
 from pipeline.training.backends.steps import steps
-from pipeline.training.backends.sums import Indices, Mirrored, Sums, Train
+from pipeline.training.backends.sums import Mirrored, Sums, Train
+from pipeline.training.checkpoints.saving import Checkpoints
+from pipeline.training.chunks import Chunks
 from pipeline.training.device import make_deterministic
 from pipeline.training.feed import Prefetched, feed, order
 from pipeline.training.history import Epoch, History, Progress
+from pipeline.training.losses import weights_of
 from pipeline.training.optimizers import optimizer_of
 from pipeline.training.state import TrainingState
 from pipeline.training.training_checks import (
@@ -32,9 +34,7 @@ from pipeline.training.training_checks import (
     check_every_class_is_predicted,
     check_finite,
 )
-from pipeline.training.twin import safe_twin
-
-_SECONDS_PER_CHUNK = 1.0
+from pipeline.training.twin import safe_twin, twin
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def fit(
     *,
     seed: int,
     deterministic: bool = False,
+    checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> History:
@@ -67,12 +68,13 @@ def fit(
         seed: seeds the order of the images and their augmentation.
         deterministic: whether equal seeds give equal weights on CPU, more slowly; it stays on for
             the whole process.
+        checkpoints: where to go on from, and what saves each epoch.
         on_epoch: called after each epoch.
         on_progress: called about once a second.
 
     Raises:
-        TrainingError: the data do not fit the model, the loss is not finite, or the trained model
-            never predicts a class.
+        TrainingError: the data do not fit the model or the recipe, the loss is not finite, or the
+            trained model never predicts a class.
     """
     check(data, model.input_shape[1:])
     if deterministic:
@@ -87,15 +89,26 @@ def fit(
     steps_per_epoch = math.ceil(len(data.x_train) / recipe.batch_size)
     optimizer = optimizer_of(recipe, steps_per_epoch * recipe.total_epochs, precision)
     optimizer.build(trained.trainable_variables)
-    state = TrainingState(model, trained, optimizer, seed, recipe.keep)
-    for epoch, validation in _Epochs(state, recipe, data, on_progress).run():
+    state = TrainingState(model, trained, optimizer, seed, recipe.keep, precision)
+    measured = trained
+    if recipe.ema:
+        measured = twin(single, precision)
+        state.averages = measured.weights
+    if checkpoints:
+        checkpoints.restore(state)
+    for epoch, validation in _Epochs(state, measured, recipe, data, on_progress).run():
         state.add(epoch, validation)
+        if checkpoints:
+            checkpoints.add(state)
         if on_epoch:
             on_epoch(epoch)
+    if checkpoints:
+        checkpoints.finish(state)
     assert state.kept is not None  # every recipe has at least one epoch
     check_every_class_is_predicted(state.predicted, data.y_val, data.class_names)
     found = str(agreement) if agreement else None
-    return History(tuple(state.epochs), state.kept, precision, found)
+    stopped = len(state.epochs) < recipe.total_epochs
+    return History(tuple(state.epochs), state.kept, precision, found, stopped)
 
 
 def check(data: Data, image_shape: tuple[int, int, int]) -> None:
@@ -115,6 +128,7 @@ class _Epochs:
     def __init__(
         self,
         state: TrainingState,
+        measured: keras.Model,
         recipe: Recipe,
         data: Data,
         on_progress: Callable[[Progress], None] | None,
@@ -122,15 +136,24 @@ class _Epochs:
         self.state, self.recipe, self.on_progress = state, recipe, on_progress
         self.train, self.val = feed(data.x_train, data.y_train), feed(data.x_val, data.y_val)
         self.images = len(data.x_train)
+        self.balanced = data.y_train if recipe.sampling == "balanced" else None
+        self.class_weights = weights_of(recipe.class_weights, data.y_train, data.class_names)
         self.steps = math.ceil(self.images / recipe.batch_size)
         self.total_steps = self.steps * recipe.total_epochs
-        self.measure = steps().compile_forward(state.twin, recipe, *next(self.val.blocks()))
-        self.chunks = _Chunks(self.total_steps)
+        self.measure = steps().compile_forward(measured, recipe, *next(self.val.blocks()))
+        left = sum(phase.epochs for phase in recipe.phases[state.phase :]) - state.epochs_of_phase
+        self.chunks = Chunks(left * self.steps)
 
     def run(self) -> Iterator[tuple[Epoch, Sums]]:
-        """Train epoch by epoch; yield each one, and the sums of its validation."""
-        number = 0
-        for phase in self.recipe.phases:
+        """Train epoch by epoch; yield each one, and the sums of its validation.
+
+        Whoever takes an epoch adds it to the state, which says when a phase ends.
+        """
+        planned = 0
+        for number, phase in enumerate(self.recipe.phases):
+            planned += phase.epochs
+            if number < self.state.phase:
+                continue
             if phase.trainable:
                 set_trainable(self.state.twin, phase.trainable)
             train = steps().compile_training(
@@ -140,13 +163,16 @@ class _Epochs:
                 phase.augmentation,
                 self.state.seed,
                 self.total_steps,
+                self.class_weights,
+                self.state.averages,
             )
-            for _ in range(phase.epochs):
-                number += 1
-                yield self._epoch(number, train, phase.augmentation)
+            while not self.state.phase_ends(phase.epochs, self.recipe.patience):
+                yield self._epoch(len(self.state.epochs) + 1, train, phase.augmentation)
+            self.chunks.total -= self.steps * (phase.epochs - self.state.epochs_of_phase)
+            self.state.begin_phase(planned * self.steps)
 
     def _epoch(self, number: int, train: Train, augmentation: Augmentation) -> tuple[Epoch, Sums]:
-        """Train on each image once, then validate."""
+        """Train on as many images as there are, then validate."""
         start = time.perf_counter()
         trained = self._train(number, train, augmentation)
         learning_rate = self.state.learning_rate
@@ -185,7 +211,7 @@ class _Epochs:
         self, number: int, augmentation: Augmentation
     ) -> Iterator[tuple[Prefetched, Mirrored]]:
         """Cut an epoch into chunks; each is prefetched when it is taken."""
-        indices, mirrored = order(self.state.seed, number, self.images, augmentation)
+        indices, mirrored = order(self.state.seed, number, self.images, augmentation, self.balanced)
         batch, begun = self.recipe.batch_size, 0
         full = self.images // batch
         while begun < self.steps:
@@ -212,28 +238,3 @@ class _Epochs:
                     seconds_left=self.chunks.seconds_left,
                 )
             )
-
-
-class _Chunks:
-    """How many steps run at a time, so that a chunk takes about a second, and the time left."""
-
-    def __init__(self, total_steps: int) -> None:
-        self.size, self.done, self.total = 1, 0, total_steps
-        self.start = time.perf_counter()
-
-    def timed(self, train: Train, x: Any, y: Any, indices: Indices, mirrored: Mirrored) -> Sums:
-        """Run a chunk, and set the size of the next ones from the time that it took."""
-        start = time.perf_counter()
-        sums = train(x, y, indices, mirrored)
-        seconds = time.perf_counter() - start
-        fitting = int(len(indices) * _SECONDS_PER_CHUNK / seconds)
-        self.size = max(1, min(fitting, 8 * self.size))
-        if not self.done:
-            self.start = time.perf_counter()  # the first chunk compiles and is not counted
-        self.done += len(indices)
-        return sums
-
-    @property
-    def seconds_left(self) -> float:
-        """The time for the steps that are left, at the pace so far."""
-        return (time.perf_counter() - self.start) / self.done * (self.total - self.done)

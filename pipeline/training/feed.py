@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from pipeline.artifacts.datasets import Images, Labels, Pixels
 from pipeline.artifacts.shards import Rows
@@ -24,7 +25,11 @@ Prefetched = Callable[[], tuple[Any, Any, Indices]]
 
 
 def order(
-    seed: int, epoch: int, images: int, augmentation: Augmentation
+    seed: int,
+    epoch: int,
+    images: int,
+    augmentation: Augmentation,
+    balanced: Labels | None = None,
 ) -> tuple[Indices, Mirrored]:
     """Return the order in which an epoch sees the images, and which of them are mirrored.
 
@@ -33,16 +38,43 @@ def order(
         epoch: counted from 1.
         images: the number of images.
         augmentation: says whether images are mirrored at random or in turn.
+        balanced: the labels of the images, if the epoch is to have as many of each class; every
+            class has one.
 
     Returns:
         Indices and mirrored, both (images,), in the same order.
     """
     draw = np.random.default_rng((seed, epoch))
-    indices = draw.permutation(images).astype(np.int32)
+    indices, turns = draw.permutation(images).astype(np.int32), np.full(images, epoch)
+    if balanced is not None:
+        drawn, turns = _equally_many(seed, epoch, balanced)
+        indices, turns = drawn[indices], turns[indices]
     if augmentation.flip == "alternating":
         at_first = np.random.default_rng((seed, 0)).random(images) < 0.5
-        return indices, (at_first ^ bool(epoch % 2))[indices]
+        return indices, at_first[indices] ^ (turns % 2 == 1)
     return indices, draw.random(images) < 0.5
+
+
+def _equally_many(seed: int, epoch: int, labels: Labels) -> tuple[Indices, NDArray[np.int64]]:
+    """Return images for an epoch, of every class equally many, and how often each had its turn.
+
+    The classes take turns, in one sequence through all epochs, and so do the images of a class, in
+    a new order each time that all had theirs. So none is left out for longer than it must be.
+    """
+    num_classes = int(labels.max()) + 1
+    places = np.arange((epoch - 1) * len(labels), epoch * len(labels))
+    classes, turns = places % num_classes, places // num_classes
+    indices = np.empty(len(labels), np.int32)
+    for label in range(num_classes):
+        members, here = np.flatnonzero(labels == label), np.flatnonzero(classes == label)
+        rounds, positions = np.divmod(turns[here], len(members))
+        for number in np.unique(rounds):
+            now = rounds == number
+            # The last 1 keeps it apart from the (seed, epoch) of `order`.
+            shuffled = np.random.default_rng((seed, label, int(number), 1)).permutation(members)
+            indices[here[now]] = shuffled[positions[now]]
+        turns[here] = rounds
+    return indices, turns
 
 
 class Feed(Protocol):

@@ -45,9 +45,11 @@ class History:
         precision: the type that the layers were computed in.
         agreement: the smallest cosine between a gradient in `bfloat16` and in `float32`, and the
             array it belongs to; None if `bfloat16` was not considered.
+        stopped: whether a phase ended before its last epoch, as none was better for too long.
     """
 
     epochs: tuple[Epoch, ...]
     kept: Epoch
     precision: str = "float32"
     agreement: str | None = None
+    stopped: bool = False

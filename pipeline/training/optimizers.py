@@ -1,7 +1,6 @@
-"""A recipe's loss, optimizer and learning rate schedule, as objects of Keras."""
+"""A recipe's optimizer and learning rate schedule, as objects of Keras."""
 
 import math
-from collections.abc import Callable
 from importlib import import_module
 from itertools import pairwise
 from typing import Any
@@ -14,21 +13,7 @@ from pipeline.models.recipes import OUTPUT_LAYER, Recipe, Schedule
 # Iterations that make an update orthogonal. Keras does five, which train no better and cost a
 # tenth of a step of a small network.
 NEWTON_SCHULZ_STEPS = 3
-
-
-def loss_of(recipe: Recipe, num_classes: int) -> Callable[[Any, Any], Any]:
-    """Return the loss of each image, from labels and probabilities."""
-    if recipe.loss == "sparse_categorical_crossentropy":
-        return keras.losses.sparse_categorical_crossentropy  # type: ignore[no-any-return]
-
-    def one_hot_loss(labels: Any, probabilities: Any) -> Any:
-        return keras.losses.categorical_crossentropy(
-            keras.ops.one_hot(labels, num_classes),
-            probabilities,
-            label_smoothing=recipe.label_smoothing,
-        )
-
-    return one_hot_loss
+_KERAS_NAMES = {"clip_norm": "global_clipnorm", "clip_value": "clipvalue"}
 
 
 def optimizer_of(
@@ -45,6 +30,7 @@ def optimizer_of(
     kind = OPTIMIZERS_BY_NAME[chosen.name]
     rate = rates_of(recipe, total_steps)
     settings = chosen.model_dump(exclude={"name", "learning_rate"}, exclude_defaults=True)
+    settings = {_KERAS_NAMES.get(key, key): value for key, value in settings.items()}
     if kind.variant:
         settings["precision"] = precision
     optimizer = optimizer_class(kind)(learning_rate=rate, **settings)

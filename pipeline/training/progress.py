@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from pipeline.training.history import Epoch, Progress
+from pipeline.training.history import Epoch, History, Progress
 
 SECONDS_BETWEEN_LINES = 1.0
 # A line of `TrainProgress` about an epoch, for programs that read it from a pipe.
@@ -18,9 +18,15 @@ LINE = re.compile(r"(?P<name>.+): epoch (?P<epoch>\d+)/(?P<epochs>\d+) (?P<text>
 
 
 class TrainProgress:
-    """Show epochs, loss, accuracy and the time left; a context manager."""
+    """Show epochs, loss, accuracy and the time left; a context manager.
 
-    def __init__(self, name: str, epochs: int) -> None:
+    Args:
+        name: what is trained.
+        epochs: how many it trains in all.
+        done: how many an earlier process has trained.
+    """
+
+    def __init__(self, name: str, epochs: int, done: int = 0) -> None:
         self.name, self.epochs = name, epochs
         self.live = sys.stderr.isatty()
         columns = [
@@ -29,7 +35,7 @@ class TrainProgress:
             TextColumn("{task.fields[text]}"),
         ]
         self.bar = Bar(*columns, console=Console(stderr=True), disable=not self.live)
-        self.task = self.bar.add_task(name, total=epochs, text="compiling")
+        self.task = self.bar.add_task(name, total=epochs, completed=done, text="compiling")
         self.left = self.validated = ""
         self.last_line_at = 0.0
 
@@ -59,11 +65,30 @@ class TrainProgress:
         now, last = time.monotonic(), row.epoch == self.epochs
         if not self.live and (last or now - self.last_line_at >= SECONDS_BETWEEN_LINES):
             self.last_line_at = now
-            text = (
-                f"epoch {row.epoch}/{self.epochs} loss {row.loss:.4f} accuracy {row.accuracy:.4f} "
-                f"val_loss {row.val_loss:.4f} val_accuracy {row.val_accuracy:.4f}"
-            )
-            print(f"{self.name}: {text}{'' if last else self.left}", file=sys.stderr, flush=True)
+            self._print(row, self.epochs, "" if last else self.left)
+
+    def finish(self, history: History) -> None:
+        """Say it if the training ended before its last epoch, and fill the bar."""
+        if not history.stopped:
+            return
+        done, planned = len(history.epochs), self.epochs
+        best = history.kept
+        text = (
+            f"stopped, of {planned}; best epoch {best.epoch} val_accuracy {best.val_accuracy:.4f}"
+        )
+        if self.live:
+            self.bar.update(self.task, total=done, completed=done, text=f"{done}/{done} {text}")
+        else:
+            self._print(history.epochs[-1], done, f", {text}")
+
+    def _print(self, row: Epoch, epochs: int, more: str) -> None:
+        print(
+            f"{self.name}: epoch {row.epoch}/{epochs} loss {row.loss:.4f} "
+            f"accuracy {row.accuracy:.4f} val_loss {row.val_loss:.4f} "
+            f"val_accuracy {row.val_accuracy:.4f}{more}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _move(self, completed: float, now: Epoch | Progress) -> None:
         """Set the text of the live line, which must fit a terminal of 100 columns."""

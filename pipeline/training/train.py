@@ -16,13 +16,16 @@ from pipeline.models.build import build, steps_are_small
 from pipeline.models.plan import ModelPlan
 from pipeline.tracking.describe import describe, used
 from pipeline.tracking.run import Run
-from pipeline.tracking.runs import new_run
 from pipeline.tracking.trainings import describe as describe_training
+from pipeline.training.calibration import Calibration, calibrate
+from pipeline.training.checkpoints.files import Slot
+from pipeline.training.checkpoints.saving import Checkpoints
 from pipeline.training.curves import draw_curves
 from pipeline.training.device import choose, make_deterministic
 from pipeline.training.engine import Data, fit
-from pipeline.training.history import Epoch, History
+from pipeline.training.history import Epoch, History, Progress
 from pipeline.training.progress import TrainProgress
+from pipeline.training.resuming import EpochLog, key, run_of
 
 
 def train(
@@ -32,6 +35,7 @@ def train(
     *,
     device: DeviceChoice = "auto",
     deterministic: bool = False,
+    resume: bool = True,
 ) -> TrainedModel:
     """Train one model.
 
@@ -41,6 +45,7 @@ def train(
         output: `models/<dataset>/<model>/`.
         device: `gpu` is refused before anything starts if there is no GPU.
         deterministic: whether the same seed gives the same weights on CPU.
+        resume: whether to go on where the same training was interrupted, in the same MLflow run.
 
     Raises:
         TrainingError: no such device, a recipe that does not fit, a loss that is not finite, …;
@@ -60,17 +65,22 @@ def train(
         device=str(chosen),
         hardware=chosen.hardware(),
     )
-    with new_run(plan.dataset, plan.model) as run:
-        data_md5 = splits.md5
+    data_md5 = splits.md5
+    slot = Slot(key(plan, data_md5, provenance))
+    with (
+        Checkpoints(slot, resume=resume) as checkpoints,
+        run_of(plan, checkpoints) as (run, interruptions),
+    ):
         describe_training(run, splits, data_md5, plan.dataset, plan.model, provenance)
         model = build(plan.recipe, info.image_shape, info.num_classes, seed)
         run.log_text(_summary(model), "model_summary.txt")
-        history = _fit(run, model, plan, _data(splits, info), deterministic)
+        history = _fit(run, model, plan, _data(splits, info), deterministic, checkpoints)
         run.log_params({"trained_in": history.precision})
         if history.agreement:
             run.log_params({"bfloat16_least_cosine": history.agreement})
+        calibration = _calibrate(run, model, plan, splits)
         _save(run, model, history, trained)
-        provenance = used(provenance)
+        provenance = used(provenance).model_copy(update={"interruptions": interruptions})
         provenance.save(trained.provenance)
         run.log_artifact(trained.provenance)
         RunInfo(
@@ -87,7 +97,8 @@ def train(
             device=str(chosen),
             git_commit=provenance.code.commit,
             git_dirty=provenance.code.dirty,
-            **_conclude(run, model, history, trained),
+            resumed=len(interruptions),
+            **_conclude(run, model, history, calibration, trained),
         ).save(output / "run.json")
     return trained
 
@@ -110,24 +121,57 @@ def _data(splits: Splits, info: SplitsInfo) -> Data:
     )
 
 
-def _fit(run: Run, model: keras.Model, plan: ModelPlan, data: Data, deterministic: bool) -> History:
+def _fit(
+    run: Run,
+    model: keras.Model,
+    plan: ModelPlan,
+    data: Data,
+    deterministic: bool,
+    checkpoints: Checkpoints,
+) -> History:
     """Fit the model; log every epoch to the run and show the progress."""
-    with TrainProgress(f"{plan.dataset} {plan.model}", plan.recipe.total_epochs) as progress:
+    done = checkpoints.found.snapshot.epoch if checkpoints.found else 0
+    name, epochs = f"{plan.dataset} {plan.model}", plan.recipe.total_epochs
+    with TrainProgress(name, epochs, done) as progress, EpochLog(run, checkpoints) as log:
 
         def on_epoch(row: Epoch) -> None:
             progress.on_epoch(row)
-            values = asdict(row)
-            run.log_metrics(values, step=values.pop("epoch"))
+            log.add(row)
 
-        return fit(
+        def on_progress(now: Progress) -> None:
+            progress.on_progress(now)
+            log.send()
+
+        history = fit(
             model,
             plan.recipe,
             data,
             seed=plan.recipe.seed or 0,
             deterministic=deterministic,
+            checkpoints=checkpoints,
             on_epoch=on_epoch,
-            on_progress=progress.on_progress,
+            on_progress=on_progress,
         )
+        progress.finish(history)
+        return history
+
+
+def _calibrate(run: Run, model: keras.Model, plan: ModelPlan, splits: Splits) -> Calibration | None:
+    """Fit the confidence of the model to the validation split; log what that changed."""
+    if not plan.recipe.calibrate:
+        return None
+    found = calibrate(model, splits.x("val"), splits.y("val"))
+    run.log_params({"calibration": str(found)})
+    run.log_metrics(
+        {
+            "temperature": found.temperature,
+            "val_calibration_error_before": found.before.calibration_error,
+            "val_calibration_error": found.after.calibration_error,
+            "val_cross_entropy_before": found.before.loss,
+            "val_cross_entropy": found.after.loss,
+        }
+    )
+    return found
 
 
 def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel) -> None:
@@ -144,7 +188,11 @@ def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel)
 
 
 def _conclude(
-    run: Run, model: keras.Model, history: History, trained: TrainedModel
+    run: Run,
+    model: keras.Model,
+    history: History,
+    calibration: Calibration | None,
+    trained: TrainedModel,
 ) -> dict[str, Any]:
     """Return the outcome of the training, and log it to the run."""
     seconds = round(sum(row.seconds for row in history.epochs), 2)
@@ -154,12 +202,14 @@ def _conclude(
         "training_seconds": seconds,
     }
     kept = history.kept
+    val_loss = calibration.after.loss if calibration else kept.val_loss
     run.log_metrics(
         {
             **outcome,
             "kept_epoch": kept.epoch,
+            **({"stopped_epoch": len(history.epochs)} if history.stopped else {}),
             "best_val_accuracy": kept.val_accuracy,
-            "best_val_loss": kept.val_loss,
+            "best_val_loss": val_loss,
         }
     )
     digest = sha256(trained.model)
@@ -167,6 +217,7 @@ def _conclude(
     return {
         **outcome,
         "val_accuracy": kept.val_accuracy,
-        "val_loss": kept.val_loss,
+        "val_loss": val_loss,
+        "temperature": calibration.temperature if calibration else 1.0,
         "model_sha256": digest,
     }

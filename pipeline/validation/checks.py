@@ -5,7 +5,7 @@ whether it is in order, a `TableCheck` where that takes the whole manifest.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import ParamsError, did_you_mean
@@ -32,12 +32,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """What is measured, in which unit, and the limits if params.yaml has none."""
+    """What is measured, in which unit, and the limits if params.yaml has none.
+
+    Attributes:
+        advice: what to do where a dataset does not pass, if that is not obvious.
+    """
 
     name: str
     meaning: str
     unit: Literal["share", "count", "ratio"]
     limits: Limits
+    advice: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,7 @@ CHECKS: tuple[ImageCheck | TableCheck, ...] = (
         "ratio",
         Limits(warning=10, error=100),
         measure=balance,
+        advice="class_weights: balanced or sampling: balanced in a recipe makes up for it",
     ),
     TableCheck(
         "row_counts",

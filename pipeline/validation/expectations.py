@@ -135,6 +135,7 @@ def _read(one: Any) -> CheckResult:
         raise RuntimeError(f"check {check.name} could not be evaluated: {one.exception_info}")
     finding = _finding(one.result)
     note = f" ({finding.note})" if finding.note else ""
+    advice = f"; {check.advice}" if check.advice and not one.success else ""
     return CheckResult(
         check=check.name,
         severity=meta["severity"],
@@ -142,7 +143,7 @@ def _read(one: Any) -> CheckResult:
         observed=finding.observed,
         limit=limit,
         message=f"{show(check, finding.observed)}, at most {show(check, limit)} allowed: "
-        f"{check.meaning}{note}",
+        f"{check.meaning}{note}{advice}",
         files=finding.offenders,
     )
 

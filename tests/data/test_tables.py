@@ -1,13 +1,17 @@
 """Tables of labels whose images lie in an archive or folder elsewhere."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from pipeline.artifacts.datasets import RawDataset
 from pipeline.artifacts.files import dvc_md5
+from pipeline.artifacts.validation import ValidationReport
 from pipeline.data.ingest import ingest
-from pipeline.data.settings import DatasetPlan, ImageFolder
+from pipeline.data.preprocess import preprocess
+from pipeline.data.settings import DatasetPlan, ImageFolder, Preprocess
 from pipeline.errors import DatasetError, DownloadError
 from tests.images import encode, files, make_tar, make_zip, write
 from tests.samples import write_csv, write_jsonl
@@ -78,6 +82,27 @@ def test_what_does_not_fit_together_is_named(content, images, reason):
     make_zip(Path("photos.zip"), content)
     with pytest.raises((DatasetError, DownloadError), match=reason):
         take("raw", labels(CONTENT), images)
+
+
+def test_other_columns_are_kept_for_the_slices_of_the_test_split(tmp_path):
+    write(Path("photos"), CONTENT)
+    rows: list[dict[str, object]] = [
+        {"file": name, "label": name.split("/")[-2], "patient": f"p{n // 2}", "scanner": "old"}
+        for n, name in enumerate(CONTENT)
+    ]
+    rows[1] |= {"age": 30, "note": "x" * 200, "box": [1, 2]}
+    Path("labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    raw = RawDataset(take("raw", "labels.jsonl", "photos"))
+    table = pd.read_parquet(raw.files).sort_values("file").reset_index(drop=True)
+    assert list(table.filter(like="column:")) == ["column:scanner", "column:age"]
+    assert set(table["column:scanner"]) == {"old"}
+    assert sorted(table["column:age"]) == ["", *[""] * (len(rows) - 2), "30"]
+    report = ValidationReport(dataset="pets", raw_md5=raw.md5, results=())
+    splits = preprocess(raw, report, Preprocess(), Path("out"), Path("samples.png"))
+    known, tested = splits.recorded("test"), table[table["split"] == "test"]
+    assert set(known) == {"height", "width", "group", "column:scanner", "column:age"}
+    assert sorted(known["group"]) == sorted(tested["key"])
+    assert known["height"].tolist() == tested["height"].tolist()
 
 
 def test_only_a_table_has_its_images_elsewhere():

@@ -9,6 +9,7 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.export import TOLERANCE
 from pipeline.evaluation.metric import TrainingMetric
 from pipeline.evaluation.metrics import BY_NAME
+from pipeline.evaluation.robustness.corruptions import CORRUPTIONS
 from pipeline.tracking.store import connect
 from tests.evaluated import another_store, copy, made
 
@@ -32,7 +33,9 @@ def test_every_number_that_is_written_is_a_metric_or_its_interval_and_none_is_mi
     metrics = made.models["dense"][1].metrics
     numbers = {name for name, value in metrics.items() if isinstance(value, int | float)}
     bounds = {f"{name}_{end}" for name in BY_NAME for end in ("low", "high")}
-    assert numbers - bounds == set(BY_NAME) - {"top_2_accuracy"}  # that of fewer than 4 classes
+    # That of fewer than 4 classes, and that of more test images.
+    left_out = {"top_2_accuracy", "slice_accuracy_lowest"}
+    assert numbers - bounds == set(BY_NAME) - left_out
     logged = connect().get_run(made.models["dense"][0].run.run_id).data.metrics
     for name, metric in BY_NAME.items():
         assert (f"test_{name}" in logged) == (
@@ -56,7 +59,8 @@ def test_the_files_that_the_graph_names_are_there(made):
     rows = pd.read_csv(folder / "confusion.csv")
     assert list(rows) == ["actual", "predicted"]
     assert len(rows) == 32
-    assert len(list((folder / "plots").glob("*.png"))) == 4
+    assert len(list((folder / "plots").glob("*.png"))) == 6
+    assert len(pd.read_csv(folder / "predictions" / "corruptions.csv")) == 6 * len(CORRUPTIONS)
     assert (folder / "predictions" / "most_confused.csv").exists()
 
 

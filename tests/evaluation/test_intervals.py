@@ -11,12 +11,11 @@ from pipeline.evaluation.intervals import (
     classes,
     flat,
     intervals,
-    lowest_interval,
-    share_interval,
 )
 from pipeline.evaluation.measures import by_class, in_top
 from pipeline.evaluation.metrics import scores
 from pipeline.evaluation.predictions import Predictions
+from pipeline.evaluation.shares import lowest_interval, share_interval
 
 NAMES = ("ant", "bee", "cat", "dog")
 BOOTSTRAPPED = {"precision", "recall", "f1", "calibration_error", "loss"}

@@ -104,10 +104,11 @@ def test_an_override_that_is_there_changes_nothing(params):
 
 
 def test_a_shorthand_that_is_changed_keeps_its_name(params):
-    Request(overrides={"dense": {"optimizer": {"learning_rate": 0.5}}}, dataset="cifar10").apply(
-        params
-    )
-    assert load_params(params).recipe("cifar10", "dense").optimizer.name == "rmsprop"
+    asked = {"optimizer": {"learning_rate": 0.5}, "loss": {"name": "focal", "gamma": 3}}
+    Request(overrides={"dense": asked}, dataset="cifar10").apply(params)
+    changed = load_params(params).recipe("cifar10", "dense")
+    assert changed.optimizer.name == "rmsprop"
+    assert (changed.loss.name, changed.loss.gamma) == ("focal", 3)
 
 
 def test_a_seed_reaches_a_recipe_that_has_its_own(params):

@@ -108,6 +108,42 @@ def test_numbers_may_be_written_as_dvc_writes_them(tmp_path):
         ("models: [dense, cnn]", "models: [a, a]", ["params.yaml:2: models", "named twice: a, a"]),
         ("seed: 7", "device: tpu", ["params.yaml:3: device", "'auto', 'cpu' or 'gpu'", "'tpu'"]),
         ("name: sgd", "name: adam", ["momentum belongs to muon, rmsprop and sgd; this is adam"]),
+        ("epochs: 3", "epochs: 3\n      loss: fokal", ["dense.loss.name", "or 'focal'", "'fokal'"]),
+        (
+            "epochs: 3",
+            "epochs: 3\n      loss: {name: categorical_crossentropy, gamma: 1}",
+            ["dense.loss: gamma belongs to focal; this is categorical_crossentropy"],
+        ),
+        (
+            "epochs: 3",
+            "epochs: 3\n      label_smoothing: 0.1",
+            ["label_smoothing needs loss: categorical_crossentropy or focal"],
+        ),
+        (
+            "epochs: 3",
+            "epochs: 3\n      class_weights: balance",
+            ["params.yaml:14: recipes.digits.dense.class_weights: expected balanced, or weights"],
+        ),
+        (
+            "epochs: 3",
+            "epochs: 3\n      class_weights: {1: 2, 2: 0}",
+            ["dense.class_weights: the weight of 2 must be a number above 0; received 0"],
+        ),
+        (
+            "epochs: 3",
+            "epochs: 3\n      class_weights: balanced\n      sampling: balanced",
+            ["recipes.digits.dense: ", "together twice: choose one"],
+        ),
+        (
+            "epochs: 3",
+            "epochs: 3\n      keep: last\n      patience: 2",
+            ["recipes.digits.dense: patience ", "needs keep: best"],
+        ),
+        (
+            "momentum: 0.9",
+            "clip_norm: 1, clip_value: 1",
+            ["cnn.optimizer: gradients are clipped by clip_norm or by clip_value"],
+        ),
         ("[32, 32]", "[32, 2]", ["datasets.flowers.image_size.1", "received 2"]),
         ("dataset: digits", "dataset: ../digits", ["params.yaml:1: dataset", "'../digits'"]),
         ("seed: 7", "seed: [", ["is not YAML", "line"]),

@@ -89,6 +89,7 @@ def test_a_space_is_own_borrowed_or_default(tmp_path):
     ("old", "new", "words"),
     [
         ("batch_size:", "batchsize:", ["search.digits.cnn", "no 'batchsize'", "batch_size"]),
+        ("optimizer.learning_rate", "loss.rate", ["loss has no 'rate'", "name, gamma, alpha"]),
         ("optimizer.learning_rate", "optimizer.rate", ["optimizer has no 'rate'", "learning_rate"]),
         ("optimizer.learning_rate", "optimizer", ["name one of its keys: name, learning_rate"]),
         ("epochs: {low: 5", "epochs.x: {low: 5", ["epochs is a value and has no keys"]),

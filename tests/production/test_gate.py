@@ -40,6 +40,8 @@ def test_the_first_that_meets_the_floors_passes():
         ({"calibration_error": 0.1}, {"calibration_error": 0.2}, "calibration_error"),
         ({"latency_p95_ms": 5}, {"latency_p95_ms": 6}, "latency_p95_ms"),
         ({"size_mb": 1}, {"size_mb": 1.5}, "size_mb"),
+        ({"slice_accuracy": 0.9}, {"slice_accuracy": 0.8}, "slice_accuracy"),
+        ({"corruption_accuracy": 0.6}, {"corruption_accuracy": 0.5}, "corruption_accuracy"),
     ],
 )
 def test_each_floor_holds_back_by_itself(floors, metrics, name):
@@ -54,6 +56,14 @@ def test_each_floor_holds_back_by_itself(floors, metrics, name):
 def test_the_class_with_the_lowest_recall_is_named():
     decision = ask(candidate(rights(100, range(10))), None, Thresholds(floors={"recall": 0.9}))
     assert "(cat) is 0.8; at least 0.9 is required" in decision.failures[0]
+
+
+def test_the_worst_slice_is_named():
+    new = candidate(rights(100, []), {"slice_accuracy": 0.7}, worst_slice="scanner: old")
+    decision = ask(new, None, Thresholds(floors={"slice_accuracy": 0.8}))
+    assert decision.failures == (
+        "accuracy on the worst slice (scanner: old) is 0.7; at least 0.8 is required",
+    )
 
 
 def test_a_metric_that_an_older_version_lacks_does_not_reach_its_floor():

@@ -47,6 +47,13 @@ def test_the_first_one_went_into_production_with_an_entry(here):
     assert entries[0].commit == model_files.read_passport(versions.find("tiny/1")).run.git_commit
 
 
+def test_floors_of_corruptions_and_of_slices_hold_back(two):
+    floors = {"corruption_accuracy": 1.0, "slice_accuracy": 0.5}
+    outcome = ask(2, two, Thresholds(floors=floors), dry_run=True)
+    assert set(outcome.decision.failed) == set(floors)
+    assert "worst slice is unknown" in str(outcome.decision.failures)  # of 32 images none has 20
+
+
 def test_a_better_one_is_promoted_and_the_old_one_is_previous(two):
     outcome = ask(2, two, who="somebody")
     assert outcome.action == "promoted"

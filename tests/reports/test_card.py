@@ -18,7 +18,7 @@ from pipeline.errors import ParamsError, TrackingError
 from pipeline.evaluation.measures import Confused
 from pipeline.models.backbones.backbones import BACKBONES
 from pipeline.registry import model_files, versions
-from pipeline.reports.card import description, most_confused, publish, render
+from pipeline.reports.card import FIGURES, description, most_confused, publish, render
 from pipeline.reports.wording import limits, metric_rows
 from pipeline.tracking.store import connect
 from tests.page import Page
@@ -149,12 +149,8 @@ def test_the_page_has_figures_and_examples_and_loads_nothing(made, passport):
     plots = made / "evaluation" / "dense" / "plots"
     page = Page(render(passport, 1, plots=plots).html)
     images = [target for target in page.targets if target.startswith("data:image/png;base64,")]
-    shown = [
-        name
-        for name in ("confusion_normalised", "reliability", "misclassified", "gradcam")
-        if (plots / f"{name}.png").exists()
-    ]
-    assert len(shown) >= 3
+    shown = [name for name in FIGURES if (plots / name).exists()]
+    assert len(shown) >= 5
     assert len(images) == len(passport.examples) + len(shown)
     links = [target for target in page.targets if target not in images]
     assert links == ["https://arxiv.org/abs/1810.03993"]

@@ -1,18 +1,19 @@
-import sys
-from subprocess import PIPE, Popen
-
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+from sklearn.utils.class_weight import compute_class_weight
 
 from pipeline.errors import TrainingError
 from pipeline.models import build as models
+from pipeline.models.optimizers import OPTIMIZERS
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
 from pipeline.training.backends.steps import steps
 from pipeline.training.engine import Data, fit
+from pipeline.training.feed import order
 from pipeline.training.history import Epoch, Progress
 from pipeline.training.optimizers import optimizer_of
 
@@ -20,10 +21,6 @@ SMALL = {
     "layers": ["flatten", {"dense": 16}],
     "epochs": 2,
     "batch_size": 32,
-}
-CNN = {
-    "layers": [{"conv": 8, "strides": 2}, "batch_norm", "flatten", {"dropout": 0.2}],
-    "augmentation": {"shift": 0.1, "flip": "horizontal", "cutout": 0.2},
 }
 
 
@@ -66,6 +63,24 @@ def measured(model, recipe, x, y):
 
 def accuracy(model, recipe, x, y):
     return measured(model, recipe, x, y).accuracy
+
+
+def recorded(monkeypatch):
+    """Return a list that the indices of every call of the compiled steps are added to."""
+    seen = []
+    compile_training = steps().compile_training
+
+    def record(*arguments):
+        run = compile_training(*arguments)
+
+        def run_and_record(x, y, rows, mirrored):
+            seen.append(rows)
+            return run(x, y, rows, mirrored)
+
+        return run_and_record
+
+    monkeypatch.setattr(steps(), "compile_training", record)
+    return seen
 
 
 @pytest.mark.parametrize(("name", "floor"), [("dense", 0.97), ("cnn", 0.98)])
@@ -118,21 +133,67 @@ def test_the_weights_are_those_of_keras_own_loop(optimizer, loss, digits):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"class_weights": {"3": 5, "8": 0.5}},
+        {"loss": "categorical_crossentropy", "class_weights": "balanced"},
+        {"loss": {"name": "focal", "gamma": 3}, "class_weights": {"0": 2}, "label_smoothing": 0.1},
+    ],
+)
+def test_weights_and_focal_loss_are_those_of_keras(changes, digits):
+    data, recipe = few(digits[0]), make_recipe(keep="last", **changes)
+    ours, theirs = build(recipe), build(recipe)
+    rows = fit(ours, recipe, data, seed=3).epochs
+
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+    if recipe.loss.name == "focal":
+        loss = keras.losses.CategoricalFocalCrossentropy(
+            gamma=3, alpha=0.25, label_smoothing=recipe.label_smoothing
+        )
+    balanced = compute_class_weight("balanced", classes=np.arange(10), y=data.y_train)
+    weights = dict(enumerate(balanced))
+    if isinstance(recipe.class_weights, dict):
+        weights = {label: recipe.class_weights.get(str(label), 1.0) for label in range(10)}
+    theirs.compile(optimizer=optimizer_of(recipe, 8), loss=loss)
+    for epoch in (1, 2):
+        indices, _ = order(3, epoch, 100, recipe.augmentation)
+        for start in range(0, 100, 32):
+            batch = indices[start : start + 32]
+            y = keras.utils.to_categorical(data.y_train[batch], 10)
+            theirs.train_on_batch(data.x_train[batch], y, class_weight=weights)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    # What is reported weighs all images the same.
+    y = keras.utils.to_categorical(data.y_val, 10)
+    expected = float(loss(y, ours.predict(data.x_val, verbose=0)))
+    assert rows[-1].val_loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_weight_for_no_class_is_refused_before_the_first_epoch(digits):
+    recipe = make_recipe(class_weights={"cat": 2})
+    with pytest.raises(TrainingError, match=r"'cat', which is no class .*; allowed: 0, 1, 2"):
+        fit(build(recipe), recipe, few(digits[0]), seed=0)
+
+
+def test_balanced_sampling_trains_on_equally_many_of_each_class(digits, monkeypatch):
+    data = digits[0]
+    rare = np.concatenate(
+        [np.flatnonzero(data.y_train != 3), np.flatnonzero(data.y_train == 3)[:5]]
+    )
+    data = Data(
+        data.x_train[rare], data.y_train[rare], data.x_val[:60], data.y_val[:60], data.class_names
+    )
+    seen = recorded(monkeypatch)
+    recipe = make_recipe(sampling="balanced", epochs=1)
+    fit(build(recipe), recipe, data, seed=0)
+    counts = np.bincount(data.y_train[np.concatenate([rows.ravel() for rows in seen])])
+    assert counts.sum() == len(data.y_train)
+    assert counts.max() - counts.min() <= 1
+
+
 def test_every_image_is_seen_once_an_epoch_in_another_order(digits, monkeypatch):
-    seen = []
-
-    compile_training = steps().compile_training
-
-    def record(*arguments):
-        run = compile_training(*arguments)
-
-        def run_and_record(x, y, rows, mirrored):
-            seen.append(rows)
-            return run(x, y, rows, mirrored)
-
-        return run_and_record
-
-    monkeypatch.setattr(steps(), "compile_training", record)
+    seen = recorded(monkeypatch)
     fit(build(make_recipe()), make_recipe(), few(digits[0]), seed=0)
 
     first, second = np.split(np.concatenate([rows.ravel() for rows in seen]), 2)
@@ -194,6 +255,83 @@ def test_the_weights_of_the_epoch_that_counts_are_kept(keep, digits):
     )
 
 
+def test_the_average_of_the_weights_is_validated_and_kept(digits):
+    """With the averages of batch norm, and more of the weights at first than later."""
+    data = few(digits[0])
+    layers = [{"conv": 4}, "batch_norm", "flatten"]
+    recipe = make_recipe(layers=layers, ema=0.5, keep="last", optimizer="sgd")
+    ours, theirs = build(recipe), build(recipe)
+    averages = ours.get_weights()
+    history = fit(ours, recipe, data, seed=3)
+
+    theirs.compile(optimizer=optimizer_of(recipe, 8), loss=recipe.loss.name)
+    for number in range(8):
+        rows, _ = order(3, number // 4 + 1, 100, recipe.augmentation)
+        batch = rows[number % 4 * 32 :][:32]
+        theirs.train_on_batch(data.x_train[batch], data.y_train[batch])
+        share = 1 - min(0.5, (2 + number) / (11 + number))
+        averages = [
+            a + (w - a) * share for a, w in zip(averages, theirs.get_weights(), strict=True)
+        ]
+    for a, b, raw in zip(ours.get_weights(), averages, theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+        assert not np.allclose(a, raw, rtol=1e-3, atol=1e-5)
+    found = measured(ours, recipe, data.x_val, data.y_val)
+    assert found.mean_loss == pytest.approx(history.kept.val_loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [kind.name for kind in OPTIMIZERS])
+@pytest.mark.parametrize(("key", "most"), [("clip_norm", 1e-4), ("clip_value", 1e-6)])
+def test_gradients_are_clipped(name, key, most, digits, monkeypatch):
+    """The gradients that the optimizer of a training gets, and what is left of them."""
+    seen: list[float] = []
+    clip = keras.optimizers.Optimizer._clip_gradients
+
+    def recording(self, gradients):
+        clipped = clip(self, gradients)
+        values = tf.concat([tf.reshape(each, [-1]) for each in clipped], 0)
+        tf.py_function(lambda v: seen.append(v.numpy()), [values], [])
+        return clipped
+
+    monkeypatch.setattr(keras.optimizers.Optimizer, "_clip_gradients", recording)
+    recipe = make_recipe(optimizer={"name": name, key: most}, epochs=1)
+    fit(build(recipe), recipe, few(digits[0]), seed=0)
+    assert len(seen) == 4
+    for values in seen:
+        reached = np.linalg.norm(values) if key == "clip_norm" else np.abs(values).max()
+        assert reached == pytest.approx(most, rel=1e-3)
+
+
+def test_a_training_ends_when_no_epoch_is_better_for_too_long(digits):
+    standing = {"name": "sgd", "learning_rate": 1e-9}
+    recipe = make_recipe(optimizer=standing, epochs=9, patience=2)
+    reported: list[Progress] = []
+    history = fit(build(recipe), recipe, few(digits[0]), seed=0, on_progress=reported.append)
+    assert [row.epoch for row in history.epochs] == [1, 2, 3]
+    assert history.kept.epoch == 1
+    assert history.stopped
+
+    moving = make_recipe(epochs=4, patience=4)
+    history = fit(build(moving), moving, few(digits[0]), seed=0)
+    assert len(history.epochs) == 4
+    assert not history.stopped
+
+
+def test_patience_ends_a_phase_and_leaves_the_rates_of_the_next_ones(digits):
+    phases = {"epochs": 4, "then": ({"epochs": 5}, {"epochs": 3})}
+    schedule = {"name": "cosine", "warmup": 0.5}
+    standing = {"name": "sgd", "learning_rate": 1e-9}
+    plain = make_recipe(optimizer=standing, schedule=schedule, **phases)
+    recipe = make_recipe(optimizer=standing, schedule=schedule, patience=1, **phases)
+    all_epochs, epochs = (
+        fit(build(each), each, few(digits[0]), seed=0).epochs for each in (plain, recipe)
+    )
+    assert [row.epoch for row in epochs] == [1, 2, 3, 4]
+    planned = [1, 2, 5, 10]
+    expected = [all_epochs[number - 1].learning_rate for number in planned]
+    assert [row.learning_rate for row in epochs] == pytest.approx(expected)
+
+
 def test_label_smoothing_raises_the_least_loss(digits):
     recipe = make_recipe(loss="categorical_crossentropy", label_smoothing=0.2, epochs=1)
     plain = make_recipe(loss="categorical_crossentropy", epochs=1)
@@ -211,33 +349,6 @@ def test_only_training_images_are_augmented(augmentation, digits):
     same = Data(data.x_train, data.y_train, data.x_train, data.y_train, data.class_names)
     row = fit(build(recipe), recipe, same, seed=0).kept
     assert (row.loss == pytest.approx(row.val_loss, rel=1e-4)) is not bool(augmentation)
-
-
-TWICE = """
-import hashlib, sys
-import numpy as np
-from pipeline.models import build as models
-from pipeline.training.device import choose
-from pipeline.training.engine import Data, fit
-from pipeline.models.recipes import Recipe
-
-choose("cpu")
-recipe = Recipe.model_validate_json(sys.argv[1])
-draw = np.random.default_rng(0)
-x, y = draw.integers(0, 256, (300, 8, 8, 1), dtype=np.uint8), np.arange(300) % 3
-model = models.build(recipe, (8, 8, 1), 3, 5)
-fit(model, recipe, Data(x, y, x[:30], y[:30], ("a", "b", "c")), seed=5, deterministic=True)
-print(hashlib.md5(b"".join(w.tobytes() for w in model.get_weights())).hexdigest())
-"""
-
-
-def test_a_seed_gives_the_same_weights_twice():
-    recipe = make_recipe(**CNN).model_dump_json()
-    command = [sys.executable, "-c", TWICE, recipe]
-    runs = [Popen(command, stdout=PIPE, stderr=PIPE, text=True) for _ in range(2)]
-    (first, error), (second, _) = (run.communicate() for run in runs)
-    assert first == second
-    assert len(first.strip()) == 32, error
 
 
 def test_a_loss_that_is_not_finite_stops_at_once(digits):

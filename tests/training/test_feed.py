@@ -1,14 +1,18 @@
 """Arrays that are read chunk by chunk train the same as those that lie on the device."""
 
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.artifacts.files import read_array, write_array
 from pipeline.models import build as models
-from pipeline.models.recipes import Recipe
+from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.training import engine, feed
 from pipeline.training.engine import Data, fit
-from pipeline.training.feed import Resident, Streamed
+from pipeline.training.feed import Resident, Streamed, order
 
 RECIPE = Recipe.model_validate(
     {
@@ -85,6 +89,54 @@ def test_a_container_has_the_memory_that_it_may_take(most, free, tmp_path, monke
         (tmp_path / "memory.current").write_text("400")
     found = feed.memory()
     assert found == free if free else found > 2**20
+
+
+LABELS = st.lists(st.integers(1, 12), min_size=2, max_size=5).map(
+    lambda counts: np.random.default_rng(0).permutation(np.repeat(range(len(counts)), counts))
+)
+
+
+@given(labels=LABELS, seed=st.integers(0, 9), epochs=st.integers(1, 20))
+def test_balanced_epochs_have_equally_many_of_each_class_and_leave_no_image_out(
+    labels, seed, epochs
+):
+    seen = np.zeros(len(labels), int)
+    for epoch in range(1, epochs + 1):
+        rows, _ = order(seed, epoch, len(labels), Augmentation(), labels)
+        again, _ = order(seed, epoch, len(labels), Augmentation(), labels)
+        np.testing.assert_array_equal(rows, again)
+        counts = np.bincount(labels[rows], minlength=labels.max() + 1)
+        assert counts.sum() == len(labels)
+        assert counts.max() - counts.min() <= 1
+        seen += np.bincount(rows, minlength=len(labels))
+    for label in np.unique(labels):
+        often = seen[labels == label]
+        assert often.max() - often.min() <= 1
+
+
+def test_a_balanced_order_is_another_one_in_every_epoch_and_for_every_seed():
+    labels = np.repeat([0, 1], [30, 10])
+    seen = {
+        tuple(order(seed, epoch, 40, Augmentation(), labels)[0])
+        for seed in (0, 1)
+        for epoch in (1, 2)
+    }
+    assert len(seen) == 4
+    assert all(list(labels[list(rows)]) != sorted(labels[list(rows)]) for rows in seen)
+
+
+def test_alternating_flips_mirror_an_image_every_second_time_that_it_is_seen():
+    labels, alternating = np.repeat([0, 1], [30, 10]), Augmentation(flip="alternating")
+    seen: dict[int, list[bool]] = {row: [] for row in range(40)}
+    for epoch in range(1, 13):
+        rows, mirrored = order(0, epoch, 40, alternating, labels)
+        last: dict[int, set[bool]] = {}
+        for row, mirror in zip(rows.tolist(), mirrored.tolist(), strict=True):
+            last.setdefault(row, set()).add(mirror)
+        for row, sides in last.items():
+            seen[row] += sides if len(sides) == 1 else []
+    common = [seen[row] for row in range(30)]
+    assert all(a != b for sides in common for a, b in itertools.pairwise(sides))
 
 
 def test_both_train_the_same(mapped, monkeypatch):

@@ -135,6 +135,7 @@ def test_every_check_sees_its_damage(name, tmp_path):
         else:
             assert result.observed == pytest.approx(observed)
         assert BY_NAME[name].meaning in result.message
+        assert result.message.endswith(BY_NAME[name].advice)
         assert result.files[:1] == ((offender,) if offender else ())
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -34,6 +34,7 @@ class Listed:
         label: the name of its class, where the format says it.
         split: where the format says it.
         group: images of one group are in one split; empty for none.
+        columns: what a table says of it besides; None for nothing.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Listed:
     label: str | None = None
     split: Split | None = None
     group: str = ""
+    columns: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _listed(entry: Entry, pattern: re.Pattern[str] | None, digests: Digests | No
         content = _content(entry, digests)
     except ImageError:  # named when it is decoded
         content = hashlib.sha256(entry.name.encode(errors="surrogateescape")).hexdigest()
-    return Listed(entry.name, content, entry.label, entry.split, group)
+    return Listed(entry.name, content, entry.label, entry.split, group, entry.columns)
 
 
 def _content(entry: Entry, digests: Digests | None) -> str:

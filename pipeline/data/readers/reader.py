@@ -1,6 +1,6 @@
 """What a format of image datasets is: how it is recognised, and how its files are listed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -22,6 +22,7 @@ class Entry:
         label: the name of its class, where the format says it.
         split: likewise.
         group: likewise; empty for none.
+        columns: what a table says of it besides; None for nothing.
         file: the path of the file that is read; empty where there is none, as in an archive.
         url: where it is fetched from before it is read; empty for what is here.
     """
@@ -31,6 +32,7 @@ class Entry:
     label: str | None = None
     split: Split | None = None
     group: str = ""
+    columns: Mapping[str, str] | None = None
     file: str = ""
     url: str = ""
 

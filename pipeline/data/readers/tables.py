@@ -1,6 +1,7 @@
 """Tables of labels: CSV, TSV, JSON Lines and Parquet; images are files, URLs or bytes."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -36,6 +37,8 @@ USUAL = {
     "group": ("group", "group_id", "patient", "patient_id", "subject"),
 }
 Row = Mapping[str, Any]
+# A longer one is no category.
+LONGEST_TEXT = 100
 
 
 def csv_entries(path: Path, caps: Caps, columns: Columns) -> Iterator[Entry]:
@@ -113,6 +116,7 @@ def table_entries(
                 f"{path.name} has no column for the {role}; it has: {', '.join(names)}; say which: "
                 f"`columns: {{{role}: NAME}}`"
             )
+    others = [name for name in names if name not in found.values()]
     seen: set[str] = set()
     for number, row in enumerate(rows, 1):
         value = {role: row.get(name) if name else None for role, name in found.items()}
@@ -126,7 +130,8 @@ def table_entries(
         seen.add(image.name)
         group = "" if value["group"] is None else str(value["group"])
         its_split = _split(value["split"], path, number) or split
-        yield replace(image, label=label, split=its_split, group=group)
+        more = {name: text for name in others if (text := _text(row.get(name)))}
+        yield replace(image, label=label, split=its_split, group=group, columns=more or None)
 
 
 def _column(role: str, wanted: str | None, names: list[str], path: Path) -> str | None:
@@ -144,6 +149,15 @@ def _label(value: Any, class_names: list[str] | None) -> str:
     if class_names and isinstance(value, int) and 0 <= value < len(class_names):
         return class_names[value]
     return "" if value is None else str(value).strip()
+
+
+def _text(value: Any) -> str:
+    """Return a value as the text that is kept of it; empty for what describes only one image."""
+    if not isinstance(value, str | int | float):
+        return ""
+    text = str(value).strip()
+    # Of few different texts one copy is enough.
+    return sys.intern(text) if len(text) <= LONGEST_TEXT else ""
 
 
 def _split(value: Any, path: Path, number: int) -> Split | None:

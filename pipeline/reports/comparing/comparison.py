@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ParamsError
-from pipeline.evaluation.intervals import CONFIDENCE
 from pipeline.evaluation.metrics import BY_NAME
 from pipeline.evaluation.predictions import Predictions
+from pipeline.evaluation.shares import CONFIDENCE
 from pipeline.reports.comparing import side_by_side
 from pipeline.reports.comparing.changes import Section, differences
 from pipeline.reports.comparing.flips import Flips, find_data, show_flips

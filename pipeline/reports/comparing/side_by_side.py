@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.intervals import CONFIDENCE, Interval, intervals, share_interval
+from pipeline.evaluation.intervals import intervals
 from pipeline.evaluation.measures import confusion
 from pipeline.evaluation.metric import ImageMetric, SplitMetric
 from pipeline.evaluation.metrics import BY_NAME, METRICS
 from pipeline.evaluation.paired import mcnemar, paired_interval
 from pipeline.evaluation.predictions import Hits, Predictions
+from pipeline.evaluation.shares import CONFIDENCE, Interval, share_interval
 from pipeline.reports import wording
 from pipeline.reports.comparing.sides import Side
 

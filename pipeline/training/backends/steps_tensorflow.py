@@ -10,6 +10,7 @@ import tensorflow as tf
 from pipeline.artifacts.datasets import Labels, Pixels
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.training.backends.augment import DRAWS, augment
+from pipeline.training.backends.averages import new_share
 from pipeline.training.backends.sums import (
     ALIGNMENT,
     Indices,
@@ -22,7 +23,7 @@ from pipeline.training.backends.sums import (
     score,
     zero_sums,
 )
-from pipeline.training.optimizers import loss_of
+from pipeline.training.losses import loss_of, weighing
 
 # On CPU XLA makes steps of dense layers a fifth to a half faster, and steps of convolutions many
 # times slower. It takes two seconds to compile, which pays off after so many steps.
@@ -49,9 +50,12 @@ def compile_training(
     augmentation: Augmentation,
     seed: int,
     total_steps: int,
+    class_weights: tuple[float, ...] | None = None,
+    averages: Sequence[Any] = (),
 ) -> Train:
     """Return a function that trains on each row of indices, until the loss is not finite."""
     variables, loss = model.trainable_variables, loss_of(recipe, model.output_shape[-1])
+    weigh = weighing(class_weights)
 
     def train_step(x: Any, y: Any, indices: Any, mirrored: Any) -> Any:
         images, labels = tf.gather(x, indices), tf.gather(y, indices)
@@ -62,8 +66,12 @@ def compile_training(
         with tf.GradientTape() as tape:
             probabilities = model(images, training=True)
             losses = loss(labels, probabilities)
-            total = tf.reduce_mean(losses) + sum(model.losses)
+            total = tf.reduce_mean(weigh(losses, labels)) + sum(model.losses)
         optimizer.apply(tape.gradient(total, variables), variables)
+        if averages:
+            share = new_share(recipe.ema, optimizer.iterations)
+            for average, weight in zip(averages, model.weights, strict=True):
+                average.assign(average + (weight - average) * share)
         return score(labels, probabilities, losses)
 
     def train_steps(x: Any, y: Any, indices: Any, mirrored: Any, count: Any) -> Any:
