@@ -7,9 +7,9 @@ import warnings
 import numpy as np
 
 from pipeline.artifacts.datasets import Images
+from pipeline.artifacts.quiet import quiet_stderr
 from pipeline.errors import ArtifactError
 from pipeline.evaluation.litert import LiteRTModel
-from pipeline.evaluation.quiet import quiet_stderr
 from pipeline.models.recipes import VIEWS_LAYER
 from pipeline.parallel import cores
 
