@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
 
 import keras
 
@@ -20,8 +19,9 @@ from pipeline.models.parts import core
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.models.whitening import whiten
 from pipeline.training.backends.steps import steps
-from pipeline.training.backends.sums import Indices, Mirrored, Sums, Train
+from pipeline.training.backends.sums import Mirrored, Sums, Train
 from pipeline.training.checkpoints.saving import Checkpoints
+from pipeline.training.chunks import Chunks
 from pipeline.training.device import make_deterministic
 from pipeline.training.feed import Prefetched, feed, order
 from pipeline.training.history import Epoch, History, Progress
@@ -35,8 +35,6 @@ from pipeline.training.training_checks import (
     check_finite,
 )
 from pipeline.training.twin import safe_twin
-
-_SECONDS_PER_CHUNK = 1.0
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ class _Epochs:
         self.total_steps = self.steps * recipe.total_epochs
         self.measure = steps().compile_forward(state.twin, recipe, *next(self.val.blocks()))
         self.done = len(state.epochs)
-        self.chunks = _Chunks(self.total_steps - self.done * self.steps)
+        self.chunks = Chunks(self.total_steps - self.done * self.steps)
 
     def run(self) -> Iterator[tuple[Epoch, Sums]]:
         """Train epoch by epoch; yield each one, and the sums of its validation."""
@@ -229,28 +227,3 @@ class _Epochs:
                     seconds_left=self.chunks.seconds_left,
                 )
             )
-
-
-class _Chunks:
-    """How many steps run at a time, so that a chunk takes about a second, and the time left."""
-
-    def __init__(self, total_steps: int) -> None:
-        self.size, self.done, self.total = 1, 0, total_steps
-        self.start = time.perf_counter()
-
-    def timed(self, train: Train, x: Any, y: Any, indices: Indices, mirrored: Mirrored) -> Sums:
-        """Run a chunk, and set the size of the next ones from the time that it took."""
-        start = time.perf_counter()
-        sums = train(x, y, indices, mirrored)
-        seconds = time.perf_counter() - start
-        fitting = int(len(indices) * _SECONDS_PER_CHUNK / seconds)
-        self.size = max(1, min(fitting, 8 * self.size))
-        if not self.done:
-            self.start = time.perf_counter()  # the first chunk compiles and is not counted
-        self.done += len(indices)
-        return sums
-
-    @property
-    def seconds_left(self) -> float:
-        """The time for the steps that are left, at the pace so far."""
-        return (time.perf_counter() - self.start) / self.done * (self.total - self.done)

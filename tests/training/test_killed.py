@@ -9,10 +9,11 @@ from collections import Counter
 from itertools import cycle
 
 import pytest
+from mlflow import MlflowClient
 
 from pipeline.models.optimizers import OPTIMIZERS
 from pipeline.tracking.store import connect
-from tests.conftest import ROOT
+from tests.conftest import ROOT, clone, runner
 from tests.tiny import store, tiny_plan, tiny_splits
 
 __all__ = ["store"]
@@ -125,3 +126,30 @@ def test_many_kills_change_nothing(backend, store):
     assert all(row["same"] for row in rows), rows
     for number, row in enumerate(rows[: len(OPTIMIZERS)]):
         check_run(row, store / f"{number}-killed", 6, 2)
+
+
+@pytest.mark.long
+def test_what_a_killed_flow_has_left_goes_on_under_dvc(tmp_path):
+    """The flow is killed with `kill -9`; the training is told to end, as its parent is gone."""
+    folder, cache = clone(tmp_path / "clone"), tmp_path / "cache"
+    run = runner(folder, DATASET_CACHE=str(cache))
+    flow = "pipeline run --models dense --set dense.epochs=600 --until train"
+    # Its exit code is that of the flow.
+    kill_at_the_first_checkpoint = (
+        f"{flow} & flow=$!; "
+        f"while kill -0 $flow && ! ls {cache}/checkpoints/*.npz; do sleep 0.1; done; "
+        "kill -9 $flow; wait $flow"
+    )
+    killed = run("bash", "-c", kill_at_the_first_checkpoint, check=False)
+    assert killed.returncode == 128 + 9, killed.stderr[-3000:]
+    done = run("dvc", "repro", "train@dense")
+    assert "goes on after epoch" in done.stderr
+    info = json.loads((folder / "models/digits/dense/run.json").read_text())
+    assert (info["resumed"], info["epochs"]) == (1, 600)
+    uri = f"sqlite:///{folder}/mlflow.db"
+    client = MlflowClient(uri, uri)
+    (found,) = client.search_runs([client.get_run(info["run_id"]).info.experiment_id])
+    assert found.info.status == "FINISHED"
+    rows = client.get_metric_history(info["run_id"], "val_loss")
+    assert sorted(row.step for row in rows) == list(range(1, 601))
+    assert list((cache / "checkpoints").iterdir()) == []
