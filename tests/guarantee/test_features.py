@@ -11,7 +11,8 @@ from pipeline.evaluation.litert import LiteRTModel
 from pipeline.evaluation.scoring import Scorer
 from pipeline.guarantee.features import with_features
 from pipeline.guarantee.training_features import TrainingFeatures, images_to_keep
-from pipeline.models.build import build, core
+from pipeline.models.build import build
+from pipeline.models.parts import core
 from tests.evaluated import made
 from tests.tiny import images_of, tiny_plan
 
