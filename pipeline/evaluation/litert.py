@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from pipeline.artifacts.datasets import Images
 from pipeline.artifacts.models import TrainedModel
+from pipeline.artifacts.quiet import quiet_stderr
 from pipeline.artifacts.record import Record
 from pipeline.errors import ArtifactError
 from pipeline.evaluation.latency import Latency, latency
-from pipeline.evaluation.quiet import quiet_stderr
 from pipeline.parallel import cores
 
 # Small batches stay in the CPU cache, so large images go in smaller ones.

@@ -10,12 +10,20 @@ from pipeline.artifacts.record import Frozen
 from pipeline.models.backbones.layer import Backbone, Trainable, trained_layers
 from pipeline.models.backbones.weights import Weights
 from pipeline.models.layer import FractionBelowOne, Layer, SingleLayer
-from pipeline.models.layers import BY_KIND, Conv, layer_kind
+from pipeline.models.layers import BY_KIND, BatchNorm, Conv, Dense, Dropout, layer_kind
 from pipeline.models.losses import ClassWeights, Loss
 from pipeline.models.optimizers import LearningRate, Optimizer
 
 OUTPUT_LAYER = "probabilities"  # the name of the softmax layer, which is in no recipe
 VIEWS_LAYER = "mean"  # of the views of test-time augmentation; likewise
+
+# Layers that are trained, or differ from step to step.
+LEARNING = (Conv, Dense, BatchNorm, Dropout)
+# Keys of a recipe that mean something where its optimizer is lbfgs.
+TAKEN_BY_LBFGS = (
+    *("layers", "optimizer", "epochs", "class_weights", "test_time_augmentation"),
+    *("calibrate", "seed"),
+)
 
 
 def _as_mapping(layer: Any) -> Any:
@@ -109,6 +117,10 @@ class Recipe(Frozen):
             every class equally many (`balanced`).
         then: phases that follow the first `epochs`, with the optimizer's state kept.
         keep: the weights of the epoch that is `best` on the validation split, or the `last`.
+        patience: a phase ends after so many epochs in which none was better than the best; None
+            trains all epochs.
+        ema: how much of the exponential moving average of the weights stays at each step; it is
+            validated and kept in place of the weights. 0 has no average.
         test_time_augmentation: the views that the finished model averages over: each image and its
             mirror image (`flip`), or both also moved by one pixel to two corners
             (`flip_and_shift`), which takes two and six times the work.
@@ -131,6 +143,8 @@ class Recipe(Frozen):
     augmentation: Augmentation = Augmentation()
     then: tuple[Phase, ...] = ()
     keep: Literal["best", "last"] = "best"
+    patience: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    ema: FractionBelowOne = 0.0
     test_time_augmentation: Literal["none", "flip", "flip_and_shift"] = "none"
     calibrate: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -152,11 +166,39 @@ class Recipe(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _patience_has_a_best(self) -> "Recipe":
+        if self.patience and self.keep != "best":
+            raise ValueError("patience waits for a better epoch than the best: it needs keep: best")
+        return self
+
+    @model_validator(mode="after")
     def _whitening_has_a_place(self) -> "Recipe":
         for layer in self.layers[1:]:
             if isinstance(layer, Conv) and layer.whiten:
                 raise ValueError("whiten belongs to the first layer: it is computed from images")
         return self
+
+    @model_validator(mode="after")
+    def _lbfgs_has_only_the_softmax_layer(self) -> "Recipe":
+        if not self.fits_only_the_softmax:
+            return self
+        if learns := next((part for part in self.parts if isinstance(part, LEARNING)), None):
+            raise ValueError(
+                f"optimizer lbfgs trains the softmax layer alone, and {layer_kind(learns)} is "
+                "trained or random: take another optimizer, or a backbone with trainable: none, "
+                "or flatten, as the only layer"
+            )
+        if self.backbone and self.backbone.trainable != "none":
+            raise ValueError("optimizer lbfgs needs a backbone with trainable: none")
+        for key, field in type(self).model_fields.items():
+            if key not in TAKEN_BY_LBFGS and getattr(self, key) != field.default:
+                raise ValueError(f"{key} has no meaning with optimizer lbfgs: leave it out")
+        return self
+
+    @property
+    def fits_only_the_softmax(self) -> bool:
+        """Whether the softmax layer is trained alone, on all images at once."""
+        return self.optimizer.name == "lbfgs"
 
     @model_validator(mode="after")
     def _backbone_has_a_place(self) -> "Recipe":

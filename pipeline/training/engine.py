@@ -12,10 +12,10 @@ from operator import add
 
 import keras
 
-from pipeline.artifacts.datasets import Images, Labels
+from pipeline.artifacts.datasets import Images, Labels, Vectors
 from pipeline.models.backbones.build import set_trainable
 from pipeline.models.layers import Conv
-from pipeline.models.parts import core
+from pipeline.models.parts import core, has_backbone
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.models.whitening import whiten
 from pipeline.training.backends.steps import steps
@@ -34,16 +34,19 @@ from pipeline.training.training_checks import (
     check_every_class_is_predicted,
     check_finite,
 )
-from pipeline.training.twin import safe_twin
+from pipeline.training.twin import safe_twin, twin
 
 
 @dataclass(frozen=True)
 class Data:
-    """The data of a training: images `uint8` (n, height, width, channels), labels `int64` (n,)."""
+    """The data of a training: images `uint8` (n, height, width, channels), labels `int64` (n,).
 
-    x_train: Images
+    In the place of images there may be their features, `float32` (n, d).
+    """
+
+    x_train: Images | Vectors
     y_train: Labels
-    x_val: Images
+    x_val: Images | Vectors
     y_val: Labels
     class_names: tuple[str, ...]
 
@@ -76,23 +79,27 @@ def fit(
         TrainingError: the data do not fit the model or the recipe, the loss is not finite, or the
             trained model never predicts a class.
     """
-    check(data, model.input_shape[1:])
+    check(data, model.input_shape[1:], model.inputs[0].dtype)
     if deterministic:
         make_deterministic(seed)
     single = core(model)
     if isinstance(recipe.layers[0], Conv) and recipe.layers[0].whiten:
         whiten(single.layers[2], data.x_train)
     # The optimizer and the comparison of gradients are for all that any phase trains.
-    if recipe.ever_trainable:
+    if recipe.ever_trainable and has_backbone(single):
         set_trainable(single, recipe.ever_trainable)
     trained, precision, agreement = safe_twin(single, recipe, data.x_train, data.y_train)
     steps_per_epoch = math.ceil(len(data.x_train) / recipe.batch_size)
     optimizer = optimizer_of(recipe, steps_per_epoch * recipe.total_epochs, precision)
     optimizer.build(trained.trainable_variables)
     state = TrainingState(model, trained, optimizer, seed, recipe.keep, precision)
+    measured = trained
+    if recipe.ema:
+        measured = twin(single, precision)
+        state.averages = measured.weights
     if checkpoints:
         checkpoints.restore(state)
-    for epoch, validation in _Epochs(state, recipe, data, on_progress).run():
+    for epoch, validation in _Epochs(state, measured, recipe, data, on_progress).run():
         state.add(epoch, validation)
         if checkpoints:
             checkpoints.add(state)
@@ -103,17 +110,18 @@ def fit(
     assert state.kept is not None  # every recipe has at least one epoch
     check_every_class_is_predicted(state.predicted, data.y_val, data.class_names)
     found = str(agreement) if agreement else None
-    return History(tuple(state.epochs), state.kept, precision, found)
+    stopped = len(state.epochs) < recipe.total_epochs
+    return History(tuple(state.epochs), state.kept, precision, found, stopped)
 
 
-def check(data: Data, image_shape: tuple[int, int, int]) -> None:
-    """Refuse data that the model cannot learn from.
+def check(data: Data, image_shape: tuple[int, ...], dtype: str = "uint8") -> None:
+    """Refuse data that the model, which takes this shape and type, cannot learn from.
 
     Raises:
         TrainingError: a split is empty or has wrong shapes or labels, or a class has no images.
     """
-    check_arrays("train", data.x_train, data.y_train, image_shape, data.class_names)
-    check_arrays("val", data.x_val, data.y_val, image_shape, data.class_names)
+    check_arrays("train", data.x_train, data.y_train, image_shape, data.class_names, dtype)
+    check_arrays("val", data.x_val, data.y_val, image_shape, data.class_names, dtype)
     check_every_class_has_images(data.y_train, data.class_names)
 
 
@@ -123,6 +131,7 @@ class _Epochs:
     def __init__(
         self,
         state: TrainingState,
+        measured: keras.Model,
         recipe: Recipe,
         data: Data,
         on_progress: Callable[[Progress], None] | None,
@@ -134,20 +143,22 @@ class _Epochs:
         self.class_weights = weights_of(recipe.class_weights, data.y_train, data.class_names)
         self.steps = math.ceil(self.images / recipe.batch_size)
         self.total_steps = self.steps * recipe.total_epochs
-        self.measure = steps().compile_forward(state.twin, recipe, *next(self.val.blocks()))
-        self.done = len(state.epochs)
-        self.chunks = Chunks(self.total_steps - self.done * self.steps)
+        self.measure = steps().compile_forward(measured, recipe, *next(self.val.blocks()))
+        left = sum(phase.epochs for phase in recipe.phases[state.phase :]) - state.epochs_of_phase
+        self.chunks = Chunks(left * self.steps)
 
     def run(self) -> Iterator[tuple[Epoch, Sums]]:
-        """Train epoch by epoch; yield each one, and the sums of its validation."""
-        begun = 0
-        for phase in self.recipe.phases:
-            if phase.trainable:
-                set_trainable(self.state.twin, phase.trainable)
-            numbers = range(max(begun, self.done) + 1, begun + phase.epochs + 1)
-            begun += phase.epochs
-            if not numbers:
+        """Train epoch by epoch; yield each one, and the sums of its validation.
+
+        Whoever takes an epoch adds it to the state, which says when a phase ends.
+        """
+        planned = 0
+        for number, phase in enumerate(self.recipe.phases):
+            planned += phase.epochs
+            if number < self.state.phase:
                 continue
+            if phase.trainable and has_backbone(self.state.twin):
+                set_trainable(self.state.twin, phase.trainable)
             train = steps().compile_training(
                 self.state.twin,
                 self.state.optimizer,
@@ -156,9 +167,12 @@ class _Epochs:
                 self.state.seed,
                 self.total_steps,
                 self.class_weights,
+                self.state.averages,
             )
-            for number in numbers:
-                yield self._epoch(number, train, phase.augmentation)
+            while not self.state.phase_ends(phase.epochs, self.recipe.patience):
+                yield self._epoch(len(self.state.epochs) + 1, train, phase.augmentation)
+            self.chunks.total -= self.steps * (phase.epochs - self.state.epochs_of_phase)
+            self.state.begin_phase(planned * self.steps)
 
     def _epoch(self, number: int, train: Train, augmentation: Augmentation) -> tuple[Epoch, Sums]:
         """Train on as many images as there are, then validate."""

@@ -21,7 +21,7 @@ from pipeline.training.checkpoints.saving import Checkpoints
 from pipeline.training.history import Epoch
 
 # The packages that compute weights.
-_COMPUTING = ("jax", "jaxlib", "keras", "numpy", "tensorflow")
+_COMPUTING = ("jax", "jaxlib", "keras", "numpy", "scikit-learn", "tensorflow")
 
 
 def key(plan: ModelPlan, data_md5: str, provenance: Provenance) -> str:

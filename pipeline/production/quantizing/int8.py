@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipeline.artifacts.datasets import Images
+from pipeline.artifacts.quiet import quiet_stderr
 from pipeline.errors import ArtifactError
 from pipeline.evaluation.litert import LiteRTModel
-from pipeline.evaluation.quiet import quiet_stderr
 from pipeline.models.recipes import VIEWS_LAYER
 from pipeline.parallel import cores
 

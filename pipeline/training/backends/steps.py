@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import keras
 
-from pipeline.artifacts.datasets import Labels, Pixels
+from pipeline.artifacts.datasets import Labels, Pixels, Vectors
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.training.backends.sums import Measure, Train
 
@@ -17,7 +17,7 @@ from pipeline.training.backends.sums import Measure, Train
 class Steps(Protocol):
     """What the engine needs of a backend."""
 
-    def put(self, x: Pixels, y: Labels) -> tuple[Any, Any]:
+    def put(self, x: Pixels | Vectors, y: Labels) -> tuple[Any, Any]:
         """Move images and labels to the device, without a copy if they are there already."""
 
     def compile_training(
@@ -29,6 +29,7 @@ class Steps(Protocol):
         seed: int,
         total_steps: int,
         class_weights: tuple[float, ...] | None = None,
+        averages: Sequence[Any] = (),
     ) -> Train:
         """Return a function that trains on each row of indices, until the loss is not finite.
 
@@ -40,6 +41,8 @@ class Steps(Protocol):
             seed: seeds the augmentation.
             total_steps: the steps of the whole training; they decide what is worth compiling.
             class_weights: what the loss of an image weighs by its class; None weighs all the same.
+            averages: variables for the moving averages of the model's weights, in their order; none
+                if the recipe has no `ema`.
         """
 
     def compile_forward(self, model: keras.Model, recipe: Recipe, x: Any, y: Any) -> Measure:
@@ -53,7 +56,7 @@ class Steps(Protocol):
         """
 
     def gradients(
-        self, models: Sequence[keras.Model], recipe: Recipe, x: Pixels, y: Labels
+        self, models: Sequence[keras.Model], recipe: Recipe, x: Pixels | Vectors, y: Labels
     ) -> list[list[Any]]:
         """Return for each model the gradients of its trainable variables.
 
