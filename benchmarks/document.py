@@ -59,10 +59,9 @@ Measured on {machines}. A large matrix product reaches {float32:.0f} GFLOP/s the
 
 Versions: {versions}.
 """
-CHECKPOINTS = """What a [checkpoint](training.md) costs an epoch: the time that training waits until
-the state is copied, and the CPU time of the thread that writes it while the next epoch trains. The
-last column compares two epochs around a checkpoint with the next two, which also says how steady
-the machine was. Made-up images, so many that an epoch takes about a second on two free cores."""
+CHECKPOINTS = """What a [checkpoint](training.md) costs, in CPU time: the training waits until the
+state is copied, and a thread writes it while the next epoch trains. Where both would take more than
+2% of the training, there are fewer checkpoints."""
 ENGINE = """Arrays, architecture, optimizer, batch size, number of images and epochs are the same.
 `bare` is `benchmarks/bare.py`: Keras layers, `float32` arrays and `model.fit`, and nothing of this
 project. Seconds per epoch are the median after the first one, validation included. The first step

@@ -149,6 +149,5 @@ if __name__ == "__main__":
         row = kill(ModelPlan.model_validate(plan), str(number), given["kills"], draw)
         print(json.dumps(row), flush=True)
     for plan in given["stop"]:
-        checked = ModelPlan.model_validate(plan)
-        row = stop(checked, draw.randint(1, checked.recipe.total_epochs - 1))
+        row = stop(ModelPlan.model_validate(plan), draw.randint(1, 2))
         print(json.dumps(row), flush=True)
