@@ -3,7 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import accuracy_report, device_results, growth, prediction, speed, whole
+from benchmarks import (
+    accuracy_report,
+    checkpoints,
+    device_results,
+    growth,
+    prediction,
+    speed,
+    whole,
+)
 from pipeline.artifacts.files import atomic
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -29,6 +37,7 @@ def main() -> None:
         ("Prediction", PREDICTION, prediction.table),
         ("Accuracy of all recipes", ACCURACY, accuracy_report.table),
         ("A dataset that grows", GROWTH, growth.table),
+        ("Checkpoints", CHECKPOINTS, checkpoints.table),
         ("On a GPU", GPU, device_results.table),
     ]
     lines = [
@@ -50,6 +59,10 @@ Measured on {machines}. A large matrix product reaches {float32:.0f} GFLOP/s the
 
 Versions: {versions}.
 """
+CHECKPOINTS = """What a [checkpoint](training.md) costs an epoch: the time that training waits until
+the state is copied, and the CPU time of the thread that writes it while the next epoch trains. The
+last column compares two epochs around a checkpoint with the next two, which also says how steady
+the machine was. Made-up images, so many that an epoch takes about a second on two free cores."""
 ENGINE = """Arrays, architecture, optimizer, batch size, number of images and epochs are the same.
 `bare` is `benchmarks/bare.py`: Keras layers, `float32` arrays and `model.fit`, and nothing of this
 project. Seconds per epoch are the median after the first one, validation included. The first step

@@ -199,7 +199,9 @@ def test_every_attribute_is_documented_and_tells_images_apart(one):
 
 
 GATE = (*floors(), *RULES)
-CASE = case(candidate(rights(20, [1]), forgotten=1), incumbent(rights(20, range(9))))
+CASE = case(
+    candidate(rights(20, [1]), forgotten=1, error=0.01), incumbent(rights(20, range(9)), error=0.01)
+)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)

@@ -19,7 +19,7 @@ LearningRate = Annotated[float, Field(gt=0, le=10)]
 FUSED_TENSORFLOW = {"tensorflow": "pipeline.training.backends.fused_tensorflow"}
 
 # The keys that every optimizer of Keras takes.
-SHARED = ("name", "learning_rate", "weight_decay")
+SHARED = ("learning_rate", "weight_decay", "clip_norm", "clip_value")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class OptimizerKind:
     Attributes:
         name: as a recipe names it.
         keras_class: its class in `keras.optimizers`; empty for `lbfgs`, see `training.logistic`.
-        settings: the keys that it takes besides `learning_rate` and `weight_decay`.
+        settings: the keys that it takes besides those of `SHARED`.
         learning_rate: the default.
         twins: by Keras backend, the module with a fast twin: a class of the same name that computes
             the same steps. On a backend without one, Keras' own class trains.
@@ -72,6 +72,9 @@ class Optimizer(Frozen):
     """`adam`, or `{name: sgd, learning_rate: 0.01, momentum: 0.9}`; Keras' defaults otherwise.
 
     Attributes:
+        clip_norm: the largest norm of the gradients of all weights together; longer ones are
+            scaled down to it.
+        clip_value: the largest value in a gradient, in either direction.
         l2: what `lbfgs` adds to the mean loss: half of it times the sum of the squares of the
             kernel, of standardised features; None chooses it on the validation split.
     """
@@ -81,6 +84,8 @@ class Optimizer(Frozen):
     momentum: FractionBelowOne = 0.0
     nesterov: bool = False
     weight_decay: FractionBelowOne | None = None
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    clip_value: Annotated[float, Field(gt=0)] | None = None
     l2: Annotated[float, Field(gt=0, le=1000)] | None = None
 
     @model_validator(mode="before")
@@ -99,6 +104,8 @@ class Optimizer(Frozen):
             takers = [kind.name for kind in OPTIMIZERS if kind.takes(setting)]
             if self.name not in takers:
                 raise ValueError(f"{setting} belongs to {_join(takers)}; this is {self.name}")
+        if self.clip_norm is not None and self.clip_value is not None:
+            raise ValueError("gradients are clipped by clip_norm or by clip_value, not by both")
         return self
 
 

@@ -117,6 +117,10 @@ class Recipe(Frozen):
             every class equally many (`balanced`).
         then: phases that follow the first `epochs`, with the optimizer's state kept.
         keep: the weights of the epoch that is `best` on the validation split, or the `last`.
+        patience: a phase ends after so many epochs in which none was better than the best; None
+            trains all epochs.
+        ema: how much of the exponential moving average of the weights stays at each step; it is
+            validated and kept in place of the weights. 0 has no average.
         test_time_augmentation: the views that the finished model averages over: each image and its
             mirror image (`flip`), or both also moved by one pixel to two corners
             (`flip_and_shift`), which takes two and six times the work.
@@ -139,6 +143,8 @@ class Recipe(Frozen):
     augmentation: Augmentation = Augmentation()
     then: tuple[Phase, ...] = ()
     keep: Literal["best", "last"] = "best"
+    patience: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    ema: FractionBelowOne = 0.0
     test_time_augmentation: Literal["none", "flip", "flip_and_shift"] = "none"
     calibrate: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -157,6 +163,12 @@ class Recipe(Frozen):
                 "class_weights: balanced and sampling: balanced each make up for classes of "
                 "different size, together twice: choose one"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _patience_has_a_best(self) -> "Recipe":
+        if self.patience and self.keep != "best":
+            raise ValueError("patience waits for a better epoch than the best: it needs keep: best")
         return self
 
     @model_validator(mode="after")

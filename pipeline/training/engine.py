@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
 
 import keras
 
@@ -20,8 +19,9 @@ from pipeline.models.parts import core, has_backbone
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.models.whitening import whiten
 from pipeline.training.backends.steps import steps
-from pipeline.training.backends.sums import Indices, Mirrored, Sums, Train
+from pipeline.training.backends.sums import Mirrored, Sums, Train
 from pipeline.training.checkpoints.saving import Checkpoints
+from pipeline.training.chunks import Chunks
 from pipeline.training.device import make_deterministic
 from pipeline.training.feed import Prefetched, feed, order
 from pipeline.training.history import Epoch, History, Progress
@@ -34,9 +34,7 @@ from pipeline.training.training_checks import (
     check_every_class_is_predicted,
     check_finite,
 )
-from pipeline.training.twin import safe_twin
-
-_SECONDS_PER_CHUNK = 1.0
+from pipeline.training.twin import safe_twin, twin
 
 
 @dataclass(frozen=True)
@@ -95,9 +93,13 @@ def fit(
     optimizer = optimizer_of(recipe, steps_per_epoch * recipe.total_epochs, precision)
     optimizer.build(trained.trainable_variables)
     state = TrainingState(model, trained, optimizer, seed, recipe.keep, precision)
+    measured = trained
+    if recipe.ema:
+        measured = twin(single, precision)
+        state.averages = measured.weights
     if checkpoints:
         checkpoints.restore(state)
-    for epoch, validation in _Epochs(state, recipe, data, on_progress).run():
+    for epoch, validation in _Epochs(state, measured, recipe, data, on_progress).run():
         state.add(epoch, validation)
         if checkpoints:
             checkpoints.add(state)
@@ -108,7 +110,8 @@ def fit(
     assert state.kept is not None  # every recipe has at least one epoch
     check_every_class_is_predicted(state.predicted, data.y_val, data.class_names)
     found = str(agreement) if agreement else None
-    return History(tuple(state.epochs), state.kept, precision, found)
+    stopped = len(state.epochs) < recipe.total_epochs
+    return History(tuple(state.epochs), state.kept, precision, found, stopped)
 
 
 def check(data: Data, image_shape: tuple[int, ...], dtype: str = "uint8") -> None:
@@ -128,6 +131,7 @@ class _Epochs:
     def __init__(
         self,
         state: TrainingState,
+        measured: keras.Model,
         recipe: Recipe,
         data: Data,
         on_progress: Callable[[Progress], None] | None,
@@ -139,20 +143,22 @@ class _Epochs:
         self.class_weights = weights_of(recipe.class_weights, data.y_train, data.class_names)
         self.steps = math.ceil(self.images / recipe.batch_size)
         self.total_steps = self.steps * recipe.total_epochs
-        self.measure = steps().compile_forward(state.twin, recipe, *next(self.val.blocks()))
-        self.done = len(state.epochs)
-        self.chunks = _Chunks(self.total_steps - self.done * self.steps)
+        self.measure = steps().compile_forward(measured, recipe, *next(self.val.blocks()))
+        left = sum(phase.epochs for phase in recipe.phases[state.phase :]) - state.epochs_of_phase
+        self.chunks = Chunks(left * self.steps)
 
     def run(self) -> Iterator[tuple[Epoch, Sums]]:
-        """Train epoch by epoch; yield each one, and the sums of its validation."""
-        begun = 0
-        for phase in self.recipe.phases:
+        """Train epoch by epoch; yield each one, and the sums of its validation.
+
+        Whoever takes an epoch adds it to the state, which says when a phase ends.
+        """
+        planned = 0
+        for number, phase in enumerate(self.recipe.phases):
+            planned += phase.epochs
+            if number < self.state.phase:
+                continue
             if phase.trainable and has_backbone(self.state.twin):
                 set_trainable(self.state.twin, phase.trainable)
-            numbers = range(max(begun, self.done) + 1, begun + phase.epochs + 1)
-            begun += phase.epochs
-            if not numbers:
-                continue
             train = steps().compile_training(
                 self.state.twin,
                 self.state.optimizer,
@@ -161,9 +167,12 @@ class _Epochs:
                 self.state.seed,
                 self.total_steps,
                 self.class_weights,
+                self.state.averages,
             )
-            for number in numbers:
-                yield self._epoch(number, train, phase.augmentation)
+            while not self.state.phase_ends(phase.epochs, self.recipe.patience):
+                yield self._epoch(len(self.state.epochs) + 1, train, phase.augmentation)
+            self.chunks.total -= self.steps * (phase.epochs - self.state.epochs_of_phase)
+            self.state.begin_phase(planned * self.steps)
 
     def _epoch(self, number: int, train: Train, augmentation: Augmentation) -> tuple[Epoch, Sums]:
         """Train on as many images as there are, then validate."""
@@ -232,28 +241,3 @@ class _Epochs:
                     seconds_left=self.chunks.seconds_left,
                 )
             )
-
-
-class _Chunks:
-    """How many steps run at a time, so that a chunk takes about a second, and the time left."""
-
-    def __init__(self, total_steps: int) -> None:
-        self.size, self.done, self.total = 1, 0, total_steps
-        self.start = time.perf_counter()
-
-    def timed(self, train: Train, x: Any, y: Any, indices: Indices, mirrored: Mirrored) -> Sums:
-        """Run a chunk, and set the size of the next ones from the time that it took."""
-        start = time.perf_counter()
-        sums = train(x, y, indices, mirrored)
-        seconds = time.perf_counter() - start
-        fitting = int(len(indices) * _SECONDS_PER_CHUNK / seconds)
-        self.size = max(1, min(fitting, 8 * self.size))
-        if not self.done:
-            self.start = time.perf_counter()  # the first chunk compiles and is not counted
-        self.done += len(indices)
-        return sums
-
-    @property
-    def seconds_left(self) -> float:
-        """The time for the steps that are left, at the pace so far."""
-        return (time.perf_counter() - self.start) / self.done * (self.total - self.done)

@@ -79,7 +79,7 @@ def _fit_steps(
             progress.on_progress(now)
             log.send()
 
-        return fit(
+        history = fit(
             model,
             plan.recipe,
             data,
@@ -89,3 +89,5 @@ def _fit_steps(
             on_epoch=on_epoch,
             on_progress=on_progress,
         )
+        progress.finish(history)
+        return history

@@ -45,6 +45,7 @@ class History:
         precision: the type that the layers were computed in.
         agreement: the smallest cosine between a gradient in `bfloat16` and in `float32`, and the
             array it belongs to; None if `bfloat16` was not considered.
+        stopped: whether a phase ended before its last epoch, as none was better for too long.
         features_seconds: how long it took to have the features, where the training was on those.
         strengths: of logistic regression, the L2 penalty that each row was fitted with.
     """
@@ -53,5 +54,6 @@ class History:
     kept: Epoch
     precision: str = "float32"
     agreement: str | None = None
+    stopped: bool = False
     features_seconds: float = 0.0
     strengths: tuple[float, ...] = ()

@@ -13,6 +13,7 @@ from pipeline.models.recipes import OUTPUT_LAYER, Recipe, Schedule
 # Iterations that make an update orthogonal. Keras does five, which train no better and cost a
 # tenth of a step of a small network.
 NEWTON_SCHULZ_STEPS = 3
+_KERAS_NAMES = {"clip_norm": "global_clipnorm", "clip_value": "clipvalue"}
 
 
 def optimizer_of(
@@ -29,6 +30,7 @@ def optimizer_of(
     kind = OPTIMIZERS_BY_NAME[chosen.name]
     rate = rates_of(recipe, total_steps)
     settings = chosen.model_dump(exclude={"name", "learning_rate"}, exclude_defaults=True)
+    settings = {_KERAS_NAMES.get(key, key): value for key, value in settings.items()}
     if kind.variant:
         settings["precision"] = precision
     optimizer = optimizer_class(kind)(learning_rate=rate, **settings)

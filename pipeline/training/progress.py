@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.progress import TimeRemainingColumn as TimeLeft
 
-from pipeline.training.history import Epoch, Progress
+from pipeline.training.history import Epoch, History, Progress
 
 SECONDS_BETWEEN_LINES = 1.0
 # A line of `TrainProgress` about an epoch, for programs that read it from a pipe.
@@ -68,11 +68,30 @@ class TrainProgress:
         now, last = time.monotonic(), row.epoch == self.epochs
         if not self.live and (last or now - self.last_line_at >= SECONDS_BETWEEN_LINES):
             self.last_line_at = now
-            text = (
-                f"epoch {row.epoch}/{self.epochs} loss {row.loss:.4f} accuracy {row.accuracy:.4f} "
-                f"val_loss {row.val_loss:.4f} val_accuracy {row.val_accuracy:.4f}"
-            )
-            print(f"{self.name}: {text}{'' if last else self.left}", file=sys.stderr, flush=True)
+            self._print(row, self.epochs, "" if last else self.left)
+
+    def finish(self, history: History) -> None:
+        """Say it if the training ended before its last epoch, and fill the bar."""
+        if not history.stopped:
+            return
+        done, planned = len(history.epochs), self.epochs
+        best = history.kept
+        text = (
+            f"stopped, of {planned}; best epoch {best.epoch} val_accuracy {best.val_accuracy:.4f}"
+        )
+        if self.live:
+            self.bar.update(self.task, total=done, completed=done, text=f"{done}/{done} {text}")
+        else:
+            self._print(history.epochs[-1], done, f", {text}")
+
+    def _print(self, row: Epoch, epochs: int, more: str) -> None:
+        print(
+            f"{self.name}: epoch {row.epoch}/{epochs} loss {row.loss:.4f} "
+            f"accuracy {row.accuracy:.4f} val_loss {row.val_loss:.4f} "
+            f"val_accuracy {row.val_accuracy:.4f}{more}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _move(self, completed: float, now: Epoch | Progress) -> None:
         """Set the text of the live line, which must fit a terminal of 100 columns."""

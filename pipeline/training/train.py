@@ -15,21 +15,17 @@ from pipeline.artifacts.record import DeviceChoice
 from pipeline.models.build import build, steps_are_small
 from pipeline.models.plan import ModelPlan
 from pipeline.tracking.describe import describe, used
-from pipeline.tracking.provenance import Provenance
 from pipeline.tracking.run import Run
 from pipeline.tracking.trainings import describe as describe_training
 from pipeline.training.calibration import Calibration, calibrate
-from pipeline.training.checkpoints.files import Slot, key_of
+from pipeline.training.checkpoints.files import Slot
 from pipeline.training.checkpoints.saving import Checkpoints
 from pipeline.training.curves import draw_curves, draw_strengths
 from pipeline.training.device import choose, make_deterministic
 from pipeline.training.engine import Data
 from pipeline.training.fitting import fit_tracked, on_features
 from pipeline.training.history import History
-from pipeline.training.resuming import run_of
-
-# The packages that compute weights.
-_COMPUTING = ("jax", "jaxlib", "keras", "numpy", "scikit-learn", "tensorflow")
+from pipeline.training.resuming import key, run_of
 
 
 def train(
@@ -112,28 +108,6 @@ def train(
     return trained
 
 
-def key(plan: ModelPlan, data_md5: str, provenance: Provenance) -> str:
-    """Return the key of the checkpoint, which names all that decides which model is made.
-
-    Args:
-        plan: the recipe and its seed.
-        data_md5: of the splits.
-        provenance: the code, the packages and the device.
-    """
-    packages = provenance.environment.packages
-    return key_of(
-        {
-            "plan": plan.model_dump(mode="json"),
-            "data": data_md5,
-            "device": provenance.device,
-            "deterministic": provenance.deterministic,
-            "backend": keras.backend.backend(),
-            "packages": {name: packages.get(name) for name in _COMPUTING},
-            "sources": provenance.sources,
-        }
-    )
-
-
 def _summary(model: keras.Model) -> str:
     lines: list[str] = []
     model.summary(
@@ -210,6 +184,7 @@ def _conclude(
         {
             **outcome,
             "kept_epoch": kept.epoch,
+            **({"stopped_epoch": len(history.epochs)} if history.stopped else {}),
             "best_val_accuracy": kept.val_accuracy,
             "best_val_loss": val_loss,
         }

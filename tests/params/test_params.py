@@ -123,6 +123,16 @@ def test_numbers_may_be_written_as_dvc_writes_them(tmp_path):
             "epochs: 3\n      class_weights: balanced\n      sampling: balanced",
             ["recipes.digits.dense: ", "together twice: choose one"],
         ),
+        (
+            "epochs: 3",
+            "epochs: 3\n      keep: last\n      patience: 2",
+            ["recipes.digits.dense: patience ", "needs keep: best"],
+        ),
+        (
+            "momentum: 0.9",
+            "clip_norm: 1, clip_value: 1",
+            ["cnn.optimizer: gradients are clipped by clip_norm or by clip_value"],
+        ),
         ("[32, 32]", "[32, 2]", ["datasets.flowers.image_size.1", "received 2"]),
         ("dataset: digits", "dataset: ../digits", ["params.yaml:1: dataset", "'../digits'"]),
         ("seed: 7", "seed: [", ["is not YAML", "line"]),

@@ -25,7 +25,7 @@ from pipeline.artifacts.datasets import Splits
 from pipeline.artifacts.models import TrainedModel
 from pipeline.models.build import build
 from pipeline.models.plan import ModelPlan
-from pipeline.training import engine
+from pipeline.training import chunks, engine
 from pipeline.training import train as stage
 from pipeline.training.backends import steps as backend
 from pipeline.training.checkpoints import files, saving
@@ -37,7 +37,7 @@ FORK = multiprocessing.get_context("fork")
 
 def train(plan, output, steps):
     """Train in short chunks, and count the steps."""
-    engine._SECONDS_PER_CHUNK = 0.02
+    chunks.SECONDS_PER_CHUNK = 0.02
     taken: Any = backend.steps()
     compile_training = taken.compile_training
 

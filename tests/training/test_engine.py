@@ -1,12 +1,14 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_class_weight
 
 from pipeline.errors import TrainingError
 from pipeline.models import build as models
+from pipeline.models.optimizers import OPTIMIZERS
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
 from pipeline.training.backends.steps import steps
@@ -14,6 +16,9 @@ from pipeline.training.engine import Data, fit
 from pipeline.training.feed import order
 from pipeline.training.history import Epoch, Progress
 from pipeline.training.optimizers import optimizer_of
+
+# Those that train step by step, on any backend.
+OF_KERAS = [kind.name for kind in OPTIMIZERS if kind.keras_class]
 
 SMALL = {
     "layers": ["flatten", {"dense": 16}],
@@ -251,6 +256,83 @@ def test_the_weights_of_the_epoch_that_counts_are_kept(keep, digits):
     assert accuracy(model, recipe, data.x_val, data.y_val) == pytest.approx(
         history.kept.val_accuracy
     )
+
+
+def test_the_average_of_the_weights_is_validated_and_kept(digits):
+    """With the averages of batch norm, and more of the weights at first than later."""
+    data = few(digits[0])
+    layers = [{"conv": 4}, "batch_norm", "flatten"]
+    recipe = make_recipe(layers=layers, ema=0.5, keep="last", optimizer="sgd")
+    ours, theirs = build(recipe), build(recipe)
+    averages = ours.get_weights()
+    history = fit(ours, recipe, data, seed=3)
+
+    theirs.compile(optimizer=optimizer_of(recipe, 8), loss=recipe.loss.name)
+    for number in range(8):
+        rows, _ = order(3, number // 4 + 1, 100, recipe.augmentation)
+        batch = rows[number % 4 * 32 :][:32]
+        theirs.train_on_batch(data.x_train[batch], data.y_train[batch])
+        share = 1 - min(0.5, (2 + number) / (11 + number))
+        averages = [
+            a + (w - a) * share for a, w in zip(averages, theirs.get_weights(), strict=True)
+        ]
+    for a, b, raw in zip(ours.get_weights(), averages, theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+        assert not np.allclose(a, raw, rtol=1e-3, atol=1e-5)
+    found = measured(ours, recipe, data.x_val, data.y_val)
+    assert found.mean_loss == pytest.approx(history.kept.val_loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", OF_KERAS)
+@pytest.mark.parametrize(("key", "most"), [("clip_norm", 1e-4), ("clip_value", 1e-6)])
+def test_gradients_are_clipped(name, key, most, digits, monkeypatch):
+    """The gradients that the optimizer of a training gets, and what is left of them."""
+    seen: list[float] = []
+    clip = keras.optimizers.Optimizer._clip_gradients
+
+    def recording(self, gradients):
+        clipped = clip(self, gradients)
+        values = tf.concat([tf.reshape(each, [-1]) for each in clipped], 0)
+        tf.py_function(lambda v: seen.append(v.numpy()), [values], [])
+        return clipped
+
+    monkeypatch.setattr(keras.optimizers.Optimizer, "_clip_gradients", recording)
+    recipe = make_recipe(optimizer={"name": name, key: most}, epochs=1)
+    fit(build(recipe), recipe, few(digits[0]), seed=0)
+    assert len(seen) == 4
+    for values in seen:
+        reached = np.linalg.norm(values) if key == "clip_norm" else np.abs(values).max()
+        assert reached == pytest.approx(most, rel=1e-3)
+
+
+def test_a_training_ends_when_no_epoch_is_better_for_too_long(digits):
+    standing = {"name": "sgd", "learning_rate": 1e-9}
+    recipe = make_recipe(optimizer=standing, epochs=9, patience=2)
+    reported: list[Progress] = []
+    history = fit(build(recipe), recipe, few(digits[0]), seed=0, on_progress=reported.append)
+    assert [row.epoch for row in history.epochs] == [1, 2, 3]
+    assert history.kept.epoch == 1
+    assert history.stopped
+
+    moving = make_recipe(epochs=4, patience=4)
+    history = fit(build(moving), moving, few(digits[0]), seed=0)
+    assert len(history.epochs) == 4
+    assert not history.stopped
+
+
+def test_patience_ends_a_phase_and_leaves_the_rates_of_the_next_ones(digits):
+    phases = {"epochs": 4, "then": ({"epochs": 5}, {"epochs": 3})}
+    schedule = {"name": "cosine", "warmup": 0.5}
+    standing = {"name": "sgd", "learning_rate": 1e-9}
+    plain = make_recipe(optimizer=standing, schedule=schedule, **phases)
+    recipe = make_recipe(optimizer=standing, schedule=schedule, patience=1, **phases)
+    all_epochs, epochs = (
+        fit(build(each), each, few(digits[0]), seed=0).epochs for each in (plain, recipe)
+    )
+    assert [row.epoch for row in epochs] == [1, 2, 3, 4]
+    planned = [1, 2, 5, 10]
+    expected = [all_epochs[number - 1].learning_rate for number in planned]
+    assert [row.learning_rate for row in epochs] == pytest.approx(expected)
 
 
 def test_label_smoothing_raises_the_least_loss(digits):

@@ -14,6 +14,9 @@ from pipeline.models.optimizers import OPTIMIZERS
 from pipeline.models.recipes import Augmentation
 from pipeline.training.backends.augment import DRAWS, augment
 
+# Those that train step by step, on any backend.
+OF_KERAS = [kind.name for kind in OPTIMIZERS if kind.keras_class]
+
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="jax is not installed: pip install jax"
 )
@@ -39,7 +42,7 @@ from pipeline.models.recipes import Augmentation, Recipe
 
 x, y = load_digits(return_X_y=True)
 x = (x.reshape(-1, 8, 8, 1) * 255 / 16).round().astype(np.uint8)
-data = Data(x[:1000], y[:1000], x[1000:1400], y[1000:1400], tuple("0123456789"))
+data = Data(x[:1000], y[:1000], x[1000:1100], y[1000:1100], tuple("0123456789"))
 where = device.choose("cpu")
 
 def beside(recipe):
@@ -50,23 +53,30 @@ def beside(recipe):
     theirs.compile(optimizer=optimizer_of(recipe, 32 * recipe.epochs), loss=loss)
     given = {int(name): weight for name, weight in (recipe.class_weights or {}).items()}
     weights = {label: given.get(label, 1.0) for label in range(10)}
+    averages = theirs.get_weights()
     balanced = data.y_train if recipe.sampling == "balanced" else None
     for epoch in range(1, recipe.epochs + 1):
         rows, _ = order(3, epoch, 1000, Augmentation(), balanced)
         for start in range(0, 1000, 32):
             batch = rows[start : start + 32]
             theirs.train_on_batch(data.x_train[batch], labels[batch], class_weight=weights)
-    return theirs.get_weights()
+            step = int(theirs.optimizer.iterations)
+            share = 1 - min(recipe.ema, (1 + step) / (10 + step))
+            averages = [a + (w - a) * share for a, w in zip(averages, theirs.get_weights())]
+    return averages
 
 for content in json.loads(sys.argv[1]):
     recipe = Recipe.model_validate(content)
     model = models.build(recipe, (8, 8, 1), 10, 0)
+    first = model.get_weights()
     history = fit(model, recipe, data, seed=3, deterministic=True)
     weights = model.get_weights()
+    moved = [(a - b).ravel() for a, b in zip(weights, first)]
     row = {
         "accuracy": float((model.predict(x[1400:], verbose=0).argmax(1) == y[1400:]).mean()),
         "precision": history.precision, "device": str(where),
         "val": history.kept.val_accuracy, "rows": len(history.epochs),
+        "moved": float(np.linalg.norm(np.concatenate(moved))),
         "weights": [float(w.sum()) for w in weights],
     }
     if "beside" in sys.argv:
@@ -179,21 +189,40 @@ def train(*recipes, arguments=()):
 
 def test_the_weights_are_those_of_keras_own_loop():
     optimizers = ["adamw", {"name": "sgd", "momentum": 0.9}]
-    imbalance = {"loss": "focal", "class_weights": {"3": 5}, "sampling": "balanced"}
-    recipes = [*({"optimizer": name} for name in optimizers), {**imbalance, "batch_size": 32}]
+    averaged = {"layers": ["flatten", "batch_norm"], "ema": 0.95, "epochs": 3}
+    imbalance = {"epochs": 3, "loss": "focal", "class_weights": {"3": 5}, "sampling": "balanced"}
+    recipes = [*({"optimizer": name} for name in optimizers), imbalance, averaged]
     trained = train(*recipes, arguments=["beside"])
     for row in trained:
         assert row["max_difference"] < 1e-4
+    for row in trained[:2]:
         assert row["accuracy"] > 0.85
         assert row["rows"] == 15
         assert row["device"].startswith("cpu: ")
 
 
-def test_every_optimizer_trains_on_jax():
-    names = [kind.name for kind in OPTIMIZERS if kind.keras_class]
-    trained = train(*({"optimizer": {"name": name, "learning_rate": 0.01}} for name in names))
-    for name, row in zip(names, trained, strict=True):
+@pytest.fixture(scope="module")
+def in_one_process():
+    """Train with every optimizer, with clipped gradients for one step, and until patience ends."""
+    recipes = [{"optimizer": {"name": name, "learning_rate": 0.01}} for name in OF_KERAS]
+    clipped = {"name": "sgd", "learning_rate": 1, "clip_norm": 0.001}
+    standing = {"name": "sgd", "learning_rate": 1e-9}
+    return train(
+        *recipes,
+        {"optimizer": clipped, "epochs": 1, "batch_size": 1000},
+        {"optimizer": standing, "keep": "best", "patience": 2, "then": [{"epochs": 3}]},
+    )
+
+
+def test_every_optimizer_trains_on_jax(in_one_process):
+    for name, row in zip(OF_KERAS, in_one_process, strict=False):
         assert row["accuracy"] > 0.7, name
+
+
+def test_clipping_and_patience_do_on_jax_what_they_do_on_tensorflow(in_one_process):
+    clipped, patient = in_one_process[-2:]
+    assert clipped["moved"] == pytest.approx(0.001, rel=1e-3)
+    assert patient["rows"] == 5
 
 
 def test_a_convolutional_recipe_learns_and_twice_the_same():

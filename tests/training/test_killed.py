@@ -9,11 +9,15 @@ from collections import Counter
 from itertools import cycle
 
 import pytest
+from mlflow import MlflowClient
 
 from pipeline.models.optimizers import OPTIMIZERS
 from pipeline.tracking.store import connect
-from tests.conftest import ROOT
+from tests.conftest import ROOT, clone, runner
 from tests.tiny import store, tiny_plan, tiny_splits
+
+# Those that train step by step, on any backend.
+OF_KERAS = [kind.name for kind in OPTIMIZERS if kind.keras_class]
 
 __all__ = ["store"]
 
@@ -36,25 +40,28 @@ SCHEDULES = ["constant", {"name": "triangular", "warmup": 0.2}, {"name": "cosine
 def small_plans():
     """Return a plan for each optimizer that is quickly compiled."""
     layers = ["flatten", {"dense": 8}, {"dropout": 0.2}]
-    return [tiny_plan(layers=layers, optimizer=kind.name, epochs=3) for kind in OPTIMIZERS]
+    return [tiny_plan(layers=layers, optimizer=name, epochs=3) for name in OF_KERAS]
 
 
 def plans(epochs):
     """Return a plan for each optimizer; all other choices take turns."""
     augmentations, schedules, keep = cycle(AUGMENTATIONS), cycle(SCHEDULES), cycle(["last", "best"])
     precisions = cycle(["float32", "bfloat16"])
+    averages, sampling = cycle([0.9, 0.0]), cycle(["shuffle", "balanced"])
     return [
         tiny_plan(
             layers=LAYERS,
-            optimizer={"name": kind.name, "learning_rate": 0.01},
+            optimizer={"name": name, "learning_rate": 0.01},
             epochs=epochs,
             then=PHASES,
             augmentation=next(augmentations),
             schedule=next(schedules),
             keep=next(keep),
             precision=next(precisions),
+            ema=next(averages),
+            sampling=next(sampling),
         )
-        for kind in OPTIMIZERS
+        for name in OF_KERAS
     ]
 
 
@@ -111,7 +118,7 @@ def test_three_kills_change_nothing_and_no_optimizer_forgets(store):
     assert first["same"]
     assert first["left"] < 1
     check_run(first, store / "0-killed", 8, 3)
-    assert len(others) == len(OPTIMIZERS)
+    assert len(others) == len(OF_KERAS)
     assert all(row["same"] for row in others), others
 
 
@@ -121,7 +128,34 @@ def test_three_kills_change_nothing_and_no_optimizer_forgets(store):
 def test_many_kills_change_nothing(backend, store):
     """Twenty in all: two of each optimizer on each backend."""
     rows = outcomes(store, plans(4), 2, plans(3), 1, KERAS_BACKEND=backend)
-    assert len(rows) == 2 * len(OPTIMIZERS)
+    assert len(rows) == 2 * len(OF_KERAS)
     assert all(row["same"] for row in rows), rows
-    for number, row in enumerate(rows[: len(OPTIMIZERS)]):
+    for number, row in enumerate(rows[: len(OF_KERAS)]):
         check_run(row, store / f"{number}-killed", 6, 2)
+
+
+@pytest.mark.long
+def test_what_a_killed_flow_has_left_goes_on_under_dvc(tmp_path):
+    """The flow is killed with `kill -9`; the training is told to end, as its parent is gone."""
+    folder, cache = clone(tmp_path / "clone"), tmp_path / "cache"
+    run = runner(folder, DATASET_CACHE=str(cache))
+    flow = "pipeline run --models dense --set dense.epochs=600 --until train"
+    # Its exit code is that of the flow.
+    kill_at_the_first_checkpoint = (
+        f"{flow} & flow=$!; "
+        f"while kill -0 $flow && ! ls {cache}/checkpoints/*.npz; do sleep 0.1; done; "
+        "kill -9 $flow; wait $flow"
+    )
+    killed = run("bash", "-c", kill_at_the_first_checkpoint, check=False)
+    assert killed.returncode == 128 + 9, killed.stderr[-3000:]
+    done = run("dvc", "repro", "train@dense")
+    assert "goes on after epoch" in done.stderr
+    info = json.loads((folder / "models/digits/dense/run.json").read_text())
+    assert (info["resumed"], info["epochs"]) == (1, 600)
+    uri = f"sqlite:///{folder}/mlflow.db"
+    client = MlflowClient(uri, uri)
+    (found,) = client.search_runs([client.get_run(info["run_id"]).info.experiment_id])
+    assert found.info.status == "FINISHED"
+    rows = client.get_metric_history(info["run_id"], "val_loss")
+    assert sorted(row.step for row in rows) == list(range(1, 601))
+    assert list((cache / "checkpoints").iterdir()) == []

@@ -11,6 +11,7 @@ from pipeline.artifacts.files import dvc_md5
 from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import TrackingError, TrainingError
 from pipeline.tracking.store import connect
+from pipeline.training.progress import LINE
 from pipeline.training.train import train
 from tests.conftest import ROOT
 from tests.tiny import store, tiny_plan, tiny_splits
@@ -54,6 +55,7 @@ def test_the_run_has_what_a_reader_asks(trained):
     client = connect()
     run = client.get_run(trained.run.run_id)
     assert run.info.status == "FINISHED"
+    assert "stopped_epoch" not in run.data.metrics
     assert run.data.params["optimizer.name"] == "adam"
     assert run.data.params["batch_size"] == "8"
     assert run.data.params["loss"] == "sparse_categorical_crossentropy"
@@ -79,6 +81,18 @@ def test_a_loss_that_explodes_fails_the_run_and_leaves_no_run_file(store):
     assert run.info.status == "FAILED"
     assert "the loss became" in run.data.tags["failure"]
     assert not (store / "model" / "run.json").exists()
+
+
+def test_an_early_end_is_told_on_the_terminal_and_in_the_run(store, capfd):
+    plan = tiny_plan(optimizer={"name": "sgd", "learning_rate": 1e-9}, patience=2)
+    train(tiny_splits(store / "data"), plan, store / "model", device="cpu")
+    run = only_run(connect())
+    assert run.data.metrics["stopped_epoch"] == run.data.metrics["epochs"] == 3
+    assert run.data.metrics["kept_epoch"] == 1
+    last = LINE.fullmatch(capfd.readouterr().err.strip().splitlines()[-1])
+    assert last
+    assert (last["epoch"], last["epochs"]) == ("3", "3")
+    assert "stopped, of 8; best epoch 1 val_accuracy 0." in last["text"]
 
 
 def test_a_gpu_that_is_not_there_is_refused_before_a_run_starts(store):

@@ -29,6 +29,7 @@ class Steps(Protocol):
         seed: int,
         total_steps: int,
         class_weights: tuple[float, ...] | None = None,
+        averages: Sequence[Any] = (),
     ) -> Train:
         """Return a function that trains on each row of indices, until the loss is not finite.
 
@@ -40,6 +41,8 @@ class Steps(Protocol):
             seed: seeds the augmentation.
             total_steps: the steps of the whole training; they decide what is worth compiling.
             class_weights: what the loss of an image weighs by its class; None weighs all the same.
+            averages: variables for the moving averages of the model's weights, in their order; none
+                if the recipe has no `ema`.
         """
 
     def compile_forward(self, model: keras.Model, recipe: Recipe, x: Any, y: Any) -> Measure:

@@ -18,6 +18,7 @@ from jax import numpy as jnp
 from pipeline.artifacts.datasets import Labels, Pixels, Vectors
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.training.backends.augment import DRAWS, augment
+from pipeline.training.backends.averages import new_share
 from pipeline.training.backends.sums import (
     Indices,
     Measure,
@@ -77,13 +78,14 @@ def compile_training(
     seed: int,
     total_steps: int,
     class_weights: tuple[float, ...] | None = None,
+    averages: Sequence[Any] = (),
 ) -> Train:
     """Return a function that trains on each row of indices, until the loss is not finite."""
     train_steps = compiled_steps(
         _Training(_model(model, recipe), augmentation, total_steps, class_weights, optimizer)
     )
     key = jax.random.key(seed)
-    variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
+    variables = (*_kinds(model), optimizer.variables, averages)
 
     def run(x: Any, y: Any, indices: Indices, mirrored: Mirrored) -> Sums:
         # Indices are padded to the rows of an epoch; the count says how many rows are run.
@@ -116,7 +118,10 @@ def compiled_steps(training: _Training) -> Any:
     weigh = weighing(training.class_weights)
     iterations = optimizer.variables.index(optimizer.iterations)
     # Named here once: another phase of the training may change what is trainable.
-    trainable, fixed = model.trainable_variables, model.non_trainable_variables
+    trainable, fixed = _kinds(model)
+    place_of = {id(variable): place for place, variable in enumerate([*trainable, *fixed])}
+    places = [place_of[id(weight)] for weight in model.weights]
+    ema = training.described.recipe.ema
 
     def loss_and_more(trained: Any, others: Any, images: Any, labels: Any) -> Any:
         values = [*zip(trainable, trained, strict=True), *zip(fixed, others, strict=True)]
@@ -141,7 +146,7 @@ def compiled_steps(training: _Training) -> Any:
     differentiate = jax.value_and_grad(loss_and_more, has_aux=True)
 
     def train_step(state: Any, key: Any, x: Any, y: Any, indices: Any, mirrored: Any) -> Any:
-        trained, others, moments, sums = state
+        trained, others, moments, averages, sums = state
         images = x[indices]
         if augmentation != Augmentation():
             at = jax.random.fold_in(key, moments[iterations])
@@ -149,7 +154,11 @@ def compiled_steps(training: _Training) -> Any:
             images = augment(images, augmentation, draws, mirrored)
         (_, (others, more)), gradients = differentiate(trained, others, images, y[indices])
         trained, moments = apply(moments, gradients, trained)
-        return trained, others, moments, add_sums(sums, more)
+        if averages:
+            share, values = new_share(ema, moments[iterations]), [*trained, *others]
+            weights = [values[place] for place in places]
+            averages = [a + (w - a) * share for a, w in zip(averages, weights, strict=True)]
+        return trained, others, moments, averages, add_sums(sums, more)
 
     @jax.jit  # type: ignore[untyped-decorator]
     def train_steps(
@@ -242,5 +251,9 @@ def _gradients(described: _Model) -> Any:
 
 def _values(model: keras.Model) -> Any:
     """Return the values of the trainable variables, and of the others."""
-    kinds = (model.trainable_variables, model.non_trainable_variables)
-    return tuple([variable.value for variable in kind] for kind in kinds)
+    return tuple([variable.value for variable in kind] for kind in _kinds(model))
+
+
+def _kinds(model: keras.Model) -> tuple[list[Any], list[Any]]:
+    """Return the trainable variables, and the others."""
+    return model.trainable_variables, model.non_trainable_variables

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.artifacts.datasets import Labels, Pixels, Vectors
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.training.backends.augment import DRAWS, augment
+from pipeline.training.backends.averages import new_share
 from pipeline.training.backends.sums import (
     ALIGNMENT,
     Indices,
@@ -52,6 +53,7 @@ def compile_training(
     seed: int,
     total_steps: int,
     class_weights: tuple[float, ...] | None = None,
+    averages: Sequence[Any] = (),
 ) -> Train:
     """Return a function that trains on each row of indices, until the loss is not finite."""
     variables, loss = model.trainable_variables, loss_of(recipe, model.output_shape[-1])
@@ -68,6 +70,10 @@ def compile_training(
             losses = loss(labels, probabilities)
             total = tf.reduce_mean(weigh(losses, labels)) + sum(model.losses)
         optimizer.apply(tape.gradient(total, variables), variables)
+        if averages:
+            share = new_share(recipe.ema, optimizer.iterations)
+            for average, weight in zip(averages, model.weights, strict=True):
+                average.assign(average + (weight - average) * share)
         return score(labels, probabilities, losses)
 
     def train_steps(x: Any, y: Any, indices: Any, mirrored: Any, count: Any) -> Any:
