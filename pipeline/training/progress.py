@@ -113,7 +113,11 @@ def features_progress(name: str, images: int) -> Iterator[Callable[[int], None]]
             done += more
             bar.update(task, completed=done)
             now = time.monotonic()
-            if more and not live and (done == images or now - last_line_at >= SECONDS_BETWEEN_LINES):
+            if (
+                more
+                and not live
+                and (done == images or now - last_line_at >= SECONDS_BETWEEN_LINES)
+            ):
                 last_line_at = now
                 print(f"{name}: features of {done}/{images} images", file=sys.stderr, flush=True)
 
