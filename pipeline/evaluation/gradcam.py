@@ -74,7 +74,7 @@ def last_feature_map(model: keras.Model) -> keras.layers.Layer | None:
     convolutions = [n for n, at in enumerate(model.layers) if isinstance(at, keras.layers.Conv2D)]
     if not convolutions:
         return None
-    kinds = (keras.layers.Conv2D, keras.layers.Activation)
+    kinds = (keras.layers.Conv2D, keras.layers.Activation, keras.layers.ReLU)
     after = model.layers[convolutions[-1] :]
     return [at for at in after if isinstance(at, kinds) and len(at.output.shape) == 4][-1]
 

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -128,6 +129,13 @@ def test_a_trained_model_looks_more_to_the_side_that_is_bright(made):
 def test_the_layer_is_what_the_last_convolution_sees(layers, name):
     layer = last_feature_map(model_of(*layers))
     assert (layer and layer.name) == name
+
+
+def test_of_a_backbone_it_is_what_follows_the_batch_norm_of_the_last_convolution():
+    recipe = Recipe.model_validate({"layers": [{"backbone": "efficientnet_lite0"}], "epochs": 1})
+    layer = last_feature_map(build(recipe, (64, 64, 3), 2, seed=0))
+    assert isinstance(layer, keras.layers.ReLU)
+    assert layer.output.shape == (None, 2, 2, 1280)
 
 
 def test_every_recipe_with_a_convolution_has_maps():
