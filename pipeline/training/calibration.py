@@ -125,9 +125,9 @@ def _fit(log_p: Floats, y: Labels) -> Fit:
 def _logits(model: keras.Model, images: Images | Vectors) -> Floats:
     """Return the inputs of the softmax for each view of the images: (views, n, num_classes)."""
     layer, single = core(model).get_layer(OUTPUT_LAYER), core(model) is model
-    outputs = [model.output] if single else model.get_layer(VIEWS_LAYER).input
+    outputs = list(model.outputs) if single else model.get_layer(VIEWS_LAYER).input
     with _without_softmax(layer):
-        forward = keras.Model(model.input, outputs)
+        forward = keras.Model(model.inputs, outputs)
         shape = (len(outputs), -1, model.output_shape[-1])
         step = max(1, _PIXELS_PER_BATCH // int(np.prod(images.shape[1:])))
         answers = [

@@ -113,7 +113,8 @@ def features_progress(name: str, images: int) -> Iterator[Callable[[int], None]]
             done += more
             bar.update(task, completed=done)
             now = time.monotonic()
-            if not live and (done == images or now - last_line_at >= SECONDS_BETWEEN_LINES):
+            late = done == images or now - last_line_at >= SECONDS_BETWEEN_LINES
+            if more and late and not live:
                 last_line_at = now
                 print(f"{name}: features of {done}/{images} images", file=sys.stderr, flush=True)
 

@@ -8,6 +8,7 @@ from pipeline.artifacts.shards import Rows
 from pipeline.models.backbones.layer import FEATURES
 from pipeline.models.build import build
 from pipeline.models.recipes import Recipe
+from pipeline.training.calibration import calibrate
 from pipeline.training.engine import Data, fit
 from pipeline.training.features import forward
 from pipeline.training.features.frozen import features_of, fingerprint, has_fixed_features
@@ -71,6 +72,10 @@ def test_the_features_are_those_of_the_model_and_the_answers_too(engine, monkeyp
     expected = inside.predict(data.x_train, verbose=0)
     np.testing.assert_allclose(features.data.x_train, expected, atol=1e-5)
     history = fit_softmax(features.head, recipe_of(), features.data)
+    # The confidence of the whole model is fitted on the features too.
+    assert calibrate(features.head, features.data.x_val, data.y_val).images == 6
+    inside = features.head(features.data.x_val).numpy()
+    np.testing.assert_allclose(model(data.x_val), inside, atol=1e-4)
     answers = model.predict(data.x_val, verbose=0)
     assert (answers.argmax(1) == data.y_val).mean() == history.kept.val_accuracy == 1
 
