@@ -146,7 +146,7 @@ def test_what_a_killed_flow_has_left_goes_on_under_dvc(tmp_path):
     """The flow is killed with `kill -9`; the training is told to end, as its parent is gone."""
     folder, cache = clone(tmp_path / "clone"), tmp_path / "cache"
     run = runner(folder, DATASET_CACHE=str(cache))
-    flow = "pipeline run --models dense --set dense.epochs=600 --until train"
+    flow = "pipeline run --models dense --set dense.epochs=200 --until train"
     # Its exit code is that of the flow.
     kill_at_the_first_checkpoint = (
         f"{flow} & flow=$!; "
@@ -158,11 +158,11 @@ def test_what_a_killed_flow_has_left_goes_on_under_dvc(tmp_path):
     done = run("dvc", "repro", "train@dense")
     assert "goes on after epoch" in done.stderr
     info = json.loads((folder / "models/digits/dense/run.json").read_text())
-    assert (info["resumed"], info["epochs"]) == (1, 600)
+    assert (info["resumed"], info["epochs"]) == (1, 200)
     uri = f"sqlite:///{folder}/mlflow.db"
     client = MlflowClient(uri, uri)
     (found,) = client.search_runs([client.get_run(info["run_id"]).info.experiment_id])
     assert found.info.status == "FINISHED"
     rows = client.get_metric_history(info["run_id"], "val_loss")
-    assert sorted(row.step for row in rows) == list(range(1, 601))
+    assert sorted(row.step for row in rows) == list(range(1, 201))
     assert list((cache / "checkpoints").iterdir()) == []
