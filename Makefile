@@ -71,6 +71,7 @@ bench: setup ## speed against plain Keras scripts, into docs/benchmarks.md: some
 	@python -m benchmarks.whole --runs 3
 	@python -m benchmarks.prediction
 	@python -m benchmarks.growth
+	@python -m benchmarks.checkpoints
 	@python -m benchmarks.document
 
 overhead: setup ## seconds that the flow adds to the stages; with `make stack` up: ten minutes

@@ -3,7 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import accuracy_report, device_results, growth, prediction, speed, whole
+from benchmarks import (
+    accuracy_report,
+    checkpoints,
+    device_results,
+    growth,
+    prediction,
+    speed,
+    whole,
+)
 from pipeline.artifacts.files import atomic
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -29,6 +37,7 @@ def main() -> None:
         ("Prediction", PREDICTION, prediction.table),
         ("Accuracy of all recipes", ACCURACY, accuracy_report.table),
         ("A dataset that grows", GROWTH, growth.table),
+        ("Checkpoints", CHECKPOINTS, checkpoints.table),
         ("On a GPU", GPU, device_results.table),
     ]
     lines = [
@@ -50,6 +59,9 @@ Measured on {machines}. A large matrix product reaches {float32:.0f} GFLOP/s the
 
 Versions: {versions}.
 """
+CHECKPOINTS = """What a [checkpoint](training.md) costs, in CPU time: the training waits until the
+state is copied, and a thread writes it while the next epoch trains. Where both would take more than
+2% of the training, there are fewer checkpoints."""
 ENGINE = """Arrays, architecture, optimizer, batch size, number of images and epochs are the same.
 `bare` is `benchmarks/bare.py`: Keras layers, `float32` arrays and `model.fit`, and nothing of this
 project. Seconds per epoch are the median after the first one, validation included. The first step

@@ -7,7 +7,7 @@ from pipeline.models.layers import BY_KIND
 
 # Of every key of a layer, two of these are values.
 VALUES = (
-    *(2, 3, 0.25, 0.35, 0.5, "relu", "tanh", "same", "valid", True, False),
+    *(2, 3, 16, 24, 0.25, 0.35, 0.5, "relu", "tanh", "same", "valid", True, False),
     *("efficientnet_lite0", "mobilenet_v2", "all", "last_2"),
 )
 

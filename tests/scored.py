@@ -21,6 +21,7 @@ def scored(right, version=1, ingredients="old", **more):
         "ingredients": ingredients,
         "test_md5": MD5,
         "model_sha256": ingredients,
+        "error": None,
         **more,
     }
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 ARCHIVE = Path(__file__).parent / "before" / "store.tar.xz"
 MADE_AT = "/tmp/old/project"
 # Where MLflow writes down the place of a file.

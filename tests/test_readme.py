@@ -29,6 +29,8 @@ ELSEWHERE |= {"pipeline promote", "pipeline rollback"}
 ELSEWHERE |= {"pipeline trace", "pipeline forget"}
 # A model is trained once more in tests/flows/test_reproduce.py.
 ELSEWHERE |= {"pipeline reproduce"}
+# tests/production/test_guarantee.py.
+ELSEWHERE |= {"pipeline guarantee"}
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pipeline.artifacts.shards import INDEX, SHARDS, Rows, ShardList, digest_of
 
 Pixels = NDArray[np.uint8]  # in memory or mapped: (n, height, width, channels)
 Images = Pixels | Rows  # of a split, which may lie in shards
+Vectors = NDArray[np.float32]  # the features of images: (n, d)
 
 
 Labels = NDArray[np.int64]  # (n,), each the index of a class name

@@ -15,14 +15,15 @@ from pipeline.errors import EXIT_CODE, EXIT_CODE_RETRYABLE, PipelineError
 from pipeline.redaction import redact
 
 # In the order in which --help shows them.
-from pipeline.cli import stages, flow, registry, quantize, passports, reproduce  # isort: skip
-from pipeline.cli import results, compare, data  # isort: skip
+from pipeline.cli import stages, flow, registry, guarantee, quantize  # isort: skip
+from pipeline.cli import passports, reproduce, results, compare, data  # isort: skip
 
 __all__ = [
     "app",
     "compare",
     "data",
     "flow",
+    "guarantee",
     "main",
     "passports",
     "quantize",

@@ -25,7 +25,7 @@ app = typer.Typer(
 
 def import_keras() -> None:
     """Import Keras on its backend, without the messages that the backend prints."""
-    from pipeline.evaluation.quiet import quiet_stderr
+    from pipeline.artifacts.quiet import quiet_stderr
 
     with quiet_stderr():
         import keras  # noqa: F401

@@ -24,7 +24,8 @@ class ImageFolder(Frozen):
             object store, such as `s3://bucket/pets`; several are tried in turn.
             A relative path is looked for in the mirror as `<dataset>/<file>`, then from here.
         sha256: the sha256 of the archive's content: of the `.zip`, or of the decompressed `.tar`.
-        image_size: height and width to which every image is resized.
+        image_size: height and width to which every image is resized; left out, 224 by 224, which
+            most backbones were trained on.
         fit: what happens to images of another aspect ratio: `crop`, `pad` or `stretch`.
         test_fraction: share that becomes the test split where the folder has none.
         seed: another one chooses another test split.
@@ -40,7 +41,7 @@ class ImageFolder(Frozen):
 
     source: str | tuple[str, ...]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    image_size: tuple[Side, Side]
+    image_size: tuple[Side, Side] = (224, 224)
     color: Literal["rgb", "gray"] = "rgb"
     fit: Fit = "crop"
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2

@@ -10,10 +10,10 @@ import tensorflow as tf
 from pipeline.artifacts.datasets import Images
 from pipeline.artifacts.files import atomic
 from pipeline.artifacts.models import TrainedModel
+from pipeline.artifacts.quiet import quiet_stderr
 from pipeline.errors import ArtifactError
 from pipeline.evaluation.litert import LiteRTModel, LiteRTRecord
 from pipeline.evaluation.predictions import Probabilities
-from pipeline.evaluation.quiet import quiet_stderr
 
 # How much a probability may differ from that of Keras: sums are computed in another order.
 TOLERANCE = 1e-4

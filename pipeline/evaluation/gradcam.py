@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.artifacts.datasets import Images, Labels, Pixels
 from pipeline.evaluation.figures import caption, draw_images
 from pipeline.evaluation.predictions import Predictions
+from pipeline.models.backbones.layer import FEATURES
 from pipeline.models.parts import core
 
 Maps = NDArray[np.float32]  # (n, height, width), 0 to 1
@@ -64,12 +65,16 @@ def last_feature_map(model: keras.Model) -> keras.layers.Layer | None:
     """Return the layer with the feature maps of the last convolution; None if there is none.
 
     That is the activation after it, where it is a layer of its own: batch norm shifts the output
-    of a linear convolution, so that output alone says little about evidence.
+    of a linear convolution, so that output alone says little about evidence. Of a backbone it is
+    the layer whose places the features are averaged over.
     """
+    names = [at.name for at in model.layers]
+    if FEATURES in names:
+        return model.layers[names.index(FEATURES) - 1]
     convolutions = [n for n, at in enumerate(model.layers) if isinstance(at, keras.layers.Conv2D)]
     if not convolutions:
         return None
-    kinds = (keras.layers.Conv2D, keras.layers.Activation)
+    kinds = (keras.layers.Conv2D, keras.layers.Activation, keras.layers.ReLU)
     after = model.layers[convolutions[-1] :]
     return [at for at in after if isinstance(at, kinds) and len(at.output.shape) == 4][-1]
 

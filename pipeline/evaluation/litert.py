@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from pipeline.artifacts.datasets import Images
 from pipeline.artifacts.models import TrainedModel
+from pipeline.artifacts.quiet import quiet_stderr
 from pipeline.artifacts.record import Record
 from pipeline.errors import ArtifactError
 from pipeline.evaluation.latency import Latency, latency
-from pipeline.evaluation.quiet import quiet_stderr
 from pipeline.parallel import cores
 
 # Small batches stay in the CPU cache, so large images go in smaller ones.
@@ -53,10 +53,9 @@ class LiteRTModel:
             self._interpreter = Interpreter(model_content=content, num_threads=threads)
             # Packs the weights once; resizing the batch later costs nothing.
             self._interpreter.allocate_tensors()
-        (images,), (answers,) = (
-            self._interpreter.get_input_details(),
-            self._interpreter.get_output_details(),
-        )
+        (images,) = self._interpreter.get_input_details()
+        # A version with a guarantee answers with its features too.
+        answers, *self._features = self._interpreter.get_output_details()
         self.image_shape: tuple[int, ...] = tuple(map(int, images["shape"][1:]))
         self.batch_size = min(
             IMAGES_PER_BATCH, max(1, VALUES_PER_BATCH // int(np.prod(self.image_shape)))
@@ -75,6 +74,24 @@ class LiteRTModel:
         size = self.batch_size
         batches = (images[start : start + size] for start in range(0, len(images), size))
         return np.concatenate([self._predict(batch) for batch in batches])
+
+    def with_features(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return probabilities, and the vectors before the softmax layer: (n, size).
+
+        Raises:
+            ValueError: the file has no features.
+        """
+        (output,) = self._features
+        size, found = self.batch_size, []
+        for start in range(0, len(images), size):
+            probabilities = self._predict(images[start : start + size])
+            features = self._interpreter.get_tensor(output["index"])
+            if features.dtype != np.float32:  # of an integer model
+                scale, zero = output["quantization"]
+                features = (features.astype(np.float32) - zero) * np.float32(scale)
+            found.append((probabilities, features.reshape(len(probabilities), -1)))
+        probabilities, features = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return probabilities, features
 
     def latency(self) -> Latency:
         """Measure how long it takes to predict."""

@@ -98,8 +98,9 @@ def _apply(layer: Layer, x: Any, position: int) -> Any:
     for part in layer.parts():
         kind = layer_kind(part)
         make = getattr(keras.layers, part.keras_class)
+        shape: Any = (*_shape(x), 1, 1)[:3]
         try:
-            y = make(**part.settings(), name=f"{kind}_{position}")(x)
+            y = make(**part.settings_at(shape), name=f"{kind}_{position}")(x)
             problem = "" if all(size > 0 for size in _shape(y)) else f"leaves shape {_shape(y)}"
         except (ValueError, TypeError) as error:
             problem = str(error).strip().split("\n")[0] or type(error).__name__

@@ -39,6 +39,10 @@ class SingleLayer(Layer):
         """Return the arguments of the Keras class, without the name."""
         return {}
 
+    def settings_at(self, shape: Shape) -> dict[str, Any]:
+        """Return the same for images of a shape, where it decides."""
+        return self.settings()
+
     def multiplications(self, shape: Shape) -> int:
         """Return the multiplications with the kernel for one image, forward."""
         return 0

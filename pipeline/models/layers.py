@@ -4,9 +4,9 @@ A new layer is a class with all of this, and an entry of `LAYERS`. Keras' classe
 imported, so that reading params.yaml stays fast.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from pipeline.models.backbones.layer import Backbone
 from pipeline.models.layer import (
@@ -110,6 +110,26 @@ class MaxPool(SingleLayer):
         return *windows(shape, self.max_pool, self.max_pool, self.padding), shape[2]
 
 
+class Shrink(SingleLayer):
+    """`{shrink: side}`: makes large images smaller, so that the next layers take less time.
+
+    The mean of each square, as large as leaves `side` pixels of the shorter side; images that are
+    smaller than twice that stay as they are.
+    """
+
+    keras_class = "AveragePooling2D"
+    shrink: Annotated[int, Field(ge=16)]
+
+    def settings_at(self, shape: Shape) -> dict[str, Any]:
+        """Return the arguments of `AveragePooling2D`."""
+        return {"pool_size": max(1, min(shape[:2]) // self.shrink)}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the number of squares, with the same channels."""
+        size = self.settings_at(shape)["pool_size"]
+        return shape[0] // size, shape[1] // size, shape[2]
+
+
 class GlobalAveragePool(SingleLayer):
     """`global_average_pool`: the mean of each channel."""
 
@@ -205,7 +225,7 @@ class ConvBlock(Layer):
 # The order decides which key names the layer: in `{conv_block: 16, max_pool: 2}` and
 # `{dense: 16, activation: relu}` the second one is a property of the first.
 LAYERS: tuple[type[Layer], ...] = (
-    *(Conv, Dense, ConvBlock, MaxPool, GlobalAveragePool),
+    *(Conv, Dense, ConvBlock, MaxPool, Shrink, GlobalAveragePool),
     *(Flatten, Dropout, BatchNorm, Activate, Backbone),
 )
 BY_KIND = {next(iter(layer.model_fields)): layer for layer in LAYERS}

@@ -1,5 +1,7 @@
 """The optimizers of a recipe: the keys of each, Keras' class, and its fast twin, if any.
 
+`lbfgs` is none of Keras' classes: it takes all images at once, and trains the softmax layer alone.
+
 A new optimizer is an entry of `OPTIMIZERS`. Classes are named, not imported, so that reading
 params.yaml stays fast.
 """
@@ -16,6 +18,9 @@ from pipeline.models.layer import FractionBelowOne
 LearningRate = Annotated[float, Field(gt=0, le=10)]
 FUSED_TENSORFLOW = {"tensorflow": "pipeline.training.backends.fused_tensorflow"}
 
+# The keys that every optimizer of Keras takes.
+SHARED = ("learning_rate", "weight_decay", "clip_norm", "clip_value")
+
 
 @dataclass(frozen=True)
 class OptimizerKind:
@@ -23,8 +28,8 @@ class OptimizerKind:
 
     Attributes:
         name: as a recipe names it.
-        keras_class: its class in `keras.optimizers`.
-        settings: the keys that it takes besides `learning_rate` and `weight_decay`.
+        keras_class: its class in `keras.optimizers`; empty for `lbfgs`, see `training.logistic`.
+        settings: the keys that it takes besides those of `SHARED`.
         learning_rate: the default.
         twins: by Keras backend, the module with a fast twin: a class of the same name that computes
             the same steps. On a backend without one, Keras' own class trains.
@@ -39,6 +44,10 @@ class OptimizerKind:
     twins: Mapping[str, str] = field(default_factory=dict)
     variant: str | None = None
 
+    def takes(self, key: str) -> bool:
+        """Return whether a key has a meaning."""
+        return key in self.settings or (bool(self.keras_class) and key in SHARED)
+
     def module(self, backend: str) -> str:
         """Return the module whose class trains on a Keras backend."""
         return self.variant or self.twins.get(backend, "keras.optimizers")
@@ -50,9 +59,8 @@ OPTIMIZERS = (
     OptimizerKind("muon", "Muon", ("momentum",), variant="pipeline.training.optimizers"),
     OptimizerKind("rmsprop", "RMSprop", ("momentum",), twins=FUSED_TENSORFLOW),
     OptimizerKind("sgd", "SGD", ("momentum", "nesterov"), 0.01, FUSED_TENSORFLOW),
+    OptimizerKind("lbfgs", "", ("l2",)),
 )
-# The keys that every optimizer takes.
-SHARED = ("name", "learning_rate", "weight_decay", "clip_norm", "clip_value")
 OPTIMIZERS_BY_NAME = {kind.name: kind for kind in OPTIMIZERS}
 if TYPE_CHECKING:
     OptimizerName: TypeAlias = str
@@ -67,6 +75,8 @@ class Optimizer(Frozen):
         clip_norm: the largest norm of the gradients of all weights together; longer ones are
             scaled down to it.
         clip_value: the largest value in a gradient, in either direction.
+        l2: what `lbfgs` adds to the mean loss: half of it times the sum of the squares of the
+            kernel, of standardised features; None chooses it on the validation split.
     """
 
     name: OptimizerName = "adam"
@@ -76,6 +86,7 @@ class Optimizer(Frozen):
     weight_decay: FractionBelowOne | None = None
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     clip_value: Annotated[float, Field(gt=0)] | None = None
+    l2: Annotated[float, Field(gt=0, le=1000)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -83,13 +94,14 @@ class Optimizer(Frozen):
         value = {"name": value} if isinstance(value, str) else value
         if isinstance(value, dict):
             kind = OPTIMIZERS_BY_NAME.get(str(value.get("name", "adam")))
-            value = {"learning_rate": kind.learning_rate, **value} if kind else value
+            rate = {"learning_rate": kind.learning_rate} if kind and kind.keras_class else {}
+            value = {**rate, **value}
         return value
 
     @model_validator(mode="after")
     def _takes_its_settings(self) -> "Optimizer":
-        for setting in self.model_dump(exclude=set(SHARED), exclude_defaults=True):
-            takers = [kind.name for kind in OPTIMIZERS if setting in kind.settings]
+        for setting in self.model_dump(exclude={"name"}, exclude_defaults=True):
+            takers = [kind.name for kind in OPTIMIZERS if kind.takes(setting)]
             if self.name not in takers:
                 raise ValueError(f"{setting} belongs to {_join(takers)}; this is {self.name}")
         if self.clip_norm is not None and self.clip_value is not None:

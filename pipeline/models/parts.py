@@ -11,6 +11,11 @@ def core(model: keras.Model) -> keras.Model:
     return nested[0] if nested else model
 
 
+def has_backbone(model: keras.Model) -> bool:
+    """Whether a model begins with a backbone; its head alone does not."""
+    return any(layer.name == FEATURES for layer in model.layers)
+
+
 def backbone_and_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     """Split a model at the features of its backbone; both parts share its layers and weights.
 

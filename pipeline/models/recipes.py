@@ -11,12 +11,20 @@ from pipeline.models.augmentation import Augmentation as Augmentation
 from pipeline.models.backbones.layer import Backbone, Trainable, trained_layers
 from pipeline.models.backbones.weights import Weights
 from pipeline.models.layer import FractionBelowOne, Layer, SingleLayer
-from pipeline.models.layers import BY_KIND, Conv, layer_kind
+from pipeline.models.layers import BY_KIND, BatchNorm, Conv, Dense, Dropout, layer_kind
 from pipeline.models.losses import ClassWeights, Loss
 from pipeline.models.optimizers import LearningRate, Optimizer
 
 OUTPUT_LAYER = "probabilities"  # the name of the softmax layer, which is in no recipe
 VIEWS_LAYER = "mean"  # of the views of test-time augmentation; likewise
+
+# Layers that are trained, or differ from step to step.
+LEARNING = (Conv, Dense, BatchNorm, Dropout)
+# Keys of a recipe that mean something where its optimizer is lbfgs.
+TAKEN_BY_LBFGS = (
+    *("layers", "optimizer", "epochs", "class_weights", "test_time_augmentation"),
+    *("calibrate", "seed"),
+)
 
 
 def _as_mapping(layer: Any) -> Any:
@@ -142,6 +150,28 @@ class Recipe(Frozen):
             if isinstance(layer, Conv) and layer.whiten:
                 raise ValueError("whiten belongs to the first layer: it is computed from images")
         return self
+
+    @model_validator(mode="after")
+    def _lbfgs_has_only_the_softmax_layer(self) -> "Recipe":
+        if not self.fits_only_the_softmax:
+            return self
+        if learns := next((part for part in self.parts if isinstance(part, LEARNING)), None):
+            raise ValueError(
+                f"optimizer lbfgs trains the softmax layer alone, and {layer_kind(learns)} is "
+                "trained or random: take another optimizer, or a backbone with trainable: none, "
+                "or flatten, as the only layer"
+            )
+        if self.backbone and self.backbone.trainable != "none":
+            raise ValueError("optimizer lbfgs needs a backbone with trainable: none")
+        for key, field in type(self).model_fields.items():
+            if key not in TAKEN_BY_LBFGS and getattr(self, key) != field.default:
+                raise ValueError(f"{key} has no meaning with optimizer lbfgs: leave it out")
+        return self
+
+    @property
+    def fits_only_the_softmax(self) -> bool:
+        """Whether the softmax layer is trained alone, on all images at once."""
+        return self.optimizer.name == "lbfgs"
 
     @model_validator(mode="after")
     def _backbone_has_a_place(self) -> "Recipe":

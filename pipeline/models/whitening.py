@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from pipeline.artifacts.datasets import Images
+from pipeline.artifacts.datasets import Images, Vectors
 from pipeline.errors import TrainingError
 
 IMAGES_TO_LOOK_AT = 1_000
@@ -11,7 +11,7 @@ IMAGES_TO_LOOK_AT = 1_000
 EPSILON = 5e-4
 
 
-def whiten(convolution: keras.layers.Conv2D, x_train: Images) -> None:
+def whiten(convolution: keras.layers.Conv2D, x_train: Images | Vectors) -> None:
     """Set the kernels of the first convolution, and its bias, which subtracts the mean.
 
     The kernels are the eigenvectors of the covariance of the patches, the largest first, each
@@ -31,7 +31,8 @@ def whiten(convolution: keras.layers.Conv2D, x_train: Images) -> None:
             f"a whitening convolution of {size} by {size} on {channels} channels has an even "
             f"number of filters up to {most}; received {filters}"
         )
-    images = np.asarray(x_train[:IMAGES_TO_LOOK_AT]) / np.float32(255)
+    some: Vectors = np.asarray(x_train[:IMAGES_TO_LOOK_AT], np.float32)
+    images = some / np.float32(255)
     windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(1, 2))
     patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, size * size * channels)
     mean = patches.mean(axis=0, dtype=np.float64)

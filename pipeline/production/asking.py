@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from pipeline.artifacts.datasets import Splits
 from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import TrainedModel
+from pipeline.artifacts.quiet import quiet_stderr
 from pipeline.errors import ArtifactError
 from pipeline.evaluation.litert import load_litert
 from pipeline.evaluation.predictions import Probabilities
-from pipeline.evaluation.quiet import quiet_stderr
 from pipeline.images import as_base64_png
 from pipeline.production.comparable import differing_images
 from pipeline.registry import model_files

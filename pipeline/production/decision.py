@@ -25,6 +25,8 @@ class Scored:
         ingredients: equal for models that differ by chance alone; None where it is not known.
         test_md5: the md5 of the test split that it was evaluated on when it was made.
         model_sha256: that of the Keras model; versions derived from each other have the same.
+        error: the share of images on which it errs at most, as it guarantees; None where it
+            guarantees nothing.
     """
 
     version: int
@@ -33,6 +35,7 @@ class Scored:
     ingredients: str | None
     test_md5: str | None
     model_sha256: str | None
+    error: float | None
 
     @property
     def accuracy(self) -> float:

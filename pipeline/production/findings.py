@@ -176,6 +176,17 @@ def not_a_reseed(case: "Case", thresholds: "Thresholds") -> Found | None:
     return Found(not same, new or "unknown", f"not {old.ingredients}", {"version": old.version})
 
 
+def guarantee(case: "Case", thresholds: "Thresholds") -> Found | None:
+    """Find whether the candidate guarantees no more errors than the version in production."""
+    if (old := case.old) is None or old.error is None:
+        return None
+    new = case.candidate.error
+    words = {"version": old.version, "percent": f"{100 * old.error:.3g}%", "new": "nothing"}
+    if new is None:
+        return Found(False, "none", old.error, words)
+    return Found(new <= old.error, new, old.error, words | {"new": f"{100 * new:.3g}%"})
+
+
 def questions(case: "Case", thresholds: "Thresholds") -> Found | None:
     """Find how often the images were asked, and what follows of that."""
     images, most = case.images, thresholds.max_questions

@@ -147,6 +147,7 @@ def _scored(
         ingredients=passport.ingredients_digest if passport else None,
         test_md5=passport.test_md5 if passport else None,
         model_sha256=passport.run.model_sha256 if passport else None,
+        error=passport.guarantee.error if passport and passport.guarantee else None,
     )
 
 

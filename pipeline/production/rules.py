@@ -190,6 +190,15 @@ RULES: tuple[Rule, ...] = (
         find=findings.class_losses,
     ),
     Rule(
+        "guarantee",
+        question="Does it guarantee to err on no more images than the version in production "
+        "guarantees?",
+        passed="guarantees to err on at most {new} of images, version {version} on {percent}",
+        failed="version {version} guarantees to err on at most {percent} of images, this one "
+        "guarantees {new}; give it a guarantee: pipeline guarantee",
+        find=findings.guarantee,
+    ),
+    Rule(
         "questions",
         question="Were the test images asked about versions at most this often?",
         thresholds=("max_questions", "confidence"),

@@ -19,11 +19,11 @@ from pipeline.errors import ArtifactError, TrackingError
 from pipeline.evaluation.litert import read_checked
 from pipeline.registry import logged_model, model_files, version_images, versions
 from pipeline.registry.passport import FILE_NAME, Derivation, Passport
-from pipeline.registry.versions import DERIVATION, DERIVED_FROM, Registered
+from pipeline.registry.versions import DERIVATION, DERIVED_FROM, GUARANTEE, Registered
 from pipeline.tracking.store import in_turn
 
 # Tags of what happened to a version, which do not hold for those derived from it.
-_OF_ONE_VERSION = (DERIVED_FROM, DERIVATION, "last_decision")
+_OF_ONE_VERSION = (DERIVED_FROM, DERIVATION, GUARANTEE, "last_decision")
 
 
 def derive(
@@ -57,6 +57,8 @@ def derive(
     sums = {name: sha256(file) for name, file in files.items()}
     passport = base.model_copy(
         update={
+            # What holds for the answers of one version need not hold for another.
+            "guarantee": None,
             **changes,
             "derived_from": Derivation(version=version.version, by=by),
             "files": {name: sums[name] for name in sums if name not in known},

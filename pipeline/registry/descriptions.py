@@ -1,5 +1,6 @@
 """What MLflow shows of a version: its description, and its evaluation on the run."""
 
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -30,7 +31,8 @@ def fetch_evaluation(version: Registered, folder: Path) -> Path | None:
         folder: where it is downloaded to.
 
     Returns:
-        A folder with `plots/` and `predictions/`, as `evaluate` wrote it.
+        A folder with `plots/` and `predictions/`, as `evaluate` wrote it; a version with a
+        guarantee has its figure among the plots.
 
     Raises:
         TrackingError: the store cannot be reached.
@@ -39,8 +41,21 @@ def fetch_evaluation(version: Registered, folder: Path) -> Path | None:
     with reaching(f"fetch the evaluation of {version.spec}"):
         if not client.list_artifacts(version.run_id, "evaluation"):
             return None
-        return Path(
+        found = Path(
             mlflow.artifacts.download_artifacts(
                 run_id=version.run_id, artifact_path="evaluation", dst_path=str(folder)
             )
         )
+        promised = of_guarantee(version)
+        for figure in client.list_artifacts(version.run_id, promised):
+            if figure.path.endswith(".png"):
+                made = mlflow.artifacts.download_artifacts(
+                    run_id=version.run_id, artifact_path=figure.path, dst_path=str(folder)
+                )
+                shutil.move(made, found / "plots")
+        return found
+
+
+def of_guarantee(version: Registered) -> str:
+    """Return the folder on a run that has what is said of a version's guarantee."""
+    return f"guarantee/{version.version}"

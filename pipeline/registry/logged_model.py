@@ -12,6 +12,7 @@ from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Schema
 
 import pipeline
 from pipeline.artifacts.models import TrainedModel
+from pipeline.registry.passport import Passport
 from pipeline.tracking.describe import serving_requirements
 from pipeline.tracking.store import connect, reaching
 
@@ -20,16 +21,17 @@ with warnings.catch_warnings():
     import mlflow.pyfunc
 
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
-SIGNATURE = ModelSignature(
-    # Any: base64 text of an image file, or nested lists or an array of pixels.
-    inputs=Schema([ColSpec(AnyType(), "image")]),
-    outputs=Schema(
-        [
-            ColSpec(DataType.long, "label"),
-            ColSpec(DataType.string, "class_name"),
-            ColSpec(Array(DataType.double), "probabilities"),
-        ]
-    ),
+# Any: base64 text of an image file, or nested lists or an array of pixels.
+INPUTS = Schema([ColSpec(AnyType(), "image")])
+OUTPUTS = (
+    ColSpec(DataType.long, "label"),
+    ColSpec(DataType.string, "class_name"),
+    ColSpec(Array(DataType.double), "probabilities"),
+)
+# Of a version with a guarantee.
+WITH_GUARANTEE = (
+    ColSpec(Array(DataType.string), "nearest"),
+    ColSpec(DataType.string, "reason"),
 )
 
 
@@ -55,6 +57,7 @@ def log_model(
         The model's URI, which `load` takes.
     """
     client = connect()
+    more = WITH_GUARANTEE if Passport.load(passport).guarantee else ()
     with reaching("store the model"):
         # Not through an active run, which would reopen the run and change when it ended.
         experiment_id = client.get_run(run_id).info.experiment_id
@@ -76,7 +79,7 @@ def log_model(
                 **{file.stem: str(file) for file in further},
             },
             code_paths=[str(Path(pipeline.__file__).parent)],
-            signature=SIGNATURE,
+            signature=ModelSignature(inputs=INPUTS, outputs=Schema([*OUTPUTS, *more])),
             input_example=pd.DataFrame({"image": [example]}),
             # Given, as MLflow would load the model to find them.
             pip_requirements=serving_requirements(),

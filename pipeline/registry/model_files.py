@@ -20,8 +20,8 @@ import pandas as pd
 
 import pipeline
 from pipeline.artifacts.files import sha256
+from pipeline.artifacts.quiet import quiet_stderr
 from pipeline.errors import ArtifactError, PipelineError
-from pipeline.evaluation.quiet import quiet_stderr
 from pipeline.registry import version_images
 from pipeline.registry.passport import FILE_NAME, Passport
 from pipeline.registry.version_images import VersionImages

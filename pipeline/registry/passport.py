@@ -17,6 +17,7 @@ from pipeline.artifacts.models import Evaluation, RunInfo, Slice, TrainedModel
 from pipeline.artifacts.record import Frozen, Record
 from pipeline.artifacts.validation import CheckResult, ValidationReport
 from pipeline.errors import ArtifactError
+from pipeline.guarantee.guarantee import Guarantee
 from pipeline.images import as_base64_png
 from pipeline.tracking.provenance import Provenance
 
@@ -76,6 +77,7 @@ class Passport(Record):
         images_sha256: the sha256 of `images.npz`; empty in passports from before there was one.
         derived_from: None where it was trained.
         files: the sha256 of each file beside those that every version has, by name.
+        guarantee: when it answers; None where it answers always.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Passport(Record):
     images_sha256: str = ""
     derived_from: Derivation | None = None
     files: dict[str, str] = Field(default_factory=dict)
+    guarantee: Guarantee | None = None
 
     @property
     def test_md5(self) -> str:

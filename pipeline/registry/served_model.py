@@ -22,7 +22,7 @@ from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import TrainedModel
 from pipeline.artifacts.record import Fit
 from pipeline.errors import ArtifactError, ImageError
-from pipeline.evaluation.litert import load_litert
+from pipeline.guarantee.selective import NEAREST, UNKNOWN, load_selective
 from pipeline.images import decode
 
 
@@ -45,7 +45,7 @@ class ImageClassifier(PythonModel):  # type: ignore[misc]
                 f"the model file has sha256 {found}; that of the trained model is "
                 f"{run.model_sha256}: it is not served"
             )
-        self.model = load_litert(trained)
+        self.model = load_selective(trained)
         # A server predicts in many threads, and the interpreter can work in one at a time.
         self.turn = threading.Lock()
 
@@ -54,6 +54,10 @@ class ImageClassifier(PythonModel):  # type: ignore[misc]
     ) -> pd.DataFrame:
         """Return `label`, `class_name` and `probabilities` for each row of column `image`.
 
+        A version with a guarantee has two columns more: `nearest`, the most probable classes, and
+        `reason`, why it does not answer, empty where it does. Its label is then -1 and the class
+        name `unknown`.
+
         Raises:
             MlflowException: a row is neither an image nor pixels; the message gives its number.
         """
@@ -61,15 +65,21 @@ class ImageClassifier(PythonModel):  # type: ignore[misc]
         if not images:
             raise MlflowException.invalid_parameter_value("no image; at least one is needed")
         with self.turn:
-            probabilities = self.model.probabilities(np.stack(images))
-        labels = probabilities.argmax(axis=1)
-        return pd.DataFrame(
-            {
-                "label": labels,
-                "class_name": [self.class_names[label] for label in labels],
-                "probabilities": [row.astype(float).tolist() for row in probabilities],
-            }
-        )
+            answers = self.model.answer(np.stack(images))
+        best, known = answers.probabilities.argmax(axis=1), np.array(answers.reasons) == ""
+        table = {
+            "label": np.where(known, best, -1),
+            "class_name": [
+                self.class_names[label] if there else UNKNOWN
+                for label, there in zip(best, known, strict=True)
+            ],
+            "probabilities": [row.astype(float).tolist() for row in answers.probabilities],
+        }
+        if self.model.limits is not None:
+            order = np.argsort(-answers.probabilities, axis=1, kind="stable")[:, :NEAREST]
+            table["nearest"] = [[self.class_names[label] for label in row] for row in order]
+            table["reason"] = list(answers.reasons)
+        return pd.DataFrame(table)
 
     def _pixels(self, number: int, value: Any) -> Any:
         try:

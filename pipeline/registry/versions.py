@@ -18,6 +18,8 @@ FORGOTTEN = "forgotten"
 DERIVED_FROM = "derived_from"
 # The tag that tells what was changed, so that the same is not registered twice.
 DERIVATION = "derivation"
+# The tag that says what a version promises.
+GUARANTEE = "guarantee"
 
 
 @dataclass(frozen=True)

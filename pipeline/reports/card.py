@@ -15,11 +15,20 @@ from pipeline.registry import descriptions
 from pipeline.registry.passport import Passport
 from pipeline.registry.versions import Registered
 from pipeline.reports.markdown import Markdown, fill, page
-from pipeline.reports.wording import forgotten_text, in_order, limits, metric_rows, short
+from pipeline.reports.wording import (
+    forgotten_text,
+    guarantee_sentences,
+    in_order,
+    limits,
+    metric_rows,
+    short,
+)
 from pipeline.tracking.runs import existing_run
 
 TEMPLATE = "card.md.jinja"
+RISK_COVERAGE = "risk_coverage.png"
 FIGURES = {
+    RISK_COVERAGE: "How many of the calibration images it answers, and how many of them wrongly",
     "confusion_normalised.png": "How each class is classified, as shares of its images",
     "reliability.png": "Accuracy by confidence",
     "slices.png": "Accuracy on parts of the test split",
@@ -133,6 +142,7 @@ def _values(
         "class_names": _class_names(passport.data.class_names),
         "validation": _validation(passport),
         "forgotten": forgotten_text(forgotten),
+        "guarantee": guarantee_sentences(passport.guarantee) if passport.guarantee else (),
         "parameters": f"{passport.run.parameters:,}",
         "recipe": _recipe(passport.provenance.recipe),
         "weights": passport.provenance.weights,

@@ -60,6 +60,8 @@ def tree(version: Registered, passport: Passport, checked: bool) -> Tree:
     if made := passport.derived_from:
         spec = f"{version.name}/{made.version}"
         model.add(_line("derived from", f"{spec}, without training, by {made.by}"))
+    if passport.guarantee:
+        root.add(_line("guarantee", passport.guarantee.sentence))
     stored = root.add(_line("MLflow run", run.run_id))
     if version.run_id != run.run_id:
         _grow(stored, [("recorded again as", version.run_id)])

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from pipeline.evaluation.measures import Confused
 from pipeline.evaluation.metric import Unit
 from pipeline.evaluation.metrics import BY_NAME
+from pipeline.guarantee.guarantee import Guarantee
 from pipeline.models.layers import layer_kind
 from pipeline.models.recipes import Recipe
 from pipeline.registry.passport import Passport
@@ -59,6 +60,26 @@ def forgotten_text(count: int) -> str:
     """Say that a version was made with images that are to be forgotten; nothing where not."""
     images = "an image that is" if count == 1 else f"{count:,} images that are"
     return f"made with {images} kept out of the data since" if count else ""
+
+
+def guarantee_sentences(promise: Guarantee) -> tuple[str, ...]:
+    """Say what a version guarantees, on which images, and when that does not hold."""
+    percent = f"{100 * promise.error:.3g}%"
+    return (
+        f"It {promise.sentence}.",
+        f"That is {percent} of all images that it is asked about, not of those that it answers: of "
+        f"the {promise.answered:,} calibration images that it answers it is wrong on "
+        f"{promise.wrong:,}.",
+        f"It says unknown, and names the nearest classes, where the best class has a probability "
+        f"of {promise.above:.4g} or less ({promise.not_sure:,} of the calibration images), or "
+        f"where the image is unlike the {promise.training_images:,} training images that it is "
+        f"compared with ({promise.unlike:,} of them).",
+        "It was calibrated on test images, which neither training nor the choice of the epoch has "
+        "used. The metrics above are measured with every image answered.",
+        "The guarantee does not hold for images that are not like those: another camera, other "
+        "classes, other shares of the classes. Some of them are noticed as unlike the training "
+        "images, not all.",
+    )
 
 
 def label(name: str) -> str:
@@ -115,13 +136,25 @@ def limits(passport: Passport, confused: Sequence[Confused] = ()) -> tuple[str, 
         *_calibration(passport.metrics),
         f"It sees {height}x{width} pixels in {'colour' if channels == 3 else 'gray'}. Any other "
         f"image is resized to that, its aspect ratio is not kept{colour}.",
-        f"It assigns one of its {passport.data.num_classes} classes to every image, even to one "
-        "that shows none of them.",
+        _every_image(passport),
         *(
             f"The validation of its data warned: {row.message}."
             for row in passport.validation.results
             if not row.passed
         ),
+    )
+
+
+def _every_image(passport: Passport) -> str:
+    count = passport.data.num_classes
+    if passport.guarantee is not None:
+        return (
+            f"It knows {count} classes. An image that shows none of them is often answered "
+            "unknown, but not always."
+        )
+    return (
+        f"It assigns one of its {count} classes to every image, even to one that shows none of "
+        "them."
     )
 
 

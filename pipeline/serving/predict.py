@@ -1,7 +1,7 @@
 """predict: image files -> the classes that a registered model, or one of this folder, predicts."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from pipeline.data.readers.folder import folder_entries
 from pipeline.data.readers.listing import is_image
 from pipeline.data.readers.reader import as_text
 from pipeline.errors import ArtifactError, ImageError
-from pipeline.evaluation.litert import LiteRTModel, load_litert
+from pipeline.guarantee.selective import NEAREST, UNKNOWN, SelectiveModel, load_selective
 from pipeline.images import EXTENSIONS, decode
 from pipeline.registry.spec import parse_spec
 
@@ -24,11 +24,22 @@ IMAGES_PER_BATCH = 1024
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction for one image: the most probable classes, best first, or an error."""
+    """The prediction for one image: the most probable classes, best first, or an error.
+
+    Attributes:
+        unknown: why the first class is no answer, but the nearest class; empty where it is one,
+            and None where the model has no guarantee and answers always.
+    """
 
     file: str
     classes: tuple[tuple[str, float], ...] = ()
     error: str = ""
+    unknown: str | None = None
+
+    @property
+    def answer(self) -> str:
+        """The class, or `unknown`."""
+        return UNKNOWN if self.unknown else self.classes[0][0]
 
 
 def predict(images: Sequence[Path], model: str, top: int = 1) -> list[Prediction]:
@@ -40,7 +51,8 @@ def predict(images: Sequence[Path], model: str, top: int = 1) -> list[Prediction
         top: how many classes to name.
 
     Returns:
-        A row per image; one that cannot be read has an `error`, and the others go on.
+        A row per image; one that cannot be read has an `error`, and the others go on. Where the
+        answer is `unknown`, three classes or more are named.
 
     Raises:
         TrackingError: there is no such model.
@@ -50,10 +62,10 @@ def predict(images: Sequence[Path], model: str, top: int = 1) -> list[Prediction
     files = find_images(images)
     trained = find_model(model)
     info = trained.run
-    litert = load_litert(trained)
+    asked = load_selective(trained)
     out: list[Prediction] = []
     for start in range(0, len(files), IMAGES_PER_BATCH):
-        out += _predict_batch(files[start : start + IMAGES_PER_BATCH], litert, info, top)
+        out += _predict_batch(files[start : start + IMAGES_PER_BATCH], asked, info, top)
     return out
 
 
@@ -104,7 +116,7 @@ def find_model(model: str) -> TrainedModel:
 
 
 def _predict_batch(
-    files: list[Path], litert: LiteRTModel, info: RunInfo, top: int
+    files: list[Path], model: SelectiveModel, info: RunInfo, top: int
 ) -> list[Prediction]:
     pixels: dict[Path, Any] = {}
     errors: dict[Path, str] = {}
@@ -115,13 +127,18 @@ def _predict_batch(
             errors[file] = str(error)
     if not pixels:
         return [Prediction(as_text(str(file)), error=errors[file]) for file in files]
-    rows = dict(zip(pixels, litert.probabilities(np.stack(list(pixels.values()))), strict=True))
-    return [
-        Prediction(as_text(str(file)), error=errors[file])
-        if file in errors
-        else Prediction(as_text(str(file)), _ranked(rows[file], info.class_names, top))
-        for file in files
-    ]
+    answers = model.answer(np.stack(list(pixels.values())))
+    rows = dict(zip(pixels, zip(answers.probabilities, answers.reasons, strict=True), strict=True))
+    out = []
+    for file in files:
+        name = as_text(str(file))
+        if file in errors:
+            out.append(Prediction(name, error=errors[file]))
+            continue
+        row, reason = rows[file]
+        ranked = _ranked(row, info.class_names, max(top, NEAREST) if reason else top)
+        out.append(Prediction(name, ranked, unknown=reason if model.limits else None))
+    return out
 
 
 def _ranked(row: Any, class_names: tuple[str, ...], top: int) -> tuple[tuple[str, float], ...]:
@@ -130,15 +147,18 @@ def _ranked(row: Any, class_names: tuple[str, ...], top: int) -> tuple[tuple[str
 
 
 def as_json(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
-    """Return what `--json` prints."""
-    return [
-        {
-            **asdict(row),
+    """Return what `--json` prints; only models with a guarantee have `answer` and `reason`."""
+    rows = []
+    for row in predictions:
+        content: dict[str, Any] = {
+            "file": row.file,
             "classes": [{"class_name": n, "probability": p} for n, p in row.classes],
             "error": row.error or None,
         }
-        for row in predictions
-    ]
+        if row.unknown is not None:
+            content |= {"answer": row.answer, "reason": row.unknown or None}
+        rows.append(content)
+    return rows
 
 
 def render(predictions: Sequence[Prediction]) -> "Table":
@@ -150,16 +170,30 @@ def render(predictions: Sequence[Prediction]) -> "Table":
     for row in predictions:
         if row.error:
             table.add_row(Text(row.file), Text(row.error, "red"), "")
+        if row.unknown:
+            table.add_row(Text(row.file), Text(f"{UNKNOWN}: {row.unknown}", "yellow"), "")
         for number, (name, probability) in enumerate(row.classes):
-            table.add_row(Text("" if number else row.file), Text(name), f"{probability:.1%}")
+            first = Text("" if number or row.unknown else row.file)
+            shown = Text(f"  {name}", "dim") if row.unknown else Text(name)
+            table.add_row(first, shown, f"{probability:.1%}")
     return table
 
 
 def as_lines(predictions: Sequence[Prediction]) -> list[str]:
-    """Return file, class and probability, or the error, separated by tabs: for other programs."""
-    lines = ["image\tclass\tprobability"]
+    """Return file, class and probability, or the error, separated by tabs: for other programs.
+
+    Where a model with a guarantee does not answer, the class is `unknown`, and two more columns say
+    why, and which classes are nearest.
+    """
+    guaranteed = any(row.unknown is not None for row in predictions)
+    lines = ["image\tclass\tprobability" + ("\treason\tnearest" if guaranteed else "")]
+    more = "\t\t" if guaranteed else ""
     for row in predictions:
         if row.error:
-            lines.append(f"{row.file}\terror: {row.error}\t")
-        lines += [f"{row.file}\t{name}\t{share:.6f}" for name, share in row.classes]
+            lines.append(f"{row.file}\terror: {row.error}\t{more}")
+        elif row.unknown:
+            nearest = ", ".join(f"{name} {share:.6f}" for name, share in row.classes)
+            lines.append(f"{row.file}\t{UNKNOWN}\t\t{row.unknown}\t{nearest}")
+        else:
+            lines += [f"{row.file}\t{name}\t{share:.6f}{more}" for name, share in row.classes]
     return lines

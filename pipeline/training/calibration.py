@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import chi2
 
-from pipeline.artifacts.datasets import Images, Labels
+from pipeline.artifacts.datasets import Images, Labels, Vectors
 from pipeline.models.calibration import calibration_error
 from pipeline.models.parts import core
 from pipeline.models.recipes import OUTPUT_LAYER, VIEWS_LAYER
@@ -58,7 +58,7 @@ class Calibration:
         return f"temperature {self.temperature:.4g}, fitted on {self.images} validation images"
 
 
-def calibrate(model: keras.Model, x_val: Images, y_val: Labels) -> Calibration:
+def calibrate(model: keras.Model, x_val: Images | Vectors, y_val: Labels) -> Calibration:
     """Fit one temperature on the validation split, and divide the softmax layer's weights by it.
 
     No image gets another class by it. With test-time augmentation the average over the views is
@@ -66,7 +66,8 @@ def calibrate(model: keras.Model, x_val: Images, y_val: Labels) -> Calibration:
 
     Args:
         model: trained; it keeps its layers, and only its softmax layer gets other weights.
-        x_val: `uint8` images (n, height, width, channels), n at least 1.
+        x_val: `uint8` images (n, height, width, channels), n at least 1; or their features, where
+            the model is the head alone.
         y_val: (n,) labels.
     """
     y = np.asarray(y_val)
@@ -121,12 +122,12 @@ def _fit(log_p: Floats, y: Labels) -> Fit:
     return Fit(error, float(_losses(log_p, y).mean()))
 
 
-def _logits(model: keras.Model, images: Images) -> Floats:
+def _logits(model: keras.Model, images: Images | Vectors) -> Floats:
     """Return the inputs of the softmax for each view of the images: (views, n, num_classes)."""
     layer, single = core(model).get_layer(OUTPUT_LAYER), core(model) is model
-    outputs = [model.output] if single else model.get_layer(VIEWS_LAYER).input
+    outputs = list(model.outputs) if single else model.get_layer(VIEWS_LAYER).input
     with _without_softmax(layer):
-        forward = keras.Model(model.input, outputs)
+        forward = keras.Model(model.inputs, outputs)
         shape = (len(outputs), -1, model.output_shape[-1])
         step = max(1, _PIXELS_PER_BATCH // int(np.prod(images.shape[1:])))
         answers = [

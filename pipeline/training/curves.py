@@ -1,8 +1,9 @@
-"""The learning curves of a training: loss, accuracy and learning rate."""
+"""The learning curves of a training: loss, accuracy and learning rate, or strengths tried."""
 
 from pathlib import Path
 
 from pipeline.artifacts.figures import new_figure, save_figure
+from pipeline.training.history import History
 
 
 def draw_curves(path: Path, history: dict[str, list[float]]) -> None:
@@ -27,4 +28,23 @@ def draw_curves(path: Path, history: dict[str, list[float]]) -> None:
         axes.grid(alpha=0.3)
         if len(columns) > 1:
             axes.legend()
+    save_figure(figure, path)
+
+
+def draw_strengths(path: Path, history: History) -> None:
+    """Draw loss and accuracy over the strengths of the penalty, and the one that was chosen."""
+    figure = new_figure(8, 3.6)
+    chosen = history.strengths[history.epochs.index(history.kept)]
+    for number, kind in enumerate(("loss", "accuracy"), start=1):
+        axes = figure.add_subplot(1, 2, number, title=kind, xlabel="l2", xscale="log")
+        for name, label in ((kind, "training"), (f"val_{kind}", "validation")):
+            axes.plot(
+                history.strengths,
+                [getattr(row, name) for row in history.epochs],
+                marker=".",
+                label=label,
+            )
+        axes.axvline(chosen, color="gray", linestyle=":", label="chosen")
+        axes.grid(alpha=0.3)
+        axes.legend()
     save_figure(figure, path)

@@ -123,6 +123,11 @@ def describe(gpu: Any, name: str) -> Device:
     return Device("gpu", _backend().name_of(gpu), _threads(), driver, memory)
 
 
+def uses_gpu() -> bool:
+    """Whether a GPU is in use."""
+    return bool(_backend().used())
+
+
 def computes_bfloat16() -> bool:
     """Whether the device in use has instructions for `bfloat16`."""
     if used := _backend().used():

@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
 
 import keras
 
-from pipeline.artifacts.datasets import Images, Labels
+from pipeline.artifacts.datasets import Images, Labels, Vectors
 from pipeline.models.backbones.build import set_trainable
 from pipeline.models.layers import Conv
-from pipeline.models.parts import core
+from pipeline.models.parts import core, has_backbone
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.models.whitening import whiten
 from pipeline.training.backends.steps import steps
-from pipeline.training.backends.sums import Indices, Mirrored, Sums, Train
+from pipeline.training.backends.sums import Mirrored, Sums, Train
 from pipeline.training.checkpoints.saving import Checkpoints
+from pipeline.training.chunks import Chunks
 from pipeline.training.device import make_deterministic
 from pipeline.training.feed import Prefetched, feed, order
 from pipeline.training.history import Epoch, History, Progress
@@ -36,16 +36,17 @@ from pipeline.training.training_checks import (
 )
 from pipeline.training.twin import safe_twin, twin
 
-_SECONDS_PER_CHUNK = 1.0
-
 
 @dataclass(frozen=True)
 class Data:
-    """The data of a training: images `uint8` (n, height, width, channels), labels `int64` (n,)."""
+    """The data of a training: images `uint8` (n, height, width, channels), labels `int64` (n,).
 
-    x_train: Images
+    In the place of images there may be their features, `float32` (n, d).
+    """
+
+    x_train: Images | Vectors
     y_train: Labels
-    x_val: Images
+    x_val: Images | Vectors
     y_val: Labels
     class_names: tuple[str, ...]
 
@@ -78,14 +79,14 @@ def fit(
         TrainingError: the data do not fit the model or the recipe, the loss is not finite, or the
             trained model never predicts a class.
     """
-    check(data, model.input_shape[1:])
+    check(data, model.input_shape[1:], model.inputs[0].dtype)
     if deterministic:
         make_deterministic(seed)
     single = core(model)
     if isinstance(recipe.layers[0], Conv) and recipe.layers[0].whiten:
         whiten(single.layers[2], data.x_train)
     # The optimizer and the comparison of gradients are for all that any phase trains.
-    if recipe.ever_trainable:
+    if recipe.ever_trainable and has_backbone(single):
         set_trainable(single, recipe.ever_trainable)
     trained, precision, agreement = safe_twin(single, recipe, data.x_train, data.y_train)
     steps_per_epoch = math.ceil(len(data.x_train) / recipe.batch_size)
@@ -113,14 +114,14 @@ def fit(
     return History(tuple(state.epochs), state.kept, precision, found, stopped)
 
 
-def check(data: Data, image_shape: tuple[int, int, int]) -> None:
-    """Refuse data that the model cannot learn from.
+def check(data: Data, image_shape: tuple[int, ...], dtype: str = "uint8") -> None:
+    """Refuse data that the model, which takes this shape and type, cannot learn from.
 
     Raises:
         TrainingError: a split is empty or has wrong shapes or labels, or a class has no images.
     """
-    check_arrays("train", data.x_train, data.y_train, image_shape, data.class_names)
-    check_arrays("val", data.x_val, data.y_val, image_shape, data.class_names)
+    check_arrays("train", data.x_train, data.y_train, image_shape, data.class_names, dtype)
+    check_arrays("val", data.x_val, data.y_val, image_shape, data.class_names, dtype)
     check_every_class_has_images(data.y_train, data.class_names)
 
 
@@ -144,7 +145,7 @@ class _Epochs:
         self.total_steps = self.steps * recipe.total_epochs
         self.measure = steps().compile_forward(measured, recipe, *next(self.val.blocks()))
         left = sum(phase.epochs for phase in recipe.phases[state.phase :]) - state.epochs_of_phase
-        self.chunks = _Chunks(left * self.steps)
+        self.chunks = Chunks(left * self.steps)
 
     def run(self) -> Iterator[tuple[Epoch, Sums]]:
         """Train epoch by epoch; yield each one, and the sums of its validation.
@@ -156,7 +157,7 @@ class _Epochs:
             planned += phase.epochs
             if number < self.state.phase:
                 continue
-            if phase.trainable:
+            if phase.trainable and has_backbone(self.state.twin):
                 set_trainable(self.state.twin, phase.trainable)
             train = steps().compile_training(
                 self.state.twin,
@@ -240,28 +241,3 @@ class _Epochs:
                     seconds_left=self.chunks.seconds_left,
                 )
             )
-
-
-class _Chunks:
-    """How many steps run at a time, so that a chunk takes about a second, and the time left."""
-
-    def __init__(self, total_steps: int) -> None:
-        self.size, self.done, self.total = 1, 0, total_steps
-        self.start = time.perf_counter()
-
-    def timed(self, train: Train, x: Any, y: Any, indices: Indices, mirrored: Mirrored) -> Sums:
-        """Run a chunk, and set the size of the next ones from the time that it took."""
-        start = time.perf_counter()
-        sums = train(x, y, indices, mirrored)
-        seconds = time.perf_counter() - start
-        fitting = int(len(indices) * _SECONDS_PER_CHUNK / seconds)
-        self.size = max(1, min(fitting, 8 * self.size))
-        if not self.done:
-            self.start = time.perf_counter()  # the first chunk compiles and is not counted
-        self.done += len(indices)
-        return sums
-
-    @property
-    def seconds_left(self) -> float:
-        """The time for the steps that are left, at the pace so far."""
-        return (time.perf_counter() - self.start) / self.done * (self.total - self.done)

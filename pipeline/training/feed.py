@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from pipeline.artifacts.datasets import Images, Labels, Pixels
+from pipeline.artifacts.datasets import Images, Labels, Pixels, Vectors
 from pipeline.artifacts.shards import Rows
 from pipeline.models.recipes import Augmentation
 from pipeline.training.backends.steps import steps
@@ -93,7 +93,7 @@ class Feed(Protocol):
         """Yield all images and labels in order."""
 
 
-def feed(x: Images, y: Labels) -> Feed:
+def feed(x: Images | Vectors, y: Labels) -> Feed:
     """Hold the arrays on the device if they fit, else read them chunk by chunk."""
     if x.nbytes <= SHARE_OF_MEMORY * memory():
         return Resident(x, y)
@@ -113,7 +113,7 @@ def memory() -> int:
 class Resident:
     """Arrays in the memory of the device."""
 
-    def __init__(self, x: Images, y: Labels) -> None:
+    def __init__(self, x: Images | Vectors, y: Labels) -> None:
         self.x, self.y = steps().put(_in_memory(x), y)
         self.most_images = len(x)
 
@@ -126,7 +126,7 @@ class Resident:
         yield self.x, self.y
 
 
-def _in_memory(x: Images) -> Pixels:
+def _in_memory(x: Images | Vectors) -> Pixels | Vectors:
     """Return images as one array: a file as it is mapped, rows of shards copied."""
     if not isinstance(x, Rows):
         return x
@@ -136,7 +136,9 @@ def _in_memory(x: Images) -> Pixels:
 class Streamed:
     """Arrays in files, read in a thread while the device computes."""
 
-    def __init__(self, x: Images, y: Labels, bytes_per_chunk: int = BYTES_PER_CHUNK) -> None:
+    def __init__(
+        self, x: Images | Vectors, y: Labels, bytes_per_chunk: int = BYTES_PER_CHUNK
+    ) -> None:
         self.x, self.y = x, y
         self.most_images = min(len(x), max(1, bytes_per_chunk // max(1, x[:1].nbytes)))
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="feed")
@@ -150,22 +152,23 @@ class Streamed:
         """Yield them in pieces."""
         for start in range(0, len(self.x), self.most_images):
             piece = slice(start, start + self.most_images)
-            yield steps().put(np.ascontiguousarray(self.x[piece]), self.y[piece])
+            x: Any = self.x[piece]
+            yield steps().put(np.ascontiguousarray(x), self.y[piece])
 
     def _read(self, indices: Indices) -> tuple[Any, Any, Indices]:
         found, places = np.unique(indices, return_inverse=True)
         # Always the same shape, for which the steps are compiled; no step reads the empty end.
         size = max(self.most_images, len(found))
-        x = aligned((size, *self.x.shape[1:]))
+        x = aligned((size, *self.x.shape[1:]), self.x.dtype)
         y = np.zeros(size, self.y.dtype)
         np.take(self.x, found, axis=0, out=x[: len(found)], mode="clip")
         y[: len(found)] = self.y[found]
         return *steps().put(x, y), places.reshape(indices.shape).astype(np.int32)
 
 
-def aligned(shape: tuple[int, ...]) -> Pixels:
+def aligned(shape: tuple[int, ...], dtype: Any = np.uint8) -> Any:
     """Return an empty array that TensorFlow takes without a copy."""
-    size = int(np.prod(shape))
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.empty(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size].reshape(shape)
+    return memory[start : start + size].view(dtype).reshape(shape)

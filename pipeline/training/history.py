@@ -10,7 +10,7 @@ class Epoch:
     Attributes:
         epoch: counted from 1, through all phases.
         loss: the mean over the epoch's training images, with augmentation and dropout.
-        learning_rate: the rate of the epoch's last step.
+        learning_rate: the rate of the epoch's last step; 0 where the optimizer has none.
         seconds: wall-clock time, validation included.
     """
 
@@ -46,6 +46,8 @@ class History:
         agreement: the smallest cosine between a gradient in `bfloat16` and in `float32`, and the
             array it belongs to; None if `bfloat16` was not considered.
         stopped: whether a phase ended before its last epoch, as none was better for too long.
+        features_seconds: how long it took to have the features, where the training was on those.
+        strengths: of logistic regression, the L2 penalty that each row was fitted with.
     """
 
     epochs: tuple[Epoch, ...]
@@ -53,3 +55,5 @@ class History:
     precision: str = "float32"
     agreement: str | None = None
     stopped: bool = False
+    features_seconds: float = 0.0
+    strengths: tuple[float, ...] = ()

@@ -3,12 +3,15 @@
 import re
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.progress import TimeRemainingColumn as TimeLeft
 
 from pipeline.training.history import Epoch, History, Progress
 
@@ -95,6 +98,27 @@ class TrainProgress:
         left = self.left if completed < self.epochs else ""
         text = f"{now.epoch}/{self.epochs} loss {now.loss:.4f} accuracy {now.accuracy:.4f}"
         self.bar.update(self.task, completed=completed, text=text + self.validated + left)
+
+
+@contextmanager
+def features_progress(name: str, images: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function to be told how many images are done: a live bar, or a line a second."""
+    live, done, last_line_at = sys.stderr.isatty(), 0, time.monotonic()
+    columns = [TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeLeft()]
+    with Bar(*columns, console=Console(stderr=True), disable=not live) as bar:
+        task = bar.add_task(f"{name} features", total=images)
+
+        def advance(more: int) -> None:
+            nonlocal done, last_line_at
+            done += more
+            bar.update(task, completed=done)
+            now = time.monotonic()
+            late = done == images or now - last_line_at >= SECONDS_BETWEEN_LINES
+            if more and late and not live:
+                last_line_at = now
+                print(f"{name}: features of {done}/{images} images", file=sys.stderr, flush=True)
+
+        yield advance
 
 
 def clock(seconds: float) -> str:

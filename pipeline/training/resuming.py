@@ -1,4 +1,4 @@
-"""The MLflow run of a training: a new one, or that of the interrupted training that goes on."""
+"""What an interrupted training goes on with: its checkpoint, and its MLflow run."""
 
 import sys
 import time
@@ -6,17 +6,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
+import keras
 from pydantic import TypeAdapter
 
 from pipeline.artifacts.record import Frozen
 from pipeline.errors import TrainingError
 from pipeline.models.plan import ModelPlan
-from pipeline.tracking.provenance import Interruption
+from pipeline.tracking.provenance import Interruption, Provenance
 from pipeline.tracking.resumed import look_up, public_store, resumed_run, tags_of
 from pipeline.tracking.run import Run
 from pipeline.tracking.runs import new_run
+from pipeline.training.checkpoints.files import key_of
 from pipeline.training.checkpoints.saving import Checkpoints
 from pipeline.training.history import Epoch
+
+# The packages that compute weights.
+_COMPUTING = ("jax", "jaxlib", "keras", "numpy", "scikit-learn", "tensorflow")
+
+
+def key(plan: ModelPlan, data_md5: str, provenance: Provenance) -> str:
+    """Return the key of the checkpoint, which names all that decides which model is made.
+
+    Args:
+        plan: the recipe and its seed.
+        data_md5: of the splits.
+        provenance: the code, the packages and the device.
+    """
+    packages = provenance.environment.packages
+    return key_of(
+        {
+            "plan": plan.model_dump(mode="json"),
+            "data": data_md5,
+            "device": provenance.device,
+            "deterministic": provenance.deterministic,
+            "backend": keras.backend.backend(),
+            "packages": {name: packages.get(name) for name in _COMPUTING},
+            "sources": provenance.sources,
+        }
+    )
 
 
 class Tracked(Frozen):

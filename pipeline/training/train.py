@@ -1,7 +1,7 @@
 """train: the splits and a recipe -> a model, tracked as an MLflow run as it goes."""
 
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,17 @@ from pipeline.artifacts.record import DeviceChoice
 from pipeline.models.build import build, steps_are_small
 from pipeline.models.plan import ModelPlan
 from pipeline.tracking.describe import describe, used
-from pipeline.tracking.provenance import Provenance
 from pipeline.tracking.run import Run
 from pipeline.tracking.trainings import describe as describe_training
 from pipeline.training.calibration import Calibration, calibrate
-from pipeline.training.checkpoints.files import Slot, key_of
+from pipeline.training.checkpoints.files import Slot
 from pipeline.training.checkpoints.saving import Checkpoints
-from pipeline.training.curves import draw_curves
+from pipeline.training.curves import draw_curves, draw_strengths
 from pipeline.training.device import choose, make_deterministic
-from pipeline.training.engine import Data, fit
-from pipeline.training.history import Epoch, History, Progress
-from pipeline.training.progress import TrainProgress
-from pipeline.training.resuming import EpochLog, run_of
-
-# The packages that compute weights.
-_COMPUTING = ("jax", "jaxlib", "keras", "numpy", "tensorflow")
+from pipeline.training.engine import Data
+from pipeline.training.fitting import fit_tracked, on_features
+from pipeline.training.history import History
+from pipeline.training.resuming import key, run_of
 
 
 def train(
@@ -78,11 +74,16 @@ def train(
         describe_training(run, splits, data_md5, plan.dataset, plan.model, provenance)
         model = build(plan.recipe, info.image_shape, info.num_classes, seed)
         run.log_text(_summary(model), "model_summary.txt")
-        history = _fit(run, model, plan, _data(splits, info), deterministic, checkpoints)
+        images = _data(splits, info)
+        part, data, seconds = on_features(run, model, plan, images)
+        history = fit_tracked(run, part, plan, data, deterministic, checkpoints)
+        history = replace(history, features_seconds=seconds)
         run.log_params({"trained_in": history.precision})
         if history.agreement:
             run.log_params({"bfloat16_least_cosine": history.agreement})
-        calibration = _calibrate(run, model, plan, splits)
+        # What is served is calibrated: the views of an image, where it averages over several.
+        views = plan.recipe.test_time_augmentation != "none"
+        calibration = _calibrate(run, *((model, plan, images) if views else (part, plan, data)))
         _save(run, model, history, trained)
         provenance = used(provenance).model_copy(update={"interruptions": interruptions})
         provenance.save(trained.provenance)
@@ -107,28 +108,6 @@ def train(
     return trained
 
 
-def key(plan: ModelPlan, data_md5: str, provenance: Provenance) -> str:
-    """Return the key of the checkpoint, which names all that decides which model is made.
-
-    Args:
-        plan: the recipe and its seed.
-        data_md5: of the splits.
-        provenance: the code, the packages and the device.
-    """
-    packages = provenance.environment.packages
-    return key_of(
-        {
-            "plan": plan.model_dump(mode="json"),
-            "data": data_md5,
-            "device": provenance.device,
-            "deterministic": provenance.deterministic,
-            "backend": keras.backend.backend(),
-            "packages": {name: packages.get(name) for name in _COMPUTING},
-            "sources": provenance.sources,
-        }
-    )
-
-
 def _summary(model: keras.Model) -> str:
     lines: list[str] = []
     model.summary(
@@ -147,46 +126,11 @@ def _data(splits: Splits, info: SplitsInfo) -> Data:
     )
 
 
-def _fit(
-    run: Run,
-    model: keras.Model,
-    plan: ModelPlan,
-    data: Data,
-    deterministic: bool,
-    checkpoints: Checkpoints,
-) -> History:
-    """Fit the model; log every epoch to the run and show the progress."""
-    done = checkpoints.found.snapshot.epoch if checkpoints.found else 0
-    name, epochs = f"{plan.dataset} {plan.model}", plan.recipe.total_epochs
-    with TrainProgress(name, epochs, done) as progress, EpochLog(run, checkpoints) as log:
-
-        def on_epoch(row: Epoch) -> None:
-            progress.on_epoch(row)
-            log.add(row)
-
-        def on_progress(now: Progress) -> None:
-            progress.on_progress(now)
-            log.send()
-
-        history = fit(
-            model,
-            plan.recipe,
-            data,
-            seed=plan.recipe.seed or 0,
-            deterministic=deterministic,
-            checkpoints=checkpoints,
-            on_epoch=on_epoch,
-            on_progress=on_progress,
-        )
-        progress.finish(history)
-        return history
-
-
-def _calibrate(run: Run, model: keras.Model, plan: ModelPlan, splits: Splits) -> Calibration | None:
+def _calibrate(run: Run, model: keras.Model, plan: ModelPlan, data: Data) -> Calibration | None:
     """Fit the confidence of the model to the validation split; log what that changed."""
     if not plan.recipe.calibrate:
         return None
-    found = calibrate(model, splits.x("val"), splits.y("val"))
+    found = calibrate(model, data.x_val, data.y_val)
     run.log_params({"calibration": str(found)})
     run.log_metrics(
         {
@@ -211,6 +155,13 @@ def _save(run: Run, model: keras.Model, history: History, trained: TrainedModel)
     with tempfile.TemporaryDirectory() as folder:
         draw_curves(Path(folder) / "curves.png", {str(name): rows[name].tolist() for name in rows})
         run.log_artifact(Path(folder) / "curves.png")
+        if len(history.strengths) > 1:
+            draw_strengths(Path(folder) / "strengths.png", history)
+            run.log_artifact(Path(folder) / "strengths.png")
+    if history.strengths:
+        tried = rows.assign(l2=history.strengths).drop(columns=["epoch", "learning_rate"])
+        run.log_text(tried.to_csv(index=False), "strengths.csv")
+        run.log_params({"l2": history.strengths[history.epochs.index(history.kept)]})
 
 
 def _conclude(
@@ -221,7 +172,7 @@ def _conclude(
     trained: TrainedModel,
 ) -> dict[str, Any]:
     """Return the outcome of the training, and log it to the run."""
-    seconds = round(sum(row.seconds for row in history.epochs), 2)
+    seconds = round(history.features_seconds + sum(row.seconds for row in history.epochs), 2)
     outcome = {
         "parameters": model.count_params(),
         "epochs": len(history.epochs),

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.datasets import Images, Labels
+from pipeline.artifacts.datasets import Images, Labels, Vectors
 from pipeline.errors import TrainingError
 
 # With fewer validation images of a class, all of them may be misclassified by chance.
@@ -13,18 +13,23 @@ MIN_SUPPORT = 20
 
 
 def check_arrays(
-    split: str, x: Images, y: Labels, image_shape: tuple[int, ...], class_names: tuple[str, ...]
+    split: str,
+    x: Images | Vectors,
+    y: Labels,
+    image_shape: tuple[int, ...],
+    class_names: tuple[str, ...],
+    dtype: str = "uint8",
 ) -> None:
-    """Refuse arrays that do not fit the model.
+    """Refuse arrays that do not fit the model, which takes this shape and type.
 
     Raises:
         TrainingError: they are empty, of another shape or type, or a label is out of range.
     """
     if not len(x):
         raise TrainingError(f"the {split} split has no images; at least one is needed")
-    if x.dtype != np.uint8 or x.shape[1:] != tuple(image_shape):
+    if x.dtype != np.dtype(dtype) or x.shape[1:] != tuple(image_shape):
         raise TrainingError(
-            f"the {split} images are {x.dtype} {x.shape[1:]}; the model takes uint8 {image_shape}"
+            f"the {split} images are {x.dtype} {x.shape[1:]}; the model takes {dtype} {image_shape}"
         )
     if y.shape != (len(x),):
         raise TrainingError(f"the {split} split has {len(x)} images but labels of shape {y.shape}")

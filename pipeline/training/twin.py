@@ -12,7 +12,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from pipeline.artifacts.datasets import Images, Labels
+from pipeline.artifacts.datasets import Images, Labels, Vectors
 from pipeline.models.recipes import OUTPUT_LAYER, Recipe
 from pipeline.training.backends.steps import steps
 from pipeline.training.device import computes_bfloat16
@@ -89,7 +89,7 @@ class Agreement:
 
 
 def agreement(
-    model: keras.Model, other: keras.Model, recipe: Recipe, x: Images, y: Labels
+    model: keras.Model, other: keras.Model, recipe: Recipe, x: Images | Vectors, y: Labels
 ) -> Agreement:
     """Compare the gradients of two models: some hardware computes some layers wrongly.
 
@@ -117,7 +117,7 @@ def agreement(
 
 
 def safe_twin(
-    model: keras.Model, recipe: Recipe, x: Images, y: Labels
+    model: keras.Model, recipe: Recipe, x: Images | Vectors, y: Labels
 ) -> tuple[keras.Model, Precision, Agreement | None]:
     """Return the twin to train, in the recipe's precision if this hardware computes that right.
 

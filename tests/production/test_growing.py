@@ -117,6 +117,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.long
 def test_digits_that_grow(here):
     images, labels = load_digits(return_X_y=True)
     pictures = {}

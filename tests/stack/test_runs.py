@@ -204,6 +204,9 @@ def test_a_killed_flow_is_crashed_and_tried_again_at_most_twice(workers, mlflow)
         10,
         "KILLED in MLflow",
     )
+    (run,) = runs_of(mlflow, run_id)  # each went on where the one before was
+    steps = [row.step for row in mlflow.get_metric_history(run.info.run_id, "val_loss")]
+    assert sorted(steps) == list(range(1, len(steps) + 1))
 
 
 def test_runs_whose_worker_dies_are_crashed_and_their_places_are_free(workers, mlflow):

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -20,6 +20,7 @@ from pipeline.training.checkpoints.files import Slot
 from pipeline.training.checkpoints.saving import Checkpoints
 from pipeline.training.checkpoints.snapshot import Snapshot
 from pipeline.training.progress import TrainProgress
+from pipeline.training.resuming import key
 from tests.tiny import store, tiny_plan, tiny_splits
 
 __all__ = ["store"]
@@ -32,6 +33,7 @@ def slot(tmp_path):
     return Slot("key", tmp_path / "checkpoints")
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.dictionaries(
         st.sampled_from(["model/0000", "twin/0001", "predicted"]),
@@ -51,6 +53,7 @@ def test_what_is_read_is_what_was_written(tmp_path_factory, content):
         assert found.snapshot.arrays[name].shape == array.shape
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.data())
 def test_no_damage_is_overlooked(tmp_path_factory, data):
     slot = Slot("key", tmp_path_factory.mktemp("checkpoints"))
@@ -230,14 +233,14 @@ def test_another_recipe_data_or_code_has_another_key():
     packages = {**made.environment.packages, "keras": "2.0"}
     other = made.environment.model_copy(update={"packages": packages})
     keys = [
-        stage.key(tiny_plan(), "md5", made),
-        stage.key(tiny_plan(seed=1), "md5", made),
-        stage.key(tiny_plan(batch_size=16), "md5", made),
-        stage.key(tiny_plan(), "md5 of other data", made),
-        stage.key(tiny_plan(), "md5", described(device="gpu: y")),
-        stage.key(tiny_plan(), "md5", described(deterministic=True)),
-        stage.key(tiny_plan(), "md5", described(sources=sources)),
-        stage.key(tiny_plan(), "md5", described(environment=other)),
+        key(tiny_plan(), "md5", made),
+        key(tiny_plan(seed=1), "md5", made),
+        key(tiny_plan(batch_size=16), "md5", made),
+        key(tiny_plan(), "md5 of other data", made),
+        key(tiny_plan(), "md5", described(device="gpu: y")),
+        key(tiny_plan(), "md5", described(deterministic=True)),
+        key(tiny_plan(), "md5", described(sources=sources)),
+        key(tiny_plan(), "md5", described(environment=other)),
     ]
     assert len(set(keys)) == len(keys)
-    assert keys[0] == stage.key(tiny_plan(), "md5", made)
+    assert keys[0] == key(tiny_plan(), "md5", made)

@@ -83,7 +83,11 @@ def moved_on_jax():
 
 
 @pytest.mark.parametrize(
-    "moved", [moved_by_epoch, pytest.param(moved_on_jax, marks=pytest.mark.long)]
+    "moved",
+    [
+        moved_by_epoch,
+        pytest.param(moved_on_jax, marks=(pytest.mark.long, pytest.mark.timeout(900))),
+    ],
 )
 def test_a_phase_moves_what_it_trains_and_nothing_else(moved):
     # No moving average of a batch norm, no gamma and no beta is among them.

@@ -9,11 +9,15 @@ from collections import Counter
 from itertools import cycle
 
 import pytest
+from mlflow import MlflowClient
 
 from pipeline.models.optimizers import OPTIMIZERS
 from pipeline.tracking.store import connect
-from tests.conftest import ROOT
+from tests.conftest import ROOT, clone, runner
 from tests.tiny import store, tiny_plan, tiny_splits
+
+# Those that train step by step, on any backend.
+OF_KERAS = [kind.name for kind in OPTIMIZERS if kind.keras_class]
 
 __all__ = ["store"]
 
@@ -37,28 +41,34 @@ SCHEDULES = ["constant", {"name": "triangular", "warmup": 0.2}, {"name": "cosine
 def small_plans():
     """Return a plan for each optimizer that is quickly compiled."""
     layers = ["flatten", {"dense": 8}, {"dropout": 0.2}]
-    return [tiny_plan(layers=layers, optimizer=kind.name, epochs=3) for kind in OPTIMIZERS]
+    averages = cycle([0.0, 0.9])
+    return [
+        tiny_plan(layers=layers, optimizer=name, epochs=3, patience=2, ema=next(averages))
+        for name in OF_KERAS
+    ]
 
 
 def plans(epochs):
     """Return a plan for each optimizer; all other choices take turns."""
-    augmentations, schedules, keep = cycle(AUGMENTATIONS), cycle(SCHEDULES), cycle(["last", "best"])
+    augmentations, schedules = cycle(AUGMENTATIONS), cycle(SCHEDULES)
+    keep = cycle([("last", None), ("best", 2)])
     precisions = cycle(["float32", "bfloat16"])
     averages, sampling = cycle([0.9, 0.0]), cycle(["shuffle", "balanced"])
     return [
         tiny_plan(
             layers=LAYERS,
-            optimizer={"name": kind.name, "learning_rate": 0.01},
+            optimizer={"name": name, "learning_rate": 0.01},
             epochs=epochs,
             then=PHASES,
             augmentation=next(augmentations),
             schedule=next(schedules),
-            keep=next(keep),
+            keep=kept,
+            patience=patience,
             precision=next(precisions),
             ema=next(averages),
             sampling=next(sampling),
         )
-        for kind in OPTIMIZERS
+        for name, (kept, patience) in zip(OF_KERAS, keep, strict=False)
     ]
 
 
@@ -83,7 +93,7 @@ def outcomes(folder, kill=(), kills=0, stop=(), seed=0, **environment):
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def check_run(row, folder, epochs, kills):
+def check_run(row, folder, kills):
     """All is in one run, with one value for each epoch: that of the history."""
     client = connect()
     run = client.get_run(row["run"]["run_id"])
@@ -99,7 +109,7 @@ def check_run(row, folder, epochs, kills):
         if name in history[0]:
             expected = {int(line["epoch"]): float(line[name]) for line in history}
             assert {row.step: row.value for row in rows} == expected
-            assert list(expected) == list(range(1, epochs + 1))
+            assert list(expected) == list(range(1, row["run"]["epochs"] + 1))
 
 
 def test_three_kills_change_nothing_and_no_optimizer_forgets(store):
@@ -117,8 +127,8 @@ def test_three_kills_change_nothing_and_no_optimizer_forgets(store):
     first, *others = outcomes(store, [plan], 3, small_plans())
     assert first["same"]
     assert first["left"] < 1
-    check_run(first, store / "0-killed", first["run"]["epochs"], 3)
-    assert len(others) == len(OPTIMIZERS)
+    check_run(first, store / "0-killed", 3)
+    assert len(others) == len(OF_KERAS)
     assert all(row["same"] for row in others), others
 
 
@@ -128,7 +138,35 @@ def test_three_kills_change_nothing_and_no_optimizer_forgets(store):
 def test_many_kills_change_nothing(backend, store):
     """Twenty in all: two of each optimizer on each backend."""
     rows = outcomes(store, plans(4), 2, plans(3), 1, KERAS_BACKEND=backend)
-    assert len(rows) == 2 * len(OPTIMIZERS)
+    assert len(rows) == 2 * len(OF_KERAS)
     assert all(row["same"] for row in rows), rows
-    for number, row in enumerate(rows[: len(OPTIMIZERS)]):
-        check_run(row, store / f"{number}-killed", 6, 2)
+    for number, row in enumerate(rows[: len(OF_KERAS)]):
+        check_run(row, store / f"{number}-killed", 2)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_what_a_killed_flow_has_left_goes_on_under_dvc(tmp_path):
+    """The flow is killed with `kill -9`; the training is told to end, as its parent is gone."""
+    folder, cache = clone(tmp_path / "clone"), tmp_path / "cache"
+    run = runner(folder, DATASET_CACHE=str(cache))
+    flow = "pipeline run --models dense --set dense.epochs=600 --until train"
+    # Its exit code is that of the flow.
+    kill_at_the_first_checkpoint = (
+        f"{flow} & flow=$!; "
+        f"while kill -0 $flow && ! ls {cache}/checkpoints/*.npz; do sleep 0.1; done; "
+        "kill -9 $flow; wait $flow"
+    )
+    killed = run("bash", "-c", kill_at_the_first_checkpoint, check=False)
+    assert killed.returncode == 128 + 9, killed.stderr[-3000:]
+    done = run("dvc", "repro", "train@dense")
+    assert "goes on after epoch" in done.stderr
+    info = json.loads((folder / "models/digits/dense/run.json").read_text())
+    assert (info["resumed"], info["epochs"]) == (1, 600)
+    uri = f"sqlite:///{folder}/mlflow.db"
+    client = MlflowClient(uri, uri)
+    (found,) = client.search_runs([client.get_run(info["run_id"]).info.experiment_id])
+    assert found.info.status == "FINISHED"
+    rows = client.get_metric_history(info["run_id"], "val_loss")
+    assert sorted(row.step for row in rows) == list(range(1, 601))
+    assert list((cache / "checkpoints").iterdir()) == []

@@ -64,6 +64,30 @@ def test_fused_batch_normalisation_is_keras_own():
     np.testing.assert_allclose(averages[0], averages[1], rtol=1e-5)
 
 
+def test_fused_batch_normalisation_that_is_frozen_keeps_and_uses_its_averages():
+    images = DRAW.normal(3, 2, (16, 6, 5, 4)).astype(np.float32)
+    for kind in (keras.layers.BatchNormalization, fused.BatchNormalization):
+        layer = kind(trainable=False)
+        layer.build(images.shape)
+        layer.set_weights([np.full(4, value, np.float32) for value in (2, 1, 0.5, 4)])
+        before = layer.get_weights()
+        output = np.asarray(layer(images, training=True))
+        np.testing.assert_allclose(output, (images - 0.5) / (4 + 1e-3) ** 0.5 * 2 + 1, atol=1e-5)
+        np.testing.assert_array_equal(layer.get_weights(), before)
+
+
+def test_fused_layers_leave_to_keras_what_they_do_not_compute():
+    images = keras.ops.convert_to_tensor(DRAW.normal(size=(8, 2, 2, 4)).astype(np.float32))
+    kernel = DRAW.normal(size=(3, 3, 1, 4)).astype(np.float32)
+    layers = [kind(4, 3, padding="same", groups=4) for kind in (keras.layers.Conv2D, fused.Conv2D)]
+    for layer in layers:
+        layer.build(images.shape)
+    plain, fast = (layer.convolution_op(images, kernel) for layer in layers)
+    np.testing.assert_allclose(plain, fast, atol=1e-6)
+    dropped = np.asarray(fused.Dropout(0.5, noise_shape=(None, 1, 1, 1))(images, training=True))
+    assert all(not one.any() or (one != 0).all() for one in dropped)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_dropout_drops_its_share_anew_each_time_and_keeps_the_mean(dtype):
     layer = fused.Dropout(0.2, seed=1)

@@ -53,9 +53,7 @@ def extract(layer: Backbone, images: Any) -> Any:
         x = keras.layers.Concatenate(name="rgb")([x, x, x])
     if kind.scale:
         x = keras.layers.Rescaling(*kind.scale, name="scaled")(x)
-    module, _, name = kind.architecture.rpartition(".")
-    make = getattr(import_module(module), name)
-    network = make(
+    network = architecture(kind)(
         **kind.settings,
         include_top=False,
         weights=None,
@@ -69,6 +67,12 @@ def extract(layer: Backbone, images: Any) -> Any:
             one.rate = 0.0
     set_trainable(network, layer.trainable)
     return keras.layers.GlobalAveragePooling2D(name=FEATURES)(network.output)
+
+
+def architecture(kind: BackboneKind) -> Any:
+    """Return the function that builds the network of a backbone."""
+    module, _, name = kind.architecture.rpartition(".")
+    return getattr(import_module(module), name)
 
 
 def set_trainable(model: keras.Model, trainable: Trainable) -> None:

@@ -3,13 +3,14 @@
 import contextlib
 import io
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 
 from pipeline.artifacts.datasets import Images
+from pipeline.artifacts.quiet import quiet_stderr
 from pipeline.errors import ArtifactError
 from pipeline.evaluation.litert import LiteRTModel
-from pipeline.evaluation.quiet import quiet_stderr
 from pipeline.models.recipes import VIEWS_LAYER
 from pipeline.parallel import cores
 
@@ -37,7 +38,7 @@ def quantize(content: bytes, images: Images, seed: int = 0) -> bytes:
     rows = np.sort(np.random.default_rng(seed).choice(len(images), count, replace=False))
     sample = np.asarray(images[rows])
     try:
-        with quiet_stderr(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        with quiet_stderr(), _silent(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says that its debugging takes memory
             made = _quantize(content, sample)
             if not np.isfinite(LiteRTModel(made).probabilities(sample)).all():
@@ -46,6 +47,14 @@ def quantize(content: bytes, images: Images, seed: int = 0) -> bytes:
         reason = " ".join(str(error).split())[:500]
         raise ArtifactError(f"the model cannot be quantized to 8 bits: {reason}") from error
     return made
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Discard a progress bar and a report."""
+    nowhere = io.StringIO()
+    with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
 
 
 def _quantize(content: bytes, sample: Images) -> bytes:

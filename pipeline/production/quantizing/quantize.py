@@ -77,10 +77,9 @@ def quantize(source: Registered, splits: Splits) -> Quantized:
         TrackingError: the store cannot be reached.
     """
     passport = model_files.read_passport(source)
-    if passport.derived_from and passport.derived_from.by.startswith(COMMAND):
+    if (original := _quantized_from(source.name, passport)) is not None:
         raise ParamsError(
-            f"{source.spec} is quantized already: it was made from version "
-            f"{passport.derived_from.version}"
+            f"{source.spec} is quantized already: it was made from version {original}"
         )
     trained, info = TrainedModel(model_files.fetch(source)), splits.info
     text = differing_images(trained.run, info)
@@ -127,6 +126,15 @@ def quantize(source: Registered, splits: Splits) -> Quantized:
             },
         )
     return Quantized(version, source, before, after)
+
+
+def _quantized_from(name: str, passport: Passport) -> int | None:
+    """Return the version that was quantized on the way to this one; None for none."""
+    while made := passport.derived_from:
+        if made.by.startswith(COMMAND):
+            return made.version
+        passport = model_files.read_passport(versions.find(f"{name}/{made.version}"))
+    return None
 
 
 def _made_before(source: Registered, sha256: str) -> Registered | None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import keras
 
-from pipeline.artifacts.datasets import Labels, Pixels
+from pipeline.artifacts.datasets import Labels, Pixels, Vectors
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.training.backends.sums import Measure, Train
 
@@ -17,7 +17,7 @@ from pipeline.training.backends.sums import Measure, Train
 class Steps(Protocol):
     """What the engine needs of a backend."""
 
-    def put(self, x: Pixels, y: Labels) -> tuple[Any, Any]:
+    def put(self, x: Pixels | Vectors, y: Labels) -> tuple[Any, Any]:
         """Move images and labels to the device, without a copy if they are there already."""
 
     def compile_training(
@@ -56,7 +56,7 @@ class Steps(Protocol):
         """
 
     def gradients(
-        self, models: Sequence[keras.Model], recipe: Recipe, x: Pixels, y: Labels
+        self, models: Sequence[keras.Model], recipe: Recipe, x: Pixels | Vectors, y: Labels
     ) -> list[list[Any]]:
         """Return for each model the gradients of its trainable variables.
 

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from jax import numpy as jnp
 
-from pipeline.artifacts.datasets import Labels, Pixels
+from pipeline.artifacts.datasets import Labels, Pixels, Vectors
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.training.backends.augment import augment, draws_of
 from pipeline.training.backends.averages import new_share
@@ -66,7 +66,7 @@ def _model(model: keras.Model, recipe: Recipe) -> _Model:
     return _Model(description, alike, model)
 
 
-def put(x: Pixels, y: Labels) -> tuple[Any, Any]:
+def put(x: Pixels | Vectors, y: Labels) -> tuple[Any, Any]:
     """Move images and labels to the device."""
     return jnp.asarray(x), jnp.asarray(y, jnp.int32)
 
@@ -229,7 +229,7 @@ def _forward(described: _Model) -> Any:
 
 
 def gradients(
-    models: Sequence[keras.Model], recipe: Recipe, x: Pixels, y: Labels
+    models: Sequence[keras.Model], recipe: Recipe, x: Pixels | Vectors, y: Labels
 ) -> list[list[Any]]:
     """Return for each model the gradients of its trainable variables; each has a thread."""
 

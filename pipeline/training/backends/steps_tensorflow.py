@@ -6,8 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
-from pipeline.artifacts.datasets import Labels, Pixels
+from pipeline.artifacts.datasets import Labels, Pixels, Vectors
 from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.training.backends.augment import augment, draws_of
 from pipeline.training.backends.averages import new_share
@@ -31,16 +32,17 @@ from pipeline.training.losses import loss_of, weighing
 STEPS_WORTH_XLA = 10_000
 
 
-def put(x: Pixels, y: Labels) -> tuple[Any, Any]:
+def put(x: Pixels | Vectors, y: Labels) -> tuple[Any, Any]:
     """Move images and labels to the device, without a copy if they are there already."""
     return _tensor(x), tf.convert_to_tensor(y, tf.int32)
 
 
-def _tensor(x: Pixels) -> Any:
+def _tensor(x: Pixels | Vectors) -> Any:
     """Share the memory of the array, or of its file, if TensorFlow can compute on it in place."""
     shared = x.flags.writeable and x.flags.c_contiguous and x.ctypes.data % ALIGNMENT == 0
     if shared and not tf.config.get_visible_devices("GPU"):
-        return tf.experimental.dlpack.from_dlpack(np.asarray(x).__dlpack__())
+        plain: NDArray[Any] = np.asarray(x)
+        return tf.experimental.dlpack.from_dlpack(plain.__dlpack__())
     return tf.convert_to_tensor(x)
 
 
@@ -87,7 +89,7 @@ def compile_training(
 
     # One trace serves any number of steps, and the smaller last batch of an epoch too.
     signature = [
-        tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8),
+        tf.TensorSpec([None, *model.input_shape[1:]], model.inputs[0].dtype),
         tf.TensorSpec([None], tf.int32),
         tf.TensorSpec([None, None], tf.int32),
         tf.TensorSpec([None, None], tf.bool),
@@ -134,19 +136,22 @@ def compile_forward(model: keras.Model, recipe: Recipe, *_: Any) -> Measure:
             sums = add_sums(sums, score(labels, probabilities, loss(labels, probabilities)))
         return tf.constant(1), sums
 
-    signature = [tf.TensorSpec([None, *shape], tf.uint8), tf.TensorSpec([None], tf.int32)]
+    signature = [
+        tf.TensorSpec([None, *shape], model.inputs[0].dtype),
+        tf.TensorSpec([None], tf.int32),
+    ]
     traced: Callable[..., Any] = tf.function(forward, input_signature=signature)
     return lambda x, y: read_sums(*traced(x, y))
 
 
 def gradients(
-    models: Sequence[keras.Model], recipe: Recipe, x: Pixels, y: Labels
+    models: Sequence[keras.Model], recipe: Recipe, x: Pixels | Vectors, y: Labels
 ) -> list[list[Any]]:
     """Return for each model the gradients of its trainable variables."""
     return [_gradients(model, recipe, x, y) for model in models]
 
 
-def _gradients(model: keras.Model, recipe: Recipe, x: Pixels, y: Labels) -> list[Any]:
+def _gradients(model: keras.Model, recipe: Recipe, x: Pixels | Vectors, y: Labels) -> list[Any]:
     def computed(x: Any, y: Any) -> Any:
         with tf.GradientTape() as tape:
             probabilities = model(x, training=False)

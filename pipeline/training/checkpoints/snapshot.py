@@ -69,7 +69,8 @@ def put_back(snapshot: Snapshot, state: TrainingState) -> None:
         if found[name] != getattr(state, name):
             raise TrainingError(
                 f"the checkpoint is of a training with {name} {found[name]}, and this one has "
-                f"{getattr(state, name)}"
+                f"{getattr(state, name)}; it is removed: start the training again",
+                retryable=True,
             )
     assigned: list[tuple[Any, Array]] = []
     for name in kinds.keys() - found.keys():
@@ -79,7 +80,11 @@ def put_back(snapshot: Snapshot, state: TrainingState) -> None:
             found[name] = saved[0] if name in snapshot.arrays else saved
             continue
         if [tuple(v.shape) for v in variables] != [array.shape for array in saved]:
-            raise TrainingError(f"the checkpoint is of another training: its {name} differs")
+            raise TrainingError(
+                f"the checkpoint is of another training: its {name} differs; it is removed: start "
+                "the training again",
+                retryable=True,
+            )
         assigned += zip(variables, saved, strict=True)
     for variable, array in assigned:
         variable.assign(array)
