@@ -34,7 +34,7 @@ from pipeline.models import build as models
 from pipeline.models.layer import Layer, SingleLayer
 from pipeline.models.layers import BY_KIND, LAYERS, Flatten, layer_kind
 from pipeline.models.optimizers import OPTIMIZERS, Optimizer, OptimizerKind
-from pipeline.models.recipes import Recipe
+from pipeline.models.recipes import Augmentation, Recipe
 from pipeline.params.params import load_params
 from pipeline.production.floors import floors
 from pipeline.production.rules import RULES, Thresholds
@@ -268,6 +268,12 @@ def test_every_key_of_a_recipe_is_documented():
     page = (ROOT / "docs" / "recipes.md").read_text()
     for name in Recipe.model_fields:
         assert f"`{name}`" in page
+
+
+@pytest.mark.parametrize("name", Augmentation.model_fields)
+def test_every_key_of_an_augmentation_is_documented(name):
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    assert f"| `{name}` |" in page, f"docs/recipes.md has no row for the augmentation {name}"
 
 
 def test_every_layer_is_in_the_list():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from pipeline.artifacts.record import Frozen
+from pipeline.models.augmentation import Augmentation as Augmentation
 from pipeline.models.backbones.layer import Backbone, Trainable, trained_layers
 from pipeline.models.backbones.weights import Weights
 from pipeline.models.layer import FractionBelowOne, Layer, SingleLayer
@@ -62,34 +63,6 @@ class Schedule(Frozen):
     @classmethod
     def _from_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
-
-
-class Augmentation(Frozen):
-    """Random changes of the training images, different for every image of every batch.
-
-    Attributes:
-        shift: largest move in either direction, as a fraction of the height and width.
-        flip: mirror half of the images; `alternating` mirrors each image from left to right in
-            every second epoch, so that it is seen both ways in any two.
-        rotation: largest rotation in either direction, in degrees.
-        zoom: largest enlargement or reduction, as a fraction.
-        crop: width in pixels of a reflected border; a window of the old size is then cut out.
-        cutout: side of a square that is blanked, as a fraction of the image's side.
-        fill: how pixels are filled that shift, rotation and zoom leave empty.
-    """
-
-    shift: FractionBelowOne = 0.0
-    flip: Literal["none", "horizontal", "alternating", "vertical", "both"] = "none"
-    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
-    zoom: FractionBelowOne = 0.0
-    crop: Annotated[int, Field(ge=0)] = 0
-    cutout: FractionBelowOne = 0.0
-    fill: Literal["constant", "nearest", "reflect"] = "nearest"
-
-    @property
-    def mirrors(self) -> bool:
-        """Whether images are mirrored from left to right."""
-        return self.flip in ("horizontal", "alternating", "both")
 
 
 class Phase(Frozen):

@@ -13,20 +13,25 @@ from pipeline.models.recipes import Recipe
 
 
 def loss_of(recipe: Recipe, num_classes: int) -> Callable[[Any, Any], Any]:
-    """Return the loss of each image, from labels and probabilities."""
-    chosen = recipe.loss
-    if chosen.name == "sparse_categorical_crossentropy":
-        return keras.losses.sparse_categorical_crossentropy  # type: ignore[no-any-return]
+    """Return the loss of each image, from labels and probabilities.
+
+    Labels are numbers of classes (n,), or mixed: probabilities (n, num_classes).
+    """
+    chosen, sparse = recipe.loss, keras.losses.sparse_categorical_crossentropy
     settings: dict[str, Any] = {"label_smoothing": recipe.label_smoothing}
     of_one_hot = keras.losses.categorical_crossentropy
     if chosen.name == "focal":
         of_one_hot = keras.losses.categorical_focal_crossentropy
         settings |= {"gamma": chosen.gamma, "alpha": chosen.alpha}
 
-    def one_hot_loss(labels: Any, probabilities: Any) -> Any:
-        return of_one_hot(keras.ops.one_hot(labels, num_classes), probabilities, **settings)
+    def loss(labels: Any, probabilities: Any) -> Any:
+        mixed = len(labels.shape) == 2
+        if not mixed and chosen.name == "sparse_categorical_crossentropy":
+            return sparse(labels, probabilities)
+        targets = labels if mixed else keras.ops.one_hot(labels, num_classes)
+        return of_one_hot(targets, probabilities, **settings)
 
-    return one_hot_loss
+    return loss
 
 
 def weights_of(
@@ -57,8 +62,15 @@ def weights_of(
 
 
 def weighing(class_weights: tuple[float, ...] | None) -> Callable[[Any, Any], Any]:
-    """Return a function that weighs the losses of images by their labels."""
+    """Return a function that weighs the losses of images by their labels, mixed ones too."""
     if class_weights is None:
         return lambda losses, labels: losses
     table = np.array(class_weights, np.float32)
-    return lambda losses, labels: losses * keras.ops.take(table, labels)
+
+    def weigh(losses: Any, labels: Any) -> Any:
+        mixed = len(labels.shape) == 2
+        return losses * (
+            keras.ops.sum(labels * table, 1) if mixed else keras.ops.take(table, labels)
+        )
+
+    return weigh

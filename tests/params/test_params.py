@@ -144,6 +144,16 @@ def test_numbers_may_be_written_as_dvc_writes_them(tmp_path):
             "clip_norm: 1, clip_value: 1",
             ["cnn.optimizer: gradients are clipped by clip_norm or by clip_value"],
         ),
+        (
+            "epochs: 3",
+            "epochs: 3\n      augmentation: {color_jitter: {hue: 0.6}}",
+            ["dense.augmentation.color_jitter.hue", "less than or equal to 0.5; received 0.6"],
+        ),
+        (
+            "epochs: 3",
+            "epochs: 3\n      augmentation: {color_jitter: {colour: 1}}",
+            ["color_jitter.colour: unknown key; allowed: brightness, contrast, saturation, hue"],
+        ),
         ("[32, 32]", "[32, 2]", ["datasets.flowers.image_size.1", "received 2"]),
         ("dataset: digits", "dataset: ../digits", ["params.yaml:1: dataset", "'../digits'"]),
         ("seed: 7", "seed: [", ["is not YAML", "line"]),

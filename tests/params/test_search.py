@@ -38,6 +38,7 @@ search:
       batch_size: {choices: [16, 32]}
       epochs: {low: 5, high: 30, step: 5}
       augmentation.rotation: {low: 0.0, high: 20.0}
+      augmentation.color_jitter.hue: {low: 0.0, high: 0.5}
       layers.1.dense: {low: 4, high: 64}
   default:
     dense: {epochs: {low: 1, high: 2}}
@@ -73,6 +74,7 @@ def test_a_space_becomes_the_distributions_of_optuna(space):
         "batch_size": CategoricalDistribution((16, 32)),
         "epochs": IntDistribution(5, 30, step=5),
         "augmentation.rotation": FloatDistribution(0.0, 20.0),
+        "augmentation.color_jitter.hue": FloatDistribution(0.0, 0.5),
         "layers.1.dense": IntDistribution(4, 64),
     }
 

@@ -342,12 +342,17 @@ def test_label_smoothing_raises_the_least_loss(digits):
     assert measured(model, recipe, *data).loss != measured(model, plain, *data).loss
 
 
-@pytest.mark.parametrize("augmentation", [{}, {"shift": 0.2, "rotation": 30, "crop": 1}])
+@pytest.mark.parametrize(
+    "augmentation", [{}, {"shift": 0.2, "rotation": 30, "crop": 1}, {"mixup": 1.0, "cutmix": 1.0}]
+)
 def test_only_training_images_are_augmented(augmentation, digits):
     """With a learning rate of next to nothing both measure the same weights on the same images."""
     data = few(digits[0])
     recipe = make_recipe(
-        epochs=1, optimizer={"name": "sgd", "learning_rate": 1e-9}, augmentation=augmentation
+        epochs=1,
+        optimizer={"name": "sgd", "learning_rate": 1e-9},
+        augmentation=augmentation,
+        class_weights="balanced",
     )
     same = Data(data.x_train, data.y_train, data.x_train, data.y_train, data.class_names)
     row = fit(build(recipe), recipe, same, seed=0).kept

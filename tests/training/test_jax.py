@@ -12,7 +12,8 @@ import pytest
 
 from pipeline.models.optimizers import OPTIMIZERS
 from pipeline.models.recipes import Augmentation
-from pipeline.training.backends.augment import DRAWS, augment
+from pipeline.training.backends.augment import ALL_DRAWS, augment
+from pipeline.training.backends.mixing import mix
 
 # Those that train step by step, on any backend.
 OF_KERAS = [kind.name for kind in OPTIMIZERS if kind.keras_class]
@@ -89,11 +90,14 @@ AUGMENT = """
 import sys
 import numpy as np
 from pipeline.training.backends.augment import augment
+from pipeline.training.backends.mixing import mix
 from pipeline.models.recipes import Augmentation
 
 given = np.load(sys.argv[1])
 augmentation = Augmentation.model_validate_json(sys.argv[2])
 changed = augment(given["x"], augmentation, given["draws"], given["mirrored"])
+labels = np.arange(len(changed), dtype=np.int32)
+changed, *_ = mix(changed, labels, augmentation, given["draws"][-4:], len(labels))
 np.save(sys.argv[3], np.asarray(changed))
 """
 
@@ -231,7 +235,7 @@ def test_a_convolutional_recipe_learns_and_twice_the_same():
     recipe = {
         "layers": [*layers, {"max_pool": 2}, "flatten", {"dropout": 0.1}],
         "optimizer": {"name": "muon", "learning_rate": 0.01},
-        "augmentation": {"shift": 0.05, "rotation": 5},
+        "augmentation": {"shift": 0.05, "rotation": 5, "mixup": 0.1, "random_erasing": 0.1},
         "epochs": 20,
     }
     with ThreadPoolExecutor() as pool:
@@ -243,13 +247,17 @@ def test_a_convolutional_recipe_learns_and_twice_the_same():
 def test_the_same_draws_change_images_as_on_tensorflow(tmp_path):
     draw = np.random.default_rng(0)
     x = draw.integers(0, 256, (16, 12, 10, 3), dtype=np.uint8)
-    draws = draw.random((DRAWS, 16), dtype=np.float32)
+    draws = draw.random((ALL_DRAWS, 16), dtype=np.float32)
     mirrored = draw.random(16) < 0.5
     np.savez(tmp_path / "given.npz", x=x, draws=draws, mirrored=mirrored)
     every = {"flip": "both", "rotation": 20, "zoom": 0.2, "shift": 0.1, "crop": 2, "cutout": 0.3}
+    every |= {"random_resized_crop": 0.4, "random_erasing": 0.5, "mixup": 0.4, "cutmix": 1}
+    every |= {"color_jitter": {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1}}
     augmentation = Augmentation.model_validate(every)
     on_jax(AUGMENT, tmp_path / "given.npz", augmentation.model_dump_json(), tmp_path / "jax.npy")
-    ours = np.asarray(augment(x, augmentation, draws, mirrored)).astype(int)
+    ours = augment(x, augmentation, draws, mirrored)
+    labels = np.arange(16, dtype=np.int32)
+    ours = np.asarray(mix(ours, labels, augmentation, draws[-4:], 16)[0]).astype(int)
     theirs = np.load(tmp_path / "jax.npy").astype(int)
     assert np.abs(ours - theirs).max() <= 1
     assert (ours != theirs).mean() < 0.01

@@ -32,6 +32,7 @@ AUGMENTATIONS = [
     {"flip": "alternating", "crop": 1},
     {"rotation": 20, "zoom": 0.2, "shift": 0.1},
     {"flip": "both", "cutout": 0.3},
+    {"random_resized_crop": 0.3, "random_erasing": 0.5, "mixup": 0.4, "cutmix": 1.0},
 ]
 PHASES = [{"epochs": 2, "augmentation": {"flip": "horizontal"}}]
 SCHEDULES = ["constant", {"name": "triangular", "warmup": 0.2}, {"name": "cosine"}]
@@ -119,6 +120,9 @@ def test_three_kills_change_nothing_and_no_optimizer_forgets(store):
         then=[{"epochs": 3}],
         augmentation={"shift": 0.1, "flip": "horizontal", "cutout": 0.2},
         schedule={"name": "cosine"},
+        sampling="balanced",
+        ema=0.9,
+        patience=4,
     )
     first, *others = outcomes(store, [plan], 3, small_plans())
     assert first["same"]

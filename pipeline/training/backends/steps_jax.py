@@ -17,8 +17,9 @@ from jax import numpy as jnp
 
 from pipeline.artifacts.datasets import Labels, Pixels, Vectors
 from pipeline.models.recipes import Augmentation, Recipe
-from pipeline.training.backends.augment import DRAWS, augment
+from pipeline.training.backends.augment import augment, draws_of
 from pipeline.training.backends.averages import new_share
+from pipeline.training.backends.mixing import mix
 from pipeline.training.backends.sums import (
     Indices,
     Measure,
@@ -114,7 +115,8 @@ def compiled_steps(training: _Training) -> Any:
         training.optimizer,
         training.augmentation,
     )
-    loss = loss_of(training.described.recipe, model.output_shape[-1])
+    num_classes = model.output_shape[-1]
+    loss = loss_of(training.described.recipe, num_classes)
     weigh = weighing(training.class_weights)
     iterations = optimizer.variables.index(optimizer.iterations)
     # Named here once: another phase of the training may change what is trainable.
@@ -123,14 +125,14 @@ def compiled_steps(training: _Training) -> Any:
     places = [place_of[id(weight)] for weight in model.weights]
     ema = training.described.recipe.ema
 
-    def loss_and_more(trained: Any, others: Any, images: Any, labels: Any) -> Any:
+    def loss_and_more(trained: Any, others: Any, images: Any, targets: Any, labels: Any) -> Any:
         values = [*zip(trainable, trained, strict=True), *zip(fixed, others, strict=True)]
         with keras.StatelessScope(state_mapping=values, collect_losses=True) as scope:
             probabilities = model.call(images, training=True)
             losses = model.losses
         others = [scope.get_current_value(variable) for variable in fixed]
-        each = loss(labels, probabilities)
-        return jnp.mean(weigh(each, labels)) + sum(losses), (
+        each = loss(targets, probabilities)
+        return jnp.mean(weigh(each, targets)) + sum(losses), (
             others,
             score(labels, probabilities, each),
         )
@@ -147,12 +149,14 @@ def compiled_steps(training: _Training) -> Any:
 
     def train_step(state: Any, key: Any, x: Any, y: Any, indices: Any, mirrored: Any) -> Any:
         trained, others, moments, averages, sums = state
-        images = x[indices]
+        images, labels = x[indices], y[indices]
+        targets = labels
         if augmentation != Augmentation():
             at = jax.random.fold_in(key, moments[iterations])
-            draws = jax.random.uniform(at, (DRAWS, len(indices)))
+            draws = jax.random.uniform(at, (draws_of(augmentation), len(indices)))
             images = augment(images, augmentation, draws, mirrored)
-        (_, (others, more)), gradients = differentiate(trained, others, images, y[indices])
+            images, targets, labels = mix(images, labels, augmentation, draws[-4:], num_classes)
+        (_, (others, more)), gradients = differentiate(trained, others, images, targets, labels)
         trained, moments = apply(moments, gradients, trained)
         if averages:
             share, values = new_share(ema, moments[iterations]), [*trained, *others]

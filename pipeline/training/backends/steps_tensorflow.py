@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from pipeline.artifacts.datasets import Labels, Pixels, Vectors
 from pipeline.models.recipes import Augmentation, Recipe
-from pipeline.training.backends.augment import DRAWS, augment
+from pipeline.training.backends.augment import augment, draws_of
 from pipeline.training.backends.averages import new_share
+from pipeline.training.backends.mixing import mix
 from pipeline.training.backends.sums import (
     ALIGNMENT,
     Indices,
@@ -56,19 +57,22 @@ def compile_training(
     averages: Sequence[Any] = (),
 ) -> Train:
     """Return a function that trains on each row of indices, until the loss is not finite."""
-    variables, loss = model.trainable_variables, loss_of(recipe, model.output_shape[-1])
+    variables, num_classes = model.trainable_variables, model.output_shape[-1]
+    loss = loss_of(recipe, num_classes)
     weigh = weighing(class_weights)
 
     def train_step(x: Any, y: Any, indices: Any, mirrored: Any) -> Any:
         images, labels = tf.gather(x, indices), tf.gather(y, indices)
+        targets = labels
         if augmentation != Augmentation():
             at = [seed, tf.cast(optimizer.iterations, tf.int32)]
-            draws = tf.random.stateless_uniform([DRAWS, tf.shape(indices)[0]], at)
+            draws = tf.random.stateless_uniform([draws_of(augmentation), tf.shape(indices)[0]], at)
             images = augment(images, augmentation, draws, mirrored)
+            images, targets, labels = mix(images, labels, augmentation, draws[-4:], num_classes)
         with tf.GradientTape() as tape:
             probabilities = model(images, training=True)
-            losses = loss(labels, probabilities)
-            total = tf.reduce_mean(weigh(losses, labels)) + sum(model.losses)
+            losses = loss(targets, probabilities)
+            total = tf.reduce_mean(weigh(losses, targets)) + sum(model.losses)
         optimizer.apply(tape.gradient(total, variables), variables)
         if averages:
             share = new_share(recipe.ema, optimizer.iterations)
