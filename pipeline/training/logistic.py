@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from pipeline.artifacts.datasets import Images, Labels, Vectors
 from pipeline.models.parts import core
@@ -25,6 +26,8 @@ from pipeline.training.training_checks import check_every_class_is_predicted, ch
 
 # From strong to weak: 30, 10, 3, 1, … 0.0003. Each begins where the one before ended.
 STRENGTHS = tuple(float(f"{10**power * lead:g}") for power in range(1, -5, -1) for lead in (3, 1))
+# After so many that are worse than the best one, no weaker one is tried.
+WORSE_IN_A_ROW = 3
 Weights = tuple[NDArray[np.float32], NDArray[np.float32]]  # kernel (d, num_classes), bias
 
 
@@ -68,6 +71,8 @@ def fit_softmax(
             kept = rows[-1], weights
         if on_epoch:
             on_epoch(rows[-1])
+        if number - kept[0].epoch == WORSE_IN_A_ROW:
+            break  # the weaker, the longer it takes, and the less it helps from here on
     assert kept is not None  # there is at least one strength
     row, (kernel, bias) = kept
     predicted = np.bincount((x_val @ kernel + bias).argmax(1), minlength=len(bias))
@@ -75,11 +80,11 @@ def fit_softmax(
     # What is multiplied with standardised vectors is then multiplied with vectors.
     kernel = kernel / scale[:, None]
     core(head).layers[-1].set_weights([kernel, bias - mean @ kernel])
-    return History(tuple(rows), row, strengths=strengths(recipe))
+    return History(tuple(rows), row, strengths=strengths(recipe)[: len(rows)])
 
 
 def strengths(recipe: Recipe) -> tuple[float, ...]:
-    """Return the strengths of the penalty that are tried: the one of the recipe, or all."""
+    """Return the strengths of the penalty that may be tried: the one of the recipe, or all."""
     return STRENGTHS if recipe.optimizer.l2 is None else (recipe.optimizer.l2,)
 
 
@@ -125,7 +130,8 @@ class _Fit:
         """Minimise the mean loss and `l2` / 2 times the sum of the squares of the kernel."""
         # scikit-learn weighs the sum of the losses instead of the penalty.
         self.regression.C = 1 / (l2 * self.total)
-        with warnings.catch_warnings():
+        # Of two threads one waits, longer than these products take, as soon as a core is busy.
+        with warnings.catch_warnings(), threadpool_limits(1, "blas"):
             # As many iterations as the recipe allows, which is no mistake.
             warnings.filterwarnings("ignore", message="lbfgs failed to converge")
             self.regression.fit(self.x, self.y, self.image_weights)
