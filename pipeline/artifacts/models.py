@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from pipeline.artifacts.files import read_array, read_json
 from pipeline.artifacts.record import Fit, Frozen, Record
@@ -18,7 +19,8 @@ class RunInfo(Record):
     Attributes:
         val_loss: of the finished model; with `calibrate` the cross-entropy on the validation
             split, otherwise the loss of the recipe in the epoch that was kept.
-        temperature: by which the inputs of the softmax were divided; 1 where that was not fitted.
+        calibration: the temperature by which the inputs of the softmax were divided, and metrics
+            of the validation split before and after that; empty where none was fitted.
         resumed: how often the training was interrupted and went on from a checkpoint.
     """
 
@@ -41,7 +43,7 @@ class RunInfo(Record):
     git_dirty: bool | None
     experiment_id: str | None = None
     fit: Fit = "stretch"
-    temperature: float = 1.0
+    calibration: dict[str, float] = Field(default_factory=dict)
     resumed: int = 0
 
 

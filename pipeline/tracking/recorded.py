@@ -75,6 +75,7 @@ def _record(run: Run, trained: TrainedModel, splits: Splits) -> None:
             "training_seconds": info.training_seconds,
             "best_val_accuracy": info.val_accuracy,
             "best_val_loss": info.val_loss,
+            **info.calibration,
         }
     )
     run.flush()

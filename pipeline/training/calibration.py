@@ -42,20 +42,24 @@ class Calibration:
     Attributes:
         temperature: by which the inputs of the softmax are divided now; 1 where none was found
             that fits better by more than chance.
-        images: validation images.
         before: with the weights that training found.
         after: with the temperature.
     """
 
     temperature: float
-    images: int
     before: Fit
     after: Fit
 
-    def __str__(self) -> str:
-        if self.temperature == 1:
-            return f"no temperature fits {self.images} validation images better by more than chance"
-        return f"temperature {self.temperature:.4g}, fitted on {self.images} validation images"
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What MLflow and `run.json` say of it."""
+        return {
+            "temperature": self.temperature,
+            "val_calibration_error_before": self.before.calibration_error,
+            "val_calibration_error": self.after.calibration_error,
+            "val_cross_entropy_before": self.before.loss,
+            "val_cross_entropy": self.after.loss,
+        }
 
 
 def calibrate(model: keras.Model, x_val: Images | Vectors, y_val: Labels) -> Calibration:
@@ -76,10 +80,10 @@ def calibrate(model: keras.Model, x_val: Images | Vectors, y_val: Labels) -> Cal
     temperature = _best_temperature(logits, y)
     after = _fit(_log_probabilities(logits, temperature), y)
     if not 2 * len(y) * (before.loss - after.loss) > CHANCE:
-        return Calibration(1.0, len(y), before, before)
+        return Calibration(1.0, before, before)
     for weight in core(model).get_layer(OUTPUT_LAYER).trainable_weights:
         weight.assign(weight / temperature)
-    return Calibration(temperature, len(y), before, after)
+    return Calibration(temperature, before, after)
 
 
 def _best_temperature(logits: Floats, y: Labels) -> float:

@@ -131,16 +131,7 @@ def _calibrate(run: Run, model: keras.Model, plan: ModelPlan, data: Data) -> Cal
     if not plan.recipe.calibrate:
         return None
     found = calibrate(model, data.x_val, data.y_val)
-    run.log_params({"calibration": str(found)})
-    run.log_metrics(
-        {
-            "temperature": found.temperature,
-            "val_calibration_error_before": found.before.calibration_error,
-            "val_calibration_error": found.after.calibration_error,
-            "val_cross_entropy_before": found.before.loss,
-            "val_cross_entropy": found.after.loss,
-        }
-    )
+    run.log_metrics(found.metrics)
     return found
 
 
@@ -195,6 +186,6 @@ def _conclude(
         **outcome,
         "val_accuracy": kept.val_accuracy,
         "val_loss": val_loss,
-        "temperature": calibration.temperature if calibration else 1.0,
+        "calibration": calibration.metrics if calibration else {},
         "model_sha256": digest,
     }

@@ -90,7 +90,7 @@ def placed(shown):
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(text=texts)
 @example(text=" ".join(ATTACKS))
 def test_any_text_is_text_and_reads_back_unchanged(renderer, text):
@@ -104,7 +104,7 @@ def test_any_text_is_text_and_reads_back_unchanged(renderer, text):
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(text=texts)
 def test_a_link_leads_where_we_say(renderer, text):
     address = "https://mlflow.example/#/models/a/versions/1"
@@ -116,7 +116,7 @@ def test_a_link_leads_where_we_say(renderer, text):
         assert words(one_line(text)) in words(made.text)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(text=texts)
 def test_an_address_ends_where_the_link_does(text):
     made = rendered(f"x {link('page', f'http://a.example/{text}')} y")
@@ -131,14 +131,14 @@ def test_an_address_of_another_scheme_is_no_link(address):
     assert rendered(link("page", address)).targets == []
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(text=texts)
 def test_a_block_ends_where_the_text_does(text):
     made = rendered(f"before\n\n{fenced(text, 'diff')}\n\nafter")
     assert made.order == ["p", "pre", "code", "p"]
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(text=texts)
 def test_our_own_pages_of_html_show_text(text):
     made = Page(page(text, f"# {escape(text)}"))
@@ -209,7 +209,7 @@ def found(text):
 
 
 @pytest.mark.parametrize("make", [summary, validation, grid, search, decision, found])
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(text=texts.filter(one_line))
 @example(text=ATTACKS[0])
 def test_pages_of_flows_have_the_links_and_elements_that_we_wrote(make, text):

@@ -63,7 +63,6 @@ def test_what_chance_may_explain_is_left_as_it_is():
     found = calibrate(model, x, y)
     assert found.temperature == 1
     assert found.before == found.after
-    assert "by more than chance" in str(found)
     assert (core(model).get_layer(OUTPUT_LAYER).kernel == 5.5 * np.eye(CLASSES)).numpy().all()
 
 
@@ -97,7 +96,6 @@ def test_a_training_tells_what_it_changed(made):
 
     trained = made.models["dense"][0]
     run = connect().get_run(trained.run.run_id).data
-    assert run.metrics["temperature"] == trained.run.temperature
+    assert run.metrics["temperature"] == trained.run.calibration["temperature"]
     assert run.metrics["val_cross_entropy"] == pytest.approx(trained.run.val_loss)
-    assert "validation images" in run.params["calibration"]
     assert run.metrics["val_calibration_error"] >= 0
