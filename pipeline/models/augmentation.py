@@ -7,6 +7,8 @@ from pydantic import Field
 from pipeline.artifacts.record import Frozen
 from pipeline.models.layer import FractionBelowOne
 
+MOST_MAGNITUDE = 30  # of RandAugment: the last of 31 bins, as torchvision counts
+
 
 class ColorJitter(Frozen):
     """Random changes of colours.
@@ -24,6 +26,18 @@ class ColorJitter(Frozen):
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
 
 
+class RandAugment(Frozen):
+    """Operations that are drawn for each image from a list of fourteen.
+
+    Attributes:
+        num_ops: how many, one after the other; the same one may be drawn again.
+        magnitude: how strong all of them are, from 0 to 30.
+    """
+
+    num_ops: Annotated[int, Field(ge=1, le=8)] = 2
+    magnitude: Annotated[int, Field(ge=0, le=MOST_MAGNITUDE)] = 9
+
+
 class Augmentation(Frozen):
     """Random changes of the training images, different for every image of every batch.
 
@@ -34,6 +48,7 @@ class Augmentation(Frozen):
         rotation: largest rotation in either direction, in degrees.
         zoom: largest enlargement or reduction, as a fraction.
         crop: width in pixels of a reflected border; a window of the old size is then cut out.
+        rand_augment: operations drawn for each image; None draws none.
         cutout: side of a square that is blanked, as a fraction of the image's side.
         random_resized_crop: the least share of the image's area that is cut out, with sides in a
             ratio of 3:4 to 4:3 to those of the image, and enlarged to all of it; None cuts nothing.
@@ -44,7 +59,7 @@ class Augmentation(Frozen):
         cutmix: alpha of the Beta distribution of how much of an image remains when a rectangle of
             it is replaced by that of another one of its batch; its label is mixed likewise. With
             `mixup` each image gets one of the two.
-        fill: how pixels are filled that shift, rotation and zoom leave empty.
+        fill: how pixels are filled that shift, rotation, zoom and `rand_augment` leave empty.
     """
 
     shift: FractionBelowOne = 0.0
@@ -52,6 +67,7 @@ class Augmentation(Frozen):
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     zoom: FractionBelowOne = 0.0
     crop: Annotated[int, Field(ge=0)] = 0
+    rand_augment: RandAugment | None = None
     cutout: FractionBelowOne = 0.0
     random_resized_crop: Annotated[float, Field(gt=0, lt=1)] | None = None
     color_jitter: ColorJitter = ColorJitter()

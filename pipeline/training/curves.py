@@ -1,9 +1,14 @@
-"""The learning curves of a training: loss, accuracy and learning rate, or strengths tried."""
+"""Figures of a training: its learning curves, strengths that were tried, images as it sees them."""
 
 from pathlib import Path
 
+import numpy as np
+
+from pipeline.artifacts.datasets import Pixels
 from pipeline.artifacts.figures import new_figure, save_figure
 from pipeline.training.history import History
+
+_COLUMNS = 8  # of images
 
 
 def draw_curves(path: Path, history: dict[str, list[float]]) -> None:
@@ -47,4 +52,25 @@ def draw_strengths(path: Path, history: History) -> None:
         axes.axvline(chosen, color="gray", linestyle=":", label="chosen")
         axes.grid(alpha=0.3)
         axes.legend()
+    save_figure(figure, path)
+
+
+def draw_augmented(path: Path, images: Pixels) -> None:
+    """Draw images in rows of eight.
+
+    Args:
+        path: where the PNG file is written.
+        images: `uint8`, (n, height, width, channels).
+    """
+    height, width, channels = images.shape[1:]
+    rows = -(-len(images) // _COLUMNS)
+    # One picture, with a white line between images: 32 axes would take a second.
+    grid = np.full((rows, height + 1, _COLUMNS, width + 1, channels), 255, np.uint8)
+    for number, image in enumerate(images):
+        grid[number // _COLUMNS, :-1, number % _COLUMNS, :-1] = image
+    whole = grid.reshape(rows * (height + 1), _COLUMNS * (width + 1), channels)
+    figure = new_figure(8, 0.5 + 8 * whole.shape[0] / whole.shape[1])
+    axes = figure.add_subplot(title="training images, changed at random")
+    axes.imshow(whole if channels == 3 else whole[..., 0], cmap="gray", vmin=0, vmax=255)
+    axes.axis("off")
     save_figure(figure, path)

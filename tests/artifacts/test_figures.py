@@ -6,7 +6,7 @@ from pipeline.errors import ArtifactError
 from pipeline.evaluation.figures import draw_confusion, draw_images, draw_reliability
 from pipeline.evaluation.measures import reliability
 from pipeline.evaluation.predictions import Predictions
-from pipeline.training.curves import draw_curves
+from pipeline.training.curves import draw_augmented, draw_curves
 
 HISTORY = {
     "epoch": [1.0, 2.0],
@@ -28,6 +28,13 @@ def pixels(path):
 def test_curves(tmp_path):
     draw_curves(tmp_path / "curves.png", HISTORY)
     pixels(tmp_path / "curves.png")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_augmented_images_stand_in_rows_of_eight(tmp_path, channels):
+    images = np.random.default_rng(0).integers(0, 256, (20, 6, 9, channels), dtype=np.uint8)
+    draw_augmented(tmp_path / "a.png", images)
+    assert pixels(tmp_path / "a.png").shape[1] == 800
 
 
 def test_an_equal_picture_is_an_equal_file(tmp_path):

@@ -18,9 +18,11 @@ def noise(height=12, width=16, channels=3):
 
 def changed(images, seed=(1, 2), **changes):
     draw = np.random.default_rng(seed)
-    draws = draw.random((ALL_DRAWS, len(images)), dtype=np.float32)
+    augmentation = Augmentation(**changes)
+    count = max(ALL_DRAWS, draws_of(augmentation))
+    draws = draw.random((count, len(images)), dtype=np.float32)
     mirrored = draw.random(len(images)) < 0.5
-    return np.asarray(augment(images, Augmentation(**changes), draws, mirrored))
+    return np.asarray(augment(images, augmentation, draws, mirrored))
 
 
 def brightest(images):
@@ -41,6 +43,7 @@ ALL = {
     **{"crop": 2, "cutout": 0.3, "fill": "constant"},
     **{"random_resized_crop": 0.3, "random_erasing": 0.5, "mixup": 0.4, "cutmix": 1.0},
     "color_jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1},
+    "rand_augment": {"num_ops": 2, "magnitude": 9},
 }
 
 

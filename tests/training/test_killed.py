@@ -33,6 +33,7 @@ AUGMENTATIONS = [
     {"rotation": 20, "zoom": 0.2, "shift": 0.1},
     {"flip": "both", "cutout": 0.3},
     {"random_resized_crop": 0.3, "random_erasing": 0.5, "mixup": 0.4, "cutmix": 1.0},
+    {"rand_augment": {}, "color_jitter": {"brightness": 0.4, "hue": 0.1}, "mixup": 0.2},
 ]
 PHASES = [{"epochs": 2, "augmentation": {"flip": "horizontal"}}]
 SCHEDULES = ["constant", {"name": "triangular", "warmup": 0.2}, {"name": "cosine"}]

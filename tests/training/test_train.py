@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.artifacts.files import dvc_md5
 from pipeline.artifacts.models import TrainedModel
@@ -68,6 +70,16 @@ def test_the_run_has_what_a_reader_asks(trained):
     assert "version.tensorflow" in run.data.tags
     names = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert {"model_summary.txt", "history.csv", "curves.png"} <= names
+    assert "augmented.png" not in names
+
+
+def test_the_run_shows_training_images_as_they_are_changed(store):
+    splits = tiny_splits(store / "data")
+    plan = tiny_plan(epochs=1, augmentation={"rand_augment": {}, "mixup": 0.2})
+    train(splits, plan, store / "model", device="cpu")
+    client = connect()
+    path = client.download_artifacts(only_run(client).info.run_id, "augmented.png", store)
+    assert np.asarray(Image.open(path).convert("RGB")).std() > 5
 
 
 def test_a_loss_that_explodes_fails_the_run_and_leaves_no_run_file(store):

@@ -12,9 +12,11 @@ from keras import ops
 from pipeline.models.augmentation import Augmentation, ColorJitter
 from pipeline.training.backends.colors import jitter
 from pipeline.training.backends.mixing import mixes, rectangles
+from pipeline.training.backends.rand_augment import DRAWS_PER_OPERATION, rand_augment
 
 DRAWS = 10  # random numbers per image: four of the warp, two each of flip, crop and cutout
 ALL_DRAWS = 27  # four more of the crop, four of the colours, five of erasing, four of mixing
+_BEFORE_MIXING = 23
 # Of random-resized crop and random erasing, as their papers have them.
 _MOST_UNEVEN_CROP = 4 / 3
 _ERASED, _MOST_UNEVEN_RECTANGLE = (0.02, 1 / 3), 10 / 3
@@ -22,6 +24,8 @@ _ERASED, _MOST_UNEVEN_RECTANGLE = (0.02, 1 / 3), 10 / 3
 
 def draws_of(augmentation: Augmentation) -> int:
     """Return how many random numbers an image needs."""
+    if drawn := augmentation.rand_augment:
+        return ALL_DRAWS + DRAWS_PER_OPERATION * drawn.num_ops  # before those of mixing
     more = augmentation.random_resized_crop or augmentation.random_erasing or mixes(augmentation)
     return ALL_DRAWS if more or augmentation.color_jitter != ColorJitter() else DRAWS
 
@@ -46,6 +50,9 @@ def augment(images: Any, augmentation: Augmentation, draws: Any, mirrored: Any) 
     for axis, flipped, draw in ((1, upside_down, draws[6]), (2, sideways, draws[7])):
         if flipped is not None or augmentation.crop:
             images = _move(images, axis, flipped, augmentation.crop, draw)
+    if augmentation.rand_augment:
+        drawn = draws[_BEFORE_MIXING:-4]
+        images = rand_augment(images, augmentation.rand_augment, augmentation.fill, drawn)
     if augmentation.cutout:
         images = _cutout(images, augmentation.cutout, draws[8:10])
     if augmentation.color_jitter != ColorJitter():
