@@ -30,6 +30,7 @@ from tests.conftest import ROOT
 
 # Their real weights take no download.
 LITE0 = BACKBONES[0]
+SMALLEST = min(BACKBONES, key=lambda kind: kind.multiplications)
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def multiplications(model):
 
 
 # The large ones take seconds each.
-SMALL = ("efficientnet_lite0", "mobilenet_v1", "mobilenet_v3_small")
+SMALL = ("efficientnet_lite0", "mobilenet_v3_small")
 EVERY = [
     pytest.param(kind, id=name_of(kind), marks=() if kind.name in SMALL else pytest.mark.long)
     for kind in BACKBONES
@@ -70,7 +71,7 @@ EVERY = [
 
 # For tests that take long with each.
 ONE_OF_ALL = [
-    pytest.param(kind, id=name_of(kind), marks=() if kind is LITE0 else pytest.mark.long)
+    pytest.param(kind, id=name_of(kind), marks=() if kind is SMALLEST else pytest.mark.long)
     for kind in BACKBONES
 ]
 

@@ -283,7 +283,14 @@ def test_the_average_of_the_weights_is_validated_and_kept(digits):
     assert found.mean_loss == pytest.approx(history.kept.val_loss, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", OF_KERAS)
+@pytest.mark.parametrize(
+    "name",
+    # One of each module that has optimizers; `make test-long` has all.
+    [
+        pytest.param(name, marks=() if name in ("adam", "muon") else pytest.mark.long)
+        for name in OF_KERAS
+    ],
+)
 @pytest.mark.parametrize(("key", "most"), [("clip_norm", 1e-4), ("clip_value", 1e-6)])
 def test_gradients_are_clipped(name, key, most, digits, monkeypatch):
     """The gradients that the optimizer of a training gets, and what is left of them."""

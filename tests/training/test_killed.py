@@ -40,12 +40,11 @@ SCHEDULES = ["constant", {"name": "triangular", "warmup": 0.2}, {"name": "cosine
 
 
 def small_plans():
-    """Return a plan for each optimizer that is quickly compiled."""
+    """Return quickly compiled plans: an optimizer of each module, without averages and with."""
     layers = ["flatten", {"dense": 8}, {"dropout": 0.2}]
-    averages = cycle([0.0, 0.9])
     return [
-        tiny_plan(layers=layers, optimizer=name, epochs=3, patience=2, ema=next(averages))
-        for name in OF_KERAS
+        tiny_plan(layers=layers, optimizer=name, epochs=3, patience=2, ema=average)
+        for name, average in (("adam", 0.0), ("muon", 0.9))
     ]
 
 
@@ -113,7 +112,7 @@ def check_run(row, folder, kills):
             assert list(expected) == list(range(1, row["run"]["epochs"] + 1))
 
 
-def test_three_kills_change_nothing_and_no_optimizer_forgets(store):
+def test_three_kills_change_nothing_and_no_state_is_forgotten(store):
     """Equal seeds give equal weights, in one process or in four."""
     plan = tiny_plan(
         layers=[{"conv": 8, "strides": 2}, "batch_norm", "flatten", {"dropout": 0.2}],
@@ -129,7 +128,7 @@ def test_three_kills_change_nothing_and_no_optimizer_forgets(store):
     assert first["same"]
     assert first["left"] < 1
     check_run(first, store / "0-killed", 3)
-    assert len(others) == len(OF_KERAS)
+    assert len(others) == 2
     assert all(row["same"] for row in others), others
 
 

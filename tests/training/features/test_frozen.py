@@ -45,13 +45,15 @@ def data_of(count=20, seed=0):
     return Data(x, y, x_val, y_val, ("red", "blue"))
 
 
-def small_model(seed=0, shape=SHAPE):
+def small_model(seed=0, shape=SHAPE, head=()):
     """Return a model as `build` makes it, with one convolution for a backbone."""
     keras.utils.set_random_seed(seed)
     pixels = keras.Input(shape, dtype="uint8", name="images")
     x = keras.layers.Rescaling(1 / 255, name="scaled")(pixels)
     x = keras.layers.Conv2D(8, 3, activation="relu", trainable=False, name="backbone_conv")(x)
     x = keras.layers.GlobalAveragePooling2D(name=FEATURES)(x)
+    for layer in head:
+        x = layer(x)
     x = keras.layers.Dense(2, activation="softmax", name="probabilities")(x)
     return keras.Model(pixels, x, name="classifier")
 
@@ -120,8 +122,20 @@ def test_images_in_shards_have_the_features_of_the_same_images_in_an_array(tmp_p
     np.testing.assert_array_equal(first.data.x_train, again.data.x_train[rows])
 
 
+def with_small_backbone(_):
+    layers = keras.layers.Dropout(0.2), keras.layers.Dense(16, activation="relu")
+    return small_model(head=layers)
+
+
+def with_lite0(recipe):
+    return build(recipe, SHAPE, 2, 0)
+
+
+@pytest.mark.parametrize(
+    "model_of", [with_small_backbone, pytest.param(with_lite0, marks=pytest.mark.long)]
+)
 def test_a_head_of_several_layers_is_trained_on_features_and_the_model_has_its_weights(
-    monkeypatch,
+    model_of, monkeypatch
 ):
     monkeypatch.setattr(forward, "engine", lambda: "keras")
     data = data_of(40)
@@ -130,12 +144,12 @@ def test_a_head_of_several_layers_is_trained_on_features_and_the_model_has_its_w
         optimizer={"name": "adam", "learning_rate": 0.01},
         **{"batch_size": 8, "epochs": 4},
     )
-    model = build(recipe, SHAPE, 2, 0)
+    model = model_of(recipe)
     backbone = [np.copy(v) for v in model.non_trainable_variables if v.dtype == "float32"]
     features = found(model, data)
     history = fit(features.head, recipe, features.data, seed=0)
     assert history.kept.val_accuracy == 1
-    assert features.data.x_train.shape == (40, 1280)
+    assert features.data.x_train.shape == (40, model.get_layer(FEATURES).output.shape[-1])
     answers = model.predict(data.x_val, verbose=0)
     inside = features.head.predict(features.data.x_val, verbose=0)
     np.testing.assert_allclose(inside, answers, atol=1e-3)
