@@ -14,7 +14,7 @@ from pipeline.evaluation import figures
 from pipeline.evaluation.export import export
 from pipeline.evaluation.gradcam import draw_gradcam
 from pipeline.evaluation.intervals import classes, flat, intervals, robustness
-from pipeline.evaluation.litert import LiteRTModel, LiteRTRecord
+from pipeline.evaluation.litert import LiteRTRecord, in_each_thread
 from pipeline.evaluation.measures import (
     calibration_error,
     confusion,
@@ -25,7 +25,7 @@ from pipeline.evaluation.measures import (
 from pipeline.evaluation.metric import FileMetric, ModelFiles, TrainingMetric
 from pipeline.evaluation.metrics import METRICS, scores
 from pipeline.evaluation.predictions import Predictions
-from pipeline.evaluation.robustness.corrupted import corrupted
+from pipeline.evaluation.robustness.corrupted import Predict, corrupted
 from pipeline.evaluation.robustness.reports import save_corrupted, save_slices
 from pipeline.evaluation.robustness.slices import members, slices
 from pipeline.evaluation.scoring import Scorer, load_checked
@@ -51,7 +51,7 @@ def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
     scorer = Scorer(model)
     probabilities = scorer.probabilities(splits.x("test"))
     predictions = Predictions(splits.info.class_names, splits.y("test"), probabilities)
-    litert = export(model, trained, splits.x("test"), probabilities)
+    litert = export(model, trained, splits.x("test"), probabilities, scorer.forward)
     record = LiteRTRecord.load(trained.litert_record)
     files = ModelFiles(
         keras=scorer.latency(),
@@ -68,7 +68,7 @@ def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
     content = {
         **scores(predictions),
         **flat(intervals(predictions)),
-        **_robustness(litert, splits, predictions, evaluation),
+        **_robustness(in_each_thread(trained.litert.read_bytes()), splits, predictions, evaluation),
         **{m.name: m.measure(files) for m in METRICS if isinstance(m, FileMetric)},
         # Repeated here, so that one file has all metrics.
         **{m.name: m.read(run_info) for m in METRICS if isinstance(m, TrainingMetric)},
@@ -81,11 +81,11 @@ def evaluate(trained: TrainedModel, splits: Splits, output: Path) -> Evaluation:
 
 
 def _robustness(
-    litert: LiteRTModel, splits: Splits, predictions: Predictions, evaluation: Evaluation
+    predict: Predict, splits: Splits, predictions: Predictions, evaluation: Evaluation
 ) -> dict[str, float]:
     """Measure the model on slices of the test split, and on images of it that are corrupted."""
     by_slice = slices(predictions.right, members(splits))
-    under = corrupted(litert.probabilities, splits.x("test"), predictions)
+    under = corrupted(predict, splits.x("test"), predictions)
     save_slices(by_slice, float(predictions.right.mean()), evaluation)
     save_corrupted(under, evaluation)
     return robustness(by_slice, under)

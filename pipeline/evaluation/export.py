@@ -2,25 +2,29 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from pipeline.artifacts.datasets import Images
 from pipeline.artifacts.files import atomic
 from pipeline.artifacts.models import TrainedModel
-from pipeline.artifacts.quiet import quiet_stderr
 from pipeline.errors import ArtifactError
-from pipeline.evaluation.litert import LiteRTModel, LiteRTRecord
+from pipeline.evaluation.litert import LiteRTModel, LiteRTRecord, predict_on_all_cores
 from pipeline.evaluation.predictions import Probabilities
+from pipeline.models.litert import to_litert, traced
 
 # How much a probability may differ from that of Keras: sums are computed in another order.
 TOLERANCE = 1e-4
 
 
 def export(
-    model: keras.Model, trained: TrainedModel, images: Images, expected: Probabilities
+    model: keras.Model,
+    trained: TrainedModel,
+    images: Images,
+    expected: Probabilities,
+    forward: Any = None,
 ) -> LiteRTModel:
     """Write the LiteRT file of a model and its record, if its predictions are those of the model.
 
@@ -31,14 +35,16 @@ def export(
         trained: `model.tflite` and `portable.json` are added to it.
         images: `uint8`, to compare the predictions on.
         expected: the probabilities that the model gives them.
+        forward: what `models.litert.traced` made of the model, where that was done.
 
     Raises:
         ArtifactError: LiteRT lacks a layer, or the predictions differ.
     """
     with atomic(trained.litert) as part:
-        content = _convert(model, part, trained.model)
-        litert = LiteRTModel(content)
-        difference = float(np.abs(litert.probabilities(images) - expected).max())
+        content = _convert(forward or traced(model), trained.model)
+        part.write_bytes(content)
+        found = predict_on_all_cores(content, images)
+        difference = float(np.abs(found - expected).max())
         if not difference <= TOLERANCE:
             raise ArtifactError(
                 f"{trained.model} and its LiteRT file predict differently: the probabilities of "
@@ -51,25 +57,14 @@ def export(
         images=len(images),
         difference=difference,
     ).save(trained.litert_record)
-    return litert
+    return LiteRTModel(content)
 
 
-def _convert(model: keras.Model, path: Path, source: Path) -> bytes:
-    """Export a model to LiteRT, using only LiteRT's own operations, and return the bytes."""
+def _convert(forward: Any, source: Path) -> bytes:
     try:
-        with quiet_stderr():
-            model.export(
-                path,
-                format="litert",
-                verbose=False,
-                # Keras would allow TensorFlow's operations, which need TensorFlow at run time, and
-                # variables, which are slower than constants.
-                target_spec={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]},
-                experimental_enable_resource_variables=False,
-            )
+        return to_litert(forward)
     except Exception as error:  # the converter's own classes are not public
         raise ArtifactError(
             f"{source} cannot be exported to LiteRT: {' '.join(str(error).split())[:500]}; "
             "LiteRT does not support all layers: train a recipe without that one"
         ) from error
-    return path.read_bytes()

@@ -11,6 +11,7 @@ from pipeline.artifacts.files import sha256 as file_sha256
 from pipeline.errors import ArtifactError
 from pipeline.evaluation.latency import Latency, latency
 from pipeline.evaluation.predictions import Probabilities
+from pipeline.models.litert import traced
 
 # Pixels per forward pass: enough to keep all cores busy, few enough to save memory.
 PIXELS_PER_BATCH = 2**19
@@ -38,25 +39,26 @@ def load_checked(path: Path, sha256: str) -> keras.Model:
 
 
 class Scorer:
-    """A model, compiled once for batches of any size."""
+    """A model, compiled once for batches of any size.
+
+    Attributes:
+        forward: the function that TensorFlow has traced.
+    """
 
     def __init__(self, model: keras.Model) -> None:
         shape = model.input_shape[1:]
         self.batch_size = max(1, PIXELS_PER_BATCH // int(np.prod(shape)))
-        self._forward = tf.function(
-            lambda images: model(images, training=False),
-            input_signature=[tf.TensorSpec((None, *shape), tf.uint8)],
-        )
+        self.forward = traced(model)
         self._shape = shape
 
     def probabilities(self, images: Images) -> Probabilities:
         """Return the probabilities of `uint8` images: (n, num_classes)."""
         size = self.batch_size
         batches = (images[start : start + size] for start in range(0, len(images), size))
-        return np.concatenate([self._forward(np.asarray(batch)).numpy() for batch in batches])
+        return np.concatenate([self.forward(np.asarray(batch)).numpy() for batch in batches])
 
     def latency(self) -> Latency:
         """Measure how long it takes to predict."""
         return latency(
-            lambda images: self._forward(images).numpy(), self._shape, min(self.batch_size, 512)
+            lambda images: self.forward(images).numpy(), self._shape, min(self.batch_size, 512)
         )

@@ -1,11 +1,10 @@
 """A LiteRT file that answers with its features too: what its last layer decides by."""
 
-import flatbuffers  # type: ignore[import-untyped]
 from ai_edge_litert import schema_py_generated as schema
 
 from pipeline.errors import ArtifactError
+from pipeline.models.litert import pack
 
-_IDENTIFIER = b"TFL3"
 _NAME = b"features"
 
 
@@ -31,9 +30,7 @@ def with_features(content: bytes) -> bytes:
         output = schema.TensorMapT()
         output.name, output.tensorIndex = _NAME, tensor
         signature.outputs = [*signature.outputs, output]
-    builder = flatbuffers.Builder(len(content) + 1024)
-    builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
-    return bytes(builder.Output())
+    return pack(model)
 
 
 def _before_softmax(model: "schema.ModelT") -> int:

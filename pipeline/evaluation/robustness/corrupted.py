@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.datasets import Images
+from pipeline.artifacts.datasets import Images, Labels, Pixels
 from pipeline.evaluation.predictions import Hits, Predictions, Probabilities
-from pipeline.evaluation.robustness.corruptions import CORRUPTIONS, SEVERITIES
+from pipeline.evaluation.robustness.corruptions import CORRUPTIONS, SEVERITIES, Corruption
 from pipeline.evaluation.shares import CONFIDENCE, RESAMPLES, Interval, share_interval
+from pipeline.parallel import spread
 
 # Every image of a sample is predicted thirty times, so that large ones are sampled more sparsely.
 MOST_IMAGES, FEWEST_IMAGES = 500, 40
@@ -52,7 +54,7 @@ def corrupted(predict: Predict, x: Images, predictions: Predictions) -> Corrupte
     """Corrupt test images, and measure how many a model still gets right.
 
     Args:
-        predict: returns the probabilities of `uint8` images.
+        predict: returns the probabilities of `uint8` images; called by several threads at once.
         x: images of the test split; of many or large ones each corruption gets another sample.
         predictions: of the images as they are.
     """
@@ -61,14 +63,20 @@ def corrupted(predict: Predict, x: Images, predictions: Predictions) -> Corrupte
     for kind, rows in zip(CORRUPTIONS, samples(len(x), x.shape[1:]), strict=True):
         images, known = np.asarray(x[rows]), predictions.of(rows)
         cells.append(_cell(kind.name, 0, known.right))
-        for severity in SEVERITIES:
-            hits = predict(kind.at(images, severity)).argmax(axis=1) == known.y
+        answers = spread(partial(_answers, predict, kind, images), SEVERITIES)
+        for severity, answered in zip(SEVERITIES, answers, strict=True):
+            hits = answered == known.y
             cells.append(_cell(kind.name, severity, hits))
             right[rows] += hits
             asked[rows] += 1
     there = asked > 0
     mean, interval = _mean(right[there], asked[there])
     return Corrupted(tuple(cells), mean, interval)
+
+
+def _answers(predict: Predict, kind: Corruption, images: Pixels, severity: int) -> Labels:
+    answered: Labels = predict(kind.at(images, severity)).argmax(axis=1)
+    return answered
 
 
 def _cell(name: str, severity: int, hits: Hits) -> Cell:

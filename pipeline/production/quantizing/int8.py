@@ -70,8 +70,12 @@ def _quantize(content: bytes, sample: Images) -> bytes:
     kept = (
         (".*", TFLOperationName.SOFTMAX),
         (".*", TFLOperationName.OUTPUT),
-        # The mean of the views; the last step of it has the name of the output.
-        (rf".*/{VIEWS_LAYER}(_\d+)?/.*|StatefulPartitionedCall.*", TFLOperationName.ALL_SUPPORTED),
+        # The mean of the views; the last step of it has the name of the output: the second one in
+        # files of earlier releases.
+        (
+            rf".*/{VIEWS_LAYER}(_\d+)?/.*|Identity.*|StatefulPartitionedCall.*",
+            TFLOperationName.ALL_SUPPORTED,
+        ),
     )
     for names, operation in kept:
         recipe.add_quantization_config(names, operation, algorithm_key=AlgorithmName.NO_QUANTIZE)

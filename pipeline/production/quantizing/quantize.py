@@ -13,7 +13,7 @@ from pipeline.artifacts.models import TrainedModel
 from pipeline.errors import ArtifactError, ParamsError
 from pipeline.evaluation.intervals import classes, flat, intervals, robustness
 from pipeline.evaluation.latency import Latency
-from pipeline.evaluation.litert import LiteRTModel, LiteRTRecord, read_checked
+from pipeline.evaluation.litert import LiteRTModel, LiteRTRecord, in_each_thread, read_checked
 from pipeline.evaluation.metric import FileMetric, ModelFiles
 from pipeline.evaluation.metrics import METRICS, scores
 from pipeline.evaluation.paired import mcnemar
@@ -102,10 +102,11 @@ def quantize(source: Registered, splits: Splits) -> Quantized:
     if found := _made_before(source, record.sha256):
         return Quantized(found, source, before, after)
     by_slice = slices(after.predictions.right, members(splits))
+    under = corrupted(in_each_thread(small), splits.x("test"), after.predictions)
     measured = {
         **scores(after.predictions),
         **flat(intervals(after.predictions)),
-        **robustness(by_slice, corrupted(model.probabilities, splits.x("test"), after.predictions)),
+        **robustness(by_slice, under),
         **_litert_metrics(after, record),
     }
     # An interval that is not found again is none.

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import keras
@@ -22,6 +21,7 @@ from pipeline.artifacts.datasets import Pixels, Vectors
 from pipeline.artifacts.files import atomic
 from pipeline.artifacts.quiet import quiet_stderr
 from pipeline.errors import ArtifactError
+from pipeline.models.litert import to_litert, traced
 from pipeline.parallel import cores
 from pipeline.training.device import uses_gpu
 
@@ -40,7 +40,7 @@ def forward(network: keras.Model, folder: Path) -> Forward:
 
     Args:
         network: takes `uint8` images.
-        folder: keeps what LiteRT is given, which takes seconds to make.
+        folder: keeps what LiteRT is given, which takes a second to make.
     """
     if engine() != "litert":
         return partial(_with_keras, network)
@@ -94,25 +94,9 @@ def _litert(network: keras.Model, folder: Path) -> bytes:
                 os.utime(kept)
                 return content
             kept.unlink()
-    with TemporaryDirectory() as elsewhere:
-        made = Path(elsewhere) / "network.tflite"
-        _export(network, made)
-        content = made.read_bytes()
+    content = to_litert(traced(network))
     # Next time it is not made again; where it cannot be kept, it is.
     kept = folder / f"{hashlib.sha256(content).hexdigest()}.tflite"
     with suppress(ArtifactError), atomic(kept) as part:
         part.write_bytes(content)
     return content
-
-
-def _export(network: keras.Model, path: Path) -> None:
-    import tensorflow as tf
-
-    with quiet_stderr():
-        network.export(
-            path,
-            format="litert",
-            verbose=False,
-            target_spec={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]},
-            experimental_enable_resource_variables=False,
-        )
