@@ -13,7 +13,7 @@ from pipeline.artifacts.files import sha256
 from pipeline.artifacts.models import TrainedModel
 from pipeline.artifacts.quiet import quiet_stderr
 from pipeline.errors import ArtifactError
-from pipeline.evaluation.litert import load_litert
+from pipeline.evaluation.litert import load_litert, predict_on_all_cores, read_checked
 from pipeline.evaluation.predictions import Probabilities
 from pipeline.images import as_base64_png
 from pipeline.production.comparable import differing_images
@@ -24,6 +24,8 @@ from pipeline.tracking.store import reaching
 
 # Enough to notice a model that is not the one that was evaluated.
 IMAGES_TO_REPRODUCE = 512
+# Large images are fewer: the answers are those of a file whose sha256 is checked, to all of them.
+FEWEST_TO_REPRODUCE, VALUES_TO_REPRODUCE = 64, 2**23
 
 
 class OtherImages(ArtifactError):
@@ -79,7 +81,8 @@ def _ask_litert(trained: TrainedModel, splits: Splits) -> Probabilities:
             f"{trained.model} has sha256 {found}; that of the trained model is "
             f"{trained.run.model_sha256}"
         )
-    return load_litert(trained).probabilities(splits.x("test"))
+    load_litert(trained)  # says what is wrong with a file that does not load
+    return predict_on_all_cores(read_checked(trained), splits.x("test"))
 
 
 def _ask_keras(trained: TrainedModel, splits: Splits) -> Probabilities:
@@ -97,7 +100,8 @@ def max_difference(
 
     Args:
         uri: the URI of a logged or registered model.
-        splits: the first images of `test` are asked about: as pixels all, as a file the first.
+        splits: images of `test`, evenly spaced, are asked about: as pixels, the first as a file
+            too.
         expected: probabilities of the test split.
         examples: what Keras answered for these when the model was evaluated is expected as well.
 
@@ -105,10 +109,18 @@ def max_difference(
         TrackingError: it does not load or does not answer.
     """
     served: Any = model_files.load(uri)
-    images = splits.x("test")[:IMAGES_TO_REPRODUCE]
+    rows = _rows_to_reproduce(splits.x("test").shape)
+    images = np.asarray(splits.x("test")[rows])
     asked = [as_base64_png(images[0]), *images, *(example.png for example in examples)]
     with reaching(f"ask {uri}"):
         answer = served.predict(pd.DataFrame({"image": asked}))
     found = np.stack(answer["probabilities"].to_list())
-    wanted = [expected[0], *expected[: len(images)], *(row.probabilities for row in examples)]
+    wanted = [expected[0], *expected[rows], *(row.probabilities for row in examples)]
     return float(np.abs(found - np.stack(wanted)).max())
+
+
+def _rows_to_reproduce(shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return which images are asked about again: the first, the last, and some between."""
+    most = VALUES_TO_REPRODUCE // int(np.prod(shape[1:]))
+    size = min(shape[0], IMAGES_TO_REPRODUCE, max(FEWEST_TO_REPRODUCE, most))
+    return np.linspace(0, shape[0] - 1, size).astype(np.int64)
