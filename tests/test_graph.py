@@ -185,6 +185,7 @@ def pushed_and_pulled(folder, tmp_path, **environment):
     return second
 
 
+@pytest.mark.long
 def test_push_and_pull_with_a_folder(workspace_copy, tmp_path):
     run = runner(workspace_copy)
     run("dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))

@@ -271,6 +271,7 @@ def test_its_faster_layers_are_keras_own():
     assert json.loads(on_jax(LAYERS).splitlines()[-1]) < 1e-4
 
 
+@pytest.mark.long
 def test_the_next_process_finds_the_compilations_on_disk(cache, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache / "of two"))
 
