@@ -50,11 +50,12 @@ def build(recipe):
     return models.build(recipe, (12, 12, 2), 3, 1)
 
 
-def test_fused_batch_normalisation_is_keras_own():
+@pytest.mark.parametrize("scale", [True, False])
+def test_fused_batch_normalisation_is_keras_own(scale):
     images = DRAW.normal(3, 2, (16, 6, 5, 4)).astype(np.float32)
     outputs, averages = [], []
     for kind in (keras.layers.BatchNormalization, fused.BatchNormalization):
-        layer = kind(momentum=0.9)
+        layer = kind(momentum=0.9, scale=scale)
         for _ in range(3):
             outputs.append(np.asarray(layer(images, training=True)))
         outputs.append(np.asarray(layer(images, training=False)))

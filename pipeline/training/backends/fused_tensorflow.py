@@ -98,7 +98,7 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
         nothing = tf.zeros([0])
         outputs, mean, variance, *_ = _RAW.FusedBatchNormV3(
             x=inputs,
-            scale=self.gamma.value,
+            scale=self.gamma.value if self.scale else tf.ones_like(self.beta.value),
             offset=self.beta.value,
             mean=nothing,
             variance=nothing,
