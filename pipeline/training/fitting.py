@@ -1,7 +1,6 @@
 """How a recipe is trained: on images or on features, step by step or all at once."""
 
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import keras
@@ -20,7 +19,7 @@ from pipeline.training.feed import order
 from pipeline.training.history import Epoch, History, Progress
 from pipeline.training.logistic import fit_softmax, strengths
 from pipeline.training.progress import TrainProgress, features_progress
-from pipeline.training.resuming import EpochLog
+from pipeline.training.resuming import EpochLog, log_epoch
 
 _SHOWN = 32  # training images in a figure
 
@@ -63,8 +62,7 @@ def _fit_softmax(run: Run, model: keras.Model, plan: ModelPlan, data: Data) -> H
 
         def on_epoch(row: Epoch) -> None:
             progress.on_epoch(row)
-            values = asdict(row)
-            run.log_metrics(values, step=values.pop("epoch"))
+            log_epoch(run, row)
 
         return fit_softmax(model, plan.recipe, data, on_epoch=on_epoch)
 

@@ -92,7 +92,7 @@ def run_of(
         if found:
             rows = TypeAdapter(list[Epoch]).validate_python(found.snapshot.values["epochs"])
             for row in rows:
-                _log(run, row)
+                log_epoch(run, row)
         yield run, interruptions
 
 
@@ -115,7 +115,7 @@ class EpochLog:
         """Log what was saved meanwhile."""
         while self._held and self._held[0][0].epoch <= self.checkpoints.durable:
             row, at = self._held.pop(0)
-            _log(self.run, row, at)
+            log_epoch(self.run, row, at)
 
     def __enter__(self) -> "EpochLog":
         return self
@@ -127,7 +127,8 @@ class EpochLog:
         self.send()
 
 
-def _log(run: Run, row: Epoch, at: float | None = None) -> None:
+def log_epoch(run: Run, row: Epoch, at: float | None = None) -> None:
+    """Log a row of the history to a run; `at` is when it was reached, in seconds since 1970."""
     values = asdict(row)
     run.log_metrics(values, step=values.pop("epoch"), at=at)
 
