@@ -15,11 +15,11 @@ from pipeline.artifacts.datasets import Images, Labels, Vectors
 from pipeline.models.calibration import calibration_error
 from pipeline.models.parts import core
 from pipeline.models.recipes import OUTPUT_LAYER, VIEWS_LAYER
+from pipeline.training.backends.sums import images_per_forward
 
 LOWEST, HIGHEST = 0.05, 20.0
 # Twice the gain in log-likelihood that chance alone exceeds in 5% of splits (Wilks, 1938).
 CHANCE = float(chi2.ppf(0.95, df=1))
-_PIXELS_PER_BATCH = 2**21
 Floats = NDArray[np.float64]
 
 
@@ -133,7 +133,7 @@ def _logits(model: keras.Model, images: Images | Vectors) -> Floats:
     with _without_softmax(layer):
         forward = keras.Model(model.inputs, outputs)
         shape = (len(outputs), -1, model.output_shape[-1])
-        step = max(1, _PIXELS_PER_BATCH // int(np.prod(images.shape[1:])))
+        step = images_per_forward(images.shape[1:])
         answers = [
             # A list only where there are several views.
             np.reshape(forward.predict_on_batch(np.asarray(images[start : start + step])), shape)
